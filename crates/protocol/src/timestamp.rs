@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use jiff::{SignedDuration, civil::DateTime};
+
 /// A millisecond, counted from 1970-01-01T00:00:00Z.
 ///
 /// As a record's `updated_at` it means order, not wall time: each record written gets a millisecond
@@ -11,8 +13,14 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// 9999-12-31T23:59:59.999Z: the last millisecond that RFC 3339 can write.
+/// 0000-01-01T00:00:00.000Z: the first millisecond that RFC 3339 can write.
+const FIRST_MILLIS: i64 = -62_167_219_200_000;
+
+/// 9999-12-31T23:59:59.999Z: the last one.
 const LAST_MILLIS: i64 = 253_402_300_799_999;
+
+// `jiff::Timestamp` ends a day before RFC 3339 does, so its civil time, read as UTC, serves here.
+pub(crate) const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 impl Timestamp {
     /// The millisecond that many after 1970 began; before it where `millis` is negative.
@@ -36,9 +44,9 @@ impl Timestamp {
 /// JavaScript client that parses and prints it again loses nothing.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = jiff::Timestamp::from_millisecond(self.0.clamp(-LAST_MILLIS, LAST_MILLIS))
-            .map_err(|_| fmt::Error)?;
-        write!(f, "{shown:.3}")
+        let since_1970 = SignedDuration::from_millis(self.0.clamp(FIRST_MILLIS, LAST_MILLIS));
+        let civil = EPOCH.checked_add(since_1970).map_err(|_| fmt::Error)?;
+        write!(f, "{civil:.3}Z")
     }
 }
 
@@ -59,7 +67,9 @@ mod tests {
             (1, "1970-01-01T00:00:00.001Z"),
             (1_705_314_600_120, "2024-01-15T10:30:00.120Z"),
             (-1, "1969-12-31T23:59:59.999Z"),
+            (FIRST_MILLIS, "0000-01-01T00:00:00.000Z"),
             (LAST_MILLIS, "9999-12-31T23:59:59.999Z"),
+            (i64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(Timestamp::from_millis(millis).to_string(), text);
         }

@@ -1,0 +1,196 @@
+//! A question for what has changed.
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{Cursor, Epoch, Issue, Issues, KnownEpoch, Record, Timestamp};
+
+/// The most records of one page, and how many it has where the client does not say.
+pub const PAGE_RECORDS_MAX: usize = 100;
+
+/// The longest that an empty page waits for a change, in seconds.
+pub const WAIT_SECONDS_MAX: u64 = 55;
+
+/// A request for one page of changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// Only what is later; `None` for everything.
+    pub cursor: Option<Cursor>,
+    /// From 1 to [`PAGE_RECORDS_MAX`] records.
+    pub limit: usize,
+    /// How long an empty page waits for a change before it is answered.
+    pub wait: Duration,
+    /// The history that the client believes to read, if it says so.
+    pub epoch: Option<KnownEpoch>,
+}
+
+impl Default for Pull {
+    /// The first page from the start, at once.
+    fn default() -> Self {
+        Self {
+            cursor: None,
+            limit: PAGE_RECORDS_MAX,
+            wait: Duration::ZERO,
+            epoch: None,
+        }
+    }
+}
+
+impl Pull {
+    /// Reads the query of a request, without its `?`.
+    ///
+    /// Unknown parameters are ignored. An empty `cursor` or `epoch` counts as none.
+    pub fn from_query(query: &str) -> Result<Self, Vec<Issue>> {
+        let mut pull = Self::default();
+        let mut issues = Issues::default();
+        let mut seen = Vec::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            if seen.contains(&name) && is_known(&name) {
+                issues.add(name, "must not be given twice");
+                continue;
+            }
+            if let Err(message) = pull.set(&name, &value) {
+                issues.add(name.clone(), message);
+            }
+            seen.push(name);
+        }
+        if issues.is_empty() {
+            Ok(pull)
+        } else {
+            Err(issues.into_vec())
+        }
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Cow<'static, str>> {
+        match name {
+            "cursor" if value.is_empty() => self.cursor = None,
+            "cursor" => {
+                let cursor = Cursor::parse(value).map_err(|error| error.to_string())?;
+                self.cursor = Some(cursor);
+            }
+            "limit" => {
+                let limit = whole(value)
+                    .and_then(|limit| usize::try_from(limit).ok())
+                    .filter(|limit| (1..=PAGE_RECORDS_MAX).contains(limit));
+                self.limit = limit.ok_or_else(|| {
+                    format!("must be a whole number from 1 to {PAGE_RECORDS_MAX}")
+                })?;
+            }
+            "wait" => {
+                let seconds = whole(value).filter(|seconds| *seconds <= WAIT_SECONDS_MAX);
+                self.wait = seconds.map(Duration::from_secs).ok_or_else(|| {
+                    format!("must be a whole number of seconds from 0 to {WAIT_SECONDS_MAX}")
+                })?;
+            }
+            "epoch" if value.is_empty() => self.epoch = None,
+            "epoch" => self.epoch = Some(KnownEpoch::new(value).ok_or(KnownEpoch::RULE)?),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn is_known(name: &str) -> bool {
+    ["cursor", "limit", "wait", "epoch"].contains(&name)
+}
+
+/// Digits and nothing else: `str::parse` would take a `+` too.
+fn whole(text: &str) -> Option<u64> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+/// One page of changes, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Page {
+    /// The records, each as it is now, by `updated_at`.
+    pub records: Vec<Record>,
+    /// The last record's `updated_at`, to be sent as `cursor` next; null where the page is empty,
+    /// and then the client keeps the cursor it has.
+    #[schema(value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
+    pub next_cursor: Option<Timestamp>,
+    /// Whether there is a later record than this page's last.
+    pub has_more: bool,
+    /// The name of the vault's history; null where nothing was ever pushed.
+    #[schema(value_type = Option<String>, example = "8a0f6c3e-1d1b-4c55-9a1e-3f0e2b7c9d10")]
+    pub epoch: Option<Epoch>,
+    /// The vault's clock: the latest `updated_at` it has handed out; null where nothing was ever
+    /// pushed.
+    #[schema(value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
+    pub head: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_issues(query: &str, paths: &[&str]) {
+        let issues = Pull::from_query(query).expect_err(query);
+        let found: Vec<&str> = issues.iter().map(|issue| issue.path.as_str()).collect();
+        assert_eq!(found, paths, "{query}");
+    }
+
+    #[test]
+    fn no_query_asks_for_the_first_hundred() {
+        for query in [
+            "",
+            "cursor=",
+            "epoch=",
+            "&&",
+            "unknown=1&unknown=2",
+            "limit=100&wait=0",
+        ] {
+            assert_eq!(Pull::from_query(query), Ok(Pull::default()), "{query}");
+        }
+    }
+
+    #[test]
+    fn every_parameter_is_read() {
+        let pull =
+            Pull::from_query("cursor=2024-01-15T11:30:00.5+01:00&limit=7&wait=55&epoch=8a0f6c3e");
+        assert_eq!(
+            pull,
+            Ok(Pull {
+                cursor: Some(Cursor::from(Timestamp::from_millis(1_705_314_600_500))),
+                limit: 7,
+                wait: Duration::from_secs(55),
+                epoch: KnownEpoch::new("8a0f6c3e"),
+            })
+        );
+        let escaped = Pull::from_query("cursor=2024-01-15T11%3A30%3A00.5%2B01%3A00");
+        assert_eq!(escaped.unwrap().cursor, pull.unwrap().cursor);
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once() {
+        for limit in [
+            "",
+            "0",
+            "101",
+            "-1",
+            "+5",
+            "5.0",
+            "0x5",
+            "1e1",
+            "ten",
+            "٣",
+            "99999999999999999999",
+        ] {
+            check_issues(&format!("limit={limit}"), &["limit"]);
+        }
+        for wait in ["", "56", "-1", "1.5", "1s"] {
+            check_issues(&format!("wait={wait}"), &["wait"]);
+        }
+        check_issues("cursor=yesterday", &["cursor"]);
+        check_issues("cursor=&cursor=", &["cursor"]);
+        check_issues("limit=5&limit=5", &["limit"]);
+        check_issues(&format!("epoch={}", "e".repeat(65)), &["epoch"]);
+        check_issues("limit=0&cursor=%FF&wait=x", &["limit", "cursor", "wait"]);
+    }
+}

@@ -1,0 +1,218 @@
+//! A record and its parts.
+
+use std::{borrow::Borrow, fmt, hash::Hash};
+
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+use crate::Timestamp;
+
+/// What a client calls a record: 1 to 255 bytes of UTF-8 without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct RecordId(Box<str>);
+
+impl RecordId {
+    /// The longest id.
+    pub const BYTES_MAX: usize = 255;
+
+    /// Takes a client's text for an id, or says what keeps it from being one.
+    pub fn new(text: &str) -> Result<Self, &'static str> {
+        if !(1..=Self::BYTES_MAX).contains(&text.len()) {
+            return Err("must be 1 to 255 bytes of UTF-8");
+        }
+        if text.chars().any(char::is_control) {
+            return Err("must have no control characters");
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The id's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for RecordId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How often a record was written: 1 for the first write, without gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Version(i64);
+
+impl Version {
+    /// No record has this version: it stands for one that the server does not have.
+    pub const NONE: Self = Self(0);
+
+    /// The version of a record's first write.
+    pub const FIRST: Self = Self(1);
+
+    /// The largest one: what JavaScript counts exactly, 2^53 - 1.
+    pub const MAX: Self = Self((1 << 53) - 1);
+
+    /// That version; `None` unless it is from 0 to [`Self::MAX`].
+    pub fn new(number: i64) -> Option<Self> {
+        (Self::NONE.0..=Self::MAX.0)
+            .contains(&number)
+            .then_some(Self(number))
+    }
+
+    /// The number itself.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The version that the next write makes.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Bytes that the server cannot read. Base64 on the wire, raw everywhere else.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Ciphertext(Vec<u8>);
+
+impl Ciphertext {
+    /// Wraps raw bytes.
+    pub const fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The raw bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// How many raw bytes there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none, as in a tombstone that keeps nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads canonical standard base64 with padding (RFC 4648, section 4) of at most `bytes_max`
+    /// bytes, or says what is wrong with it.
+    pub(crate) fn from_base64(text: &str, bytes_max: usize) -> Result<Self, String> {
+        // Four letters hold three bytes, so a text this long cannot fit whatever its padding.
+        if text.len() / 4 * 3 > bytes_max.saturating_add(2) {
+            return Err(Self::too_long(bytes_max));
+        }
+        let bytes = base64_simd::STANDARD
+            .decode_to_vec(text)
+            .map_err(|_| "must be canonical standard base64 with padding".to_owned())?;
+        if bytes.len() > bytes_max {
+            return Err(Self::too_long(bytes_max));
+        }
+        Ok(Self(bytes))
+    }
+
+    fn too_long(bytes_max: usize) -> String {
+        format!("must be at most {bytes_max} bytes when decoded")
+    }
+}
+
+/// Says how long it is and not what it is: ciphertext has no place in a log.
+impl fmt::Debug for Ciphertext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ciphertext({} bytes)", self.0.len())
+    }
+}
+
+impl Serialize for Ciphertext {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&base64_simd::STANDARD.encode_to_string(&self.0))
+    }
+}
+
+/// A record as a pull answers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Record {
+    /// What the client called it.
+    #[serde(rename = "recordId")]
+    #[schema(value_type = String, example = "note-1")]
+    pub record_id: RecordId,
+    /// Standard base64 of the bytes last pushed.
+    #[schema(value_type = String, example = "aGVsbG8=")]
+    pub ciphertext: Ciphertext,
+    /// How often it was written.
+    #[schema(value_type = u64, example = 1)]
+    pub version: Version,
+    /// Whether it is a tombstone.
+    pub deleted: bool,
+    /// Where it stands in the vault's order; later for each write.
+    #[schema(value_type = String, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
+    pub updated_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_1_to_255_bytes_without_control_characters() {
+        for (text, fits) in [
+            ("a", true),
+            ("", false),
+            (&"x".repeat(255), true),
+            (&"x".repeat(256), false),
+            (&"é".repeat(127), true),
+            (&"é".repeat(128), false),
+            ("notes/2024 – ünï💡", true),
+            (" ", true),
+            ("a\nb", false),
+            ("a\0", false),
+            ("\u{7f}", false),
+            ("\u{85}", false),
+            ("../../etc/passwd", true),
+            ("'; drop table records; --", true),
+        ] {
+            assert_eq!(RecordId::new(text).is_ok(), fits, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn base64_is_read_as_strictly_as_another_implementation_reads_it(
+            text in "[A-Za-z0-9+/=_ -]{0,40}"
+        ) {
+            let ours = Ciphertext::from_base64(&text, 1024).ok().map(|read| read.0);
+            prop_assert_eq!(ours, STANDARD.decode(&text).ok());
+        }
+
+        #[test]
+        fn what_is_written_is_read_again(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let text = STANDARD.encode(&bytes);
+            let written = serde_json::to_string(&Ciphertext(bytes.clone())).unwrap();
+            prop_assert_eq!(&written, &format!("\"{text}\""));
+            prop_assert_eq!(Ciphertext::from_base64(&text, bytes.len()).unwrap().0, bytes);
+        }
+
+        #[test]
+        fn one_byte_over_the_bound_is_refused(len in 1_usize..600) {
+            let text = STANDARD.encode(vec![7; len]);
+            prop_assert!(Ciphertext::from_base64(&text, len - 1).is_err());
+            prop_assert!(Ciphertext::from_base64(&text, len).is_ok());
+        }
+    }
+}
