@@ -393,7 +393,7 @@ mod tests {
         for ciphertext in [
             "aGk",
             "aGl=",
-            "aGk=\n",
+            "aGk=\\n",
             "a-_=",
             "=",
             "AAAAAAAAAAAAAAAAAA==",
