@@ -32,9 +32,7 @@ impl Cursor {
         let local = civil.duration_since(EPOCH);
         let utc = local - SignedDuration::from_secs(parts.offset_seconds);
         let millis = i64::try_from(utc.as_millis()).map_err(|_| CursorError)?;
-        Ok(Self(Timestamp::from_millis(
-            millis.saturating_add(parts.fraction_millis),
-        )))
+        Ok(Self(Timestamp::from_millis(millis.saturating_add(parts.fraction_millis))))
     }
 }
 
@@ -66,11 +64,7 @@ impl<'a> Parts<'a> {
             return None;
         }
         let (fraction_millis, offset) = split_fraction(rest)?;
-        Some(Self {
-            date_time,
-            fraction_millis,
-            offset_seconds: offset_seconds(offset)?,
-        })
+        Some(Self { date_time, fraction_millis, offset_seconds: offset_seconds(offset)? })
     }
 }
 
@@ -83,10 +77,7 @@ fn split_fraction(rest: &str) -> Option<(i64, &str)> {
     let (digits, offset) = fraction.split_at(end);
     let first = *digits.as_bytes().first()?;
     let digit = |at: usize| i64::from(digits.as_bytes().get(at).map_or(0, |byte| byte - b'0'));
-    Some((
-        i64::from(first - b'0') * 100 + digit(1) * 10 + digit(2),
-        offset,
-    ))
+    Some((i64::from(first - b'0') * 100 + digit(1) * 10 + digit(2), offset))
 }
 
 fn offset_seconds(offset: &str) -> Option<i64> {
@@ -114,9 +105,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Option<i64>) {
-        let parsed = Cursor::parse(text)
-            .ok()
-            .map(|cursor| cursor.timestamp().as_millis());
+        let parsed = Cursor::parse(text).ok().map(|cursor| cursor.timestamp().as_millis());
         assert_eq!(parsed, expected, "{text:?}");
     }
 
@@ -143,10 +132,7 @@ mod tests {
     fn digits_finer_than_a_millisecond_are_cut() {
         check("2024-01-15T10:30:00.1239Z", Some(1_705_314_600_123));
         check("2024-01-15T10:30:00.999999999Z", Some(1_705_314_600_999));
-        check(
-            "2024-01-15T10:30:00.99999999999999999999Z",
-            Some(1_705_314_600_999),
-        );
+        check("2024-01-15T10:30:00.99999999999999999999Z", Some(1_705_314_600_999));
         check("1969-12-31T23:59:59.9999Z", Some(-1));
     }
 

@@ -51,9 +51,7 @@ impl KnownEpoch {
 
     /// Takes a client's text; `None` where it is empty or longer than [`Self::BYTES_MAX`].
     pub fn new(text: &str) -> Option<Self> {
-        (1..=Self::BYTES_MAX)
-            .contains(&text.len())
-            .then(|| Self(text.into()))
+        (1..=Self::BYTES_MAX).contains(&text.len()).then(|| Self(text.into()))
     }
 
     /// Whether the client means `epoch`.

@@ -25,10 +25,7 @@ impl Issues {
     /// Notes one; past [`Issues::MAX`] it is not kept.
     pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         if self.0.len() < Self::MAX {
-            self.0.push(Issue {
-                path: path.into(),
-                message: message.into(),
-            });
+            self.0.push(Issue { path: path.into(), message: message.into() });
         }
     }
 

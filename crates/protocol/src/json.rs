@@ -60,11 +60,8 @@ pub(crate) struct FoundPush<'a> {
 /// Reads a body; `Ok(None)` where it is JSON but not an object.
 pub(crate) fn read(body: &[u8]) -> Result<Option<FoundPush<'_>>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let found = Object {
-        levels_left: NESTING_MAX,
-        make: FoundPush::default,
-    }
-    .deserialize(&mut deserializer)?;
+    let found = Object { levels_left: NESTING_MAX, make: FoundPush::default }
+        .deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(found)
 }
@@ -124,11 +121,7 @@ fn set_once<'de, A: MapAccess<'de>>(
     levels_left: usize,
 ) -> Result<(), A::Error> {
     let found = value.next_value_seed(Anything { levels_left })?;
-    *member = if matches!(member, Found::Nothing) {
-        found
-    } else {
-        Found::Twice
-    };
+    *member = if matches!(member, Found::Nothing) { found } else { Found::Twice };
     Ok(())
 }
 
@@ -185,10 +178,7 @@ macro_rules! on_scalars {
 /// `1.0` and `1e0` are 1 to every JavaScript client, so they are 1 here.
 fn whole(number: f64) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_991.0;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "whole and in the range of an i64"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "whole and in the range of an i64")]
     (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
 
@@ -211,19 +201,11 @@ impl<'de> Visitor<'de> for Anything {
     on_scalars!(found => found);
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        Skip {
-            levels_left: self.levels_left,
-        }
-        .visit_seq(seq)
-        .map(|()| Found::Array)
+        Skip { levels_left: self.levels_left }.visit_seq(seq).map(|()| Found::Array)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        Skip {
-            levels_left: self.levels_left,
-        }
-        .visit_map(map)
-        .map(|()| Found::Object)
+        Skip { levels_left: self.levels_left }.visit_map(map).map(|()| Found::Object)
     }
 }
 
@@ -280,11 +262,7 @@ impl<'de, T: Members<'de>, F: FnOnce() -> T> Visitor<'de> for Object<F> {
     on_scalars!(_found => None);
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        Skip {
-            levels_left: self.levels_left,
-        }
-        .visit_seq(seq)
-        .map(|()| None)
+        Skip { levels_left: self.levels_left }.visit_seq(seq).map(|()| None)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -316,11 +294,7 @@ impl<'de> Visitor<'de> for Operations {
     on_scalars!(_found => FoundOperations::NoArray);
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        Skip {
-            levels_left: self.levels_left,
-        }
-        .visit_map(map)
-        .map(|()| FoundOperations::NoArray)
+        Skip { levels_left: self.levels_left }.visit_map(map).map(|()| FoundOperations::NoArray)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {

@@ -29,12 +29,7 @@ pub struct Pull {
 impl Default for Pull {
     /// The first page from the start, at once.
     fn default() -> Self {
-        Self {
-            cursor: None,
-            limit: PAGE_RECORDS_MAX,
-            wait: Duration::ZERO,
-            epoch: None,
-        }
+        Self { cursor: None, limit: PAGE_RECORDS_MAX, wait: Duration::ZERO, epoch: None }
     }
 }
 
@@ -56,11 +51,7 @@ impl Pull {
             }
             seen.push(name);
         }
-        if issues.is_empty() {
-            Ok(pull)
-        } else {
-            Err(issues.into_vec())
-        }
+        if issues.is_empty() { Ok(pull) } else { Err(issues.into_vec()) }
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), Cow<'static, str>> {
@@ -98,10 +89,7 @@ fn is_known(name: &str) -> bool {
 
 /// Digits and nothing else: `str::parse` would take a `+` too.
 fn whole(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// One page of changes, oldest first.
@@ -138,14 +126,7 @@ mod tests {
 
     #[test]
     fn no_query_asks_for_the_first_hundred() {
-        for query in [
-            "",
-            "cursor=",
-            "epoch=",
-            "&&",
-            "unknown=1&unknown=2",
-            "limit=100&wait=0",
-        ] {
+        for query in ["", "cursor=", "epoch=", "&&", "unknown=1&unknown=2", "limit=100&wait=0"] {
             assert_eq!(Pull::from_query(query), Ok(Pull::default()), "{query}");
         }
     }
@@ -169,19 +150,9 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_told_at_once() {
-        for limit in [
-            "",
-            "0",
-            "101",
-            "-1",
-            "+5",
-            "5.0",
-            "0x5",
-            "1e1",
-            "ten",
-            "٣",
-            "99999999999999999999",
-        ] {
+        for limit in
+            ["", "0", "101", "-1", "+5", "5.0", "0x5", "1e1", "ten", "٣", "99999999999999999999"]
+        {
             check_issues(&format!("limit={limit}"), &["limit"]);
         }
         for wait in ["", "56", "-1", "1.5", "1s"] {

@@ -82,10 +82,7 @@ impl Push {
 
     /// Bytes of ciphertext in all operations together.
     pub fn ciphertext_bytes(&self) -> usize {
-        self.operations
-            .iter()
-            .map(|operation| operation.ciphertext.len())
-            .sum()
+        self.operations.iter().map(|operation| operation.ciphertext.len()).sum()
     }
 }
 
@@ -110,10 +107,8 @@ fn operations(
         }
     };
     if count > OPERATIONS_MAX {
-        issues.add(
-            "operations",
-            format!("must be at most {OPERATIONS_MAX}, and there are {count}"),
-        );
+        issues
+            .add("operations", format!("must be at most {OPERATIONS_MAX}, and there are {count}"));
     }
     let read: Vec<Option<Operation>> = found
         .into_iter()
@@ -168,10 +163,7 @@ fn operation(
         deleted: deleted.ok()?,
     };
     if operation.ciphertext.is_empty() && !operation.deleted {
-        keep(
-            "ciphertext",
-            "must not be empty unless deleted is true".to_owned(),
-        );
+        keep("ciphertext", "must not be empty unless deleted is true".to_owned());
         return None;
     }
     Some(operation)
@@ -192,10 +184,7 @@ fn base_version(found: &Found<'_>) -> Result<Option<Version>, String> {
         Found::Whole(number) if let Some(version) = Version::new(*number) => Ok(Some(version)),
         Found::Nothing => Err(MISSING.to_owned()),
         Found::Twice => Err(TWICE.to_owned()),
-        _ => Err(format!(
-            "must be null or a whole number from 0 to {}",
-            Version::MAX
-        )),
+        _ => Err(format!("must be null or a whole number from 0 to {}", Version::MAX)),
     }
 }
 
@@ -289,9 +278,7 @@ mod tests {
 
     #[track_caller]
     fn check_issues(body: &str, paths: &[&str]) {
-        let Err(PushError::Invalid(issues)) = read(body) else {
-            panic!("{body} {:?}", read(body))
-        };
+        let Err(PushError::Invalid(issues)) = read(body) else { panic!("{body} {:?}", read(body)) };
         let found: Vec<&str> = issues.iter().map(|issue| issue.path.as_str()).collect();
         assert_eq!(found, paths, "{body}");
     }
@@ -312,12 +299,7 @@ mod tests {
             .iter()
             .map(|op| {
                 let base = op.base_version.map(Version::get);
-                (
-                    op.record_id.as_str(),
-                    base,
-                    op.ciphertext.as_bytes(),
-                    op.deleted,
-                )
+                (op.record_id.as_str(), base, op.ciphertext.as_bytes(), op.deleted)
             })
             .collect();
         assert_eq!(
@@ -336,10 +318,7 @@ mod tests {
     #[test]
     fn no_operations_are_a_push_too() {
         assert_eq!(read(r#"{"operations":[]}"#).unwrap().operations(), []);
-        assert_eq!(
-            read(r#"{"operations":[],"epoch":null}"#).unwrap().epoch(),
-            None
-        );
+        assert_eq!(read(r#"{"operations":[],"epoch":null}"#).unwrap().epoch(), None);
     }
 
     #[test]
@@ -360,58 +339,28 @@ mod tests {
         );
         check_issues(
             &one(""),
-            &[
-                &at("recordId"),
-                &at("baseVersion"),
-                &at("ciphertext"),
-                &at("deleted"),
-            ],
+            &[&at("recordId"), &at("baseVersion"), &at("ciphertext"), &at("deleted")],
         );
         check_issues(
             &one(r#""recordId":1,"baseVersion":"1","ciphertext":{},"deleted":"no""#),
-            &[
-                &at("recordId"),
-                &at("baseVersion"),
-                &at("ciphertext"),
-                &at("deleted"),
-            ],
+            &[&at("recordId"), &at("baseVersion"), &at("ciphertext"), &at("deleted")],
         );
         let rest = r#""ciphertext":"aGk=","deleted":false"#;
-        for base in [
-            "-1",
-            "1.5",
-            "9007199254740992",
-            "18446744073709551615",
-            "true",
-            "[]",
-            "1e300",
-        ] {
+        for base in ["-1", "1.5", "9007199254740992", "18446744073709551615", "true", "[]", "1e300"]
+        {
             let body = one(&format!(r#""recordId":"a","baseVersion":{base},{rest}"#));
             check_issues(&body, &[&at("baseVersion")]);
         }
         let head = r#""recordId":"a","baseVersion":null"#;
-        for ciphertext in [
-            "aGk",
-            "aGl=",
-            "aGk=\\n",
-            "a-_=",
-            "=",
-            "AAAAAAAAAAAAAAAAAA==",
-            "é",
-        ] {
-            let body = one(&format!(
-                r#"{head},"ciphertext":"{ciphertext}","deleted":false"#
-            ));
+        for ciphertext in ["aGk", "aGl=", "aGk=\\n", "a-_=", "=", "AAAAAAAAAAAAAAAAAA==", "é"] {
+            let body = one(&format!(r#"{head},"ciphertext":"{ciphertext}","deleted":false"#));
             check_issues(&body, &[&at("ciphertext")]);
         }
         check_issues(
             &one(&format!(r#"{head},"ciphertext":"","deleted":false"#)),
             &[&at("ciphertext")],
         );
-        check_issues(
-            &one(&format!(r#"{head},{rest},"deleted":false"#)),
-            &[&at("deleted")],
-        );
+        check_issues(&one(&format!(r#"{head},{rest},"deleted":false"#)), &[&at("deleted")]);
         check_issues(
             &one(&format!(r#""recordId":"a\u0000","baseVersion":0,{rest}"#)),
             &[&at("recordId")],
@@ -423,12 +372,7 @@ mod tests {
         let op = |id: &str| {
             format!(r#"{{"recordId":"{id}","baseVersion":0,"ciphertext":"aGk=","deleted":false}}"#)
         };
-        let body = format!(
-            r#"{{"operations":[{},{},{}]}}"#,
-            op("a"),
-            op("b"),
-            op("\\u0061")
-        );
+        let body = format!(r#"{{"operations":[{},{},{}]}}"#, op("a"), op("b"), op("\\u0061"));
         check_issues(&body, &["operations[2].recordId"]);
     }
 
@@ -455,11 +399,7 @@ mod tests {
     #[test]
     fn what_is_not_json_or_too_deep_is_told_apart() {
         let nested = |levels: usize| {
-            format!(
-                r#"{{"operations":[],"x":{}{}}}"#,
-                "[".repeat(levels),
-                "]".repeat(levels)
-            )
+            format!(r#"{{"operations":[],"x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
         };
         assert!(read(&nested(json::NESTING_MAX - 1)).is_ok());
         for body in [
@@ -480,10 +420,7 @@ mod tests {
         ] {
             assert!(matches!(read(body), Err(PushError::Json(_))), "{body:.60}");
         }
-        assert!(matches!(
-            Push::from_json(b"\"\xff\"", 9),
-            Err(PushError::Json(_))
-        ));
+        assert!(matches!(Push::from_json(b"\"\xff\"", 9), Err(PushError::Json(_))));
     }
 
     proptest! {

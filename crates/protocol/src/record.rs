@@ -60,9 +60,7 @@ impl Version {
 
     /// That version; `None` unless it is from 0 to [`Self::MAX`].
     pub fn new(number: i64) -> Option<Self> {
-        (Self::NONE.0..=Self::MAX.0)
-            .contains(&number)
-            .then_some(Self(number))
+        (Self::NONE.0..=Self::MAX.0).contains(&number).then_some(Self(number))
     }
 
     /// The number itself.

@@ -1,1 +1,16 @@
-//! Skeleton.
+//! Where Vaultsync keeps ciphertext: the judging rule, and the databases.
+//!
+//! Not here: HTTP, JSON, who a caller is. SQL is nowhere else.
+
+mod heads;
+mod judge;
+mod receipts;
+mod sqlite;
+mod store;
+mod vault;
+
+pub use heads::{HeadListener, Heads};
+pub use judge::{Head, Verdict, judge};
+pub use receipts::RECEIPTS_MAX;
+pub use store::{OpenError, PullOutcome, PushOutcome, Refused, Store, StoreError, StoreOptions};
+pub use vault::{Vault, VaultId};

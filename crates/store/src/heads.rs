@@ -1,0 +1,111 @@
+//! Hints that a vault has changed, for those who wait for it.
+//!
+//! A hint is never the truth: whoever gets one pulls. A hint that is lost or spurious costs only time.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+use vaultsync_protocol::Timestamp;
+
+use crate::VaultId;
+
+/// The heads that somebody waits for.
+#[derive(Clone, Debug, Default)]
+pub struct Heads(Arc<Mutex<HashMap<VaultId, watch::Sender<Option<Timestamp>>>>>);
+
+impl Heads {
+    /// Listens for changes of a vault from now on; `None` where `listeners_max` do so already.
+    pub fn listen(&self, vault: VaultId, listeners_max: usize) -> Option<HeadListener> {
+        let mut heads = self.lock();
+        let sender = heads.entry(vault).or_insert_with(|| watch::channel(None).0);
+        if sender.receiver_count() >= listeners_max {
+            return None;
+        }
+        let changes = sender.subscribe();
+        Some(HeadListener { heads: self.clone(), vault, changes })
+    }
+
+    /// Tells a vault's listeners that its clock now stands at `head`.
+    pub(crate) fn announce(&self, vault: VaultId, head: Timestamp) {
+        if let Some(sender) = self.lock().get(&vault) {
+            sender.send_replace(Some(head));
+        }
+    }
+
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<VaultId, watch::Sender<Option<Timestamp>>>> {
+        // Nothing in here can panic half-way through a change, so a poisoned lock is a whole one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who listens; it stops when dropped.
+#[derive(Debug)]
+pub struct HeadListener {
+    heads: Heads,
+    vault: VaultId,
+    changes: watch::Receiver<Option<Timestamp>>,
+}
+
+impl HeadListener {
+    /// Waits until the vault has changed since the last call, or since listening began.
+    pub async fn changed(&mut self) {
+        // The sender lives in `heads` for as long as there is a listener, so this cannot fail.
+        if self.changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for HeadListener {
+    fn drop(&mut self) {
+        let mut heads = self.heads.lock();
+        if heads.get(&self.vault).is_some_and(|sender| sender.receiver_count() == 1) {
+            heads.remove(&self.vault);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+    use crate::Vault;
+
+    /// Whether a future is done when polled once.
+    fn now<T>(future: impl Future<Output = T>) -> bool {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn a_change_between_listening_and_waiting_is_not_missed() {
+        let heads = Heads::default();
+        let vault = Vault::of("i", "s").id();
+        let mut listener = heads.listen(vault, 10).unwrap();
+        assert!(!now(listener.changed()));
+        heads.announce(Vault::of("i", "other").id(), Timestamp::from_millis(1));
+        assert!(!now(listener.changed()));
+        heads.announce(vault, Timestamp::from_millis(1));
+        assert!(now(listener.changed()));
+        assert!(!now(listener.changed()));
+    }
+
+    #[test]
+    fn listeners_are_bounded_and_leave_nothing_behind() {
+        let heads = Heads::default();
+        let vault = Vault::of("i", "s").id();
+        let two = [heads.listen(vault, 2).unwrap(), heads.listen(vault, 2).unwrap()];
+        assert!(heads.listen(vault, 2).is_none());
+        drop(two);
+        assert!(heads.lock().is_empty());
+        assert!(heads.listen(vault, 2).is_some());
+    }
+}

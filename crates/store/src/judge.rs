@@ -1,0 +1,134 @@
+//! The rule that decides what becomes of each write of a push. It stands here once, for every
+//! database.
+//!
+//! Not here: SQL, clocks, what is done with a verdict.
+
+use vaultsync_protocol::{Operation, Version};
+
+/// What the judgement must know of a record as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its version.
+    pub version: Version,
+    /// Whether it is a tombstone.
+    pub deleted: bool,
+}
+
+/// What becomes of one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The record already holds it: a retry, answered with that version.
+    Held(Version),
+    /// To be written, as that version.
+    Write(Version),
+    /// Something else stands there.
+    Conflict,
+}
+
+/// Judges one write against the record as it stands (`None`: there is no such record); the first
+/// row that fits counts.
+///
+/// | the record | verdict |
+/// | --- | --- |
+/// | holds this write: the next version, same ciphertext, same `deleted` | `Held` |
+/// | is unknown, and the client knows the epoch and gives a base version | `Conflict` |
+/// | is unknown | `Write`, as version 1 |
+/// | is at the base version | `Write`, as the next version |
+/// | anything else | `Conflict` |
+///
+/// `holds_ciphertext` tells whether the record's ciphertext is the write's; it is asked only where
+/// the answer depends on it, so that a backend need not fetch what no verdict needs.
+pub fn judge(
+    operation: &Operation,
+    head: Option<Head>,
+    client_knows_epoch: bool,
+    holds_ciphertext: impl FnOnce() -> bool,
+) -> Verdict {
+    let next = operation.next_version();
+    match head {
+        Some(head)
+            if head.version == next && head.deleted == operation.deleted && holds_ciphertext() =>
+        {
+            Verdict::Held(next)
+        }
+        None if client_knows_epoch && operation.base_version.is_some() => Verdict::Conflict,
+        None => Verdict::Write(Version::FIRST),
+        Some(head) if operation.base_version == Some(head.version) => Verdict::Write(next),
+        Some(_) => Verdict::Conflict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vaultsync_protocol::{Ciphertext, RecordId};
+
+    use super::*;
+
+    fn version(number: i64) -> Version {
+        Version::new(number).unwrap()
+    }
+
+    /// Judges a live write at `base` against a record at `(version, deleted, same ciphertext)`.
+    fn check(
+        base: Option<i64>,
+        record: Option<(i64, bool, bool)>,
+        client_knows_epoch: bool,
+        expected: Verdict,
+    ) {
+        let operation = Operation {
+            record_id: RecordId::new("a").unwrap(),
+            base_version: base.map(version),
+            ciphertext: Ciphertext::from_bytes(vec![1]),
+            deleted: false,
+        };
+        let head = record.map(|(number, deleted, _)| Head { version: version(number), deleted });
+        let same = record.is_some_and(|(_, _, same)| same);
+        let verdict = judge(&operation, head, client_knows_epoch, || same);
+        assert_eq!(verdict, expected, "base {base:?}, record {record:?}");
+    }
+
+    #[test]
+    fn an_unknown_record_is_inserted_as_version_1() {
+        check(None, None, false, Verdict::Write(version(1)));
+        check(None, None, true, Verdict::Write(version(1)));
+        check(Some(0), None, false, Verdict::Write(version(1)));
+        check(Some(7), None, false, Verdict::Write(version(1)));
+    }
+
+    #[test]
+    fn a_client_that_knows_the_epoch_never_inserts_behind_its_own_back() {
+        check(Some(0), None, true, Verdict::Conflict);
+        check(Some(7), None, true, Verdict::Conflict);
+    }
+
+    #[test]
+    fn a_record_at_the_base_version_is_written() {
+        for epoch in [false, true] {
+            check(Some(1), Some((1, false, false)), epoch, Verdict::Write(version(2)));
+            check(Some(7), Some((7, true, true)), epoch, Verdict::Write(version(8)));
+        }
+    }
+
+    #[test]
+    fn a_record_that_holds_the_write_is_a_retry() {
+        for epoch in [false, true] {
+            check(None, Some((1, false, true)), epoch, Verdict::Held(version(1)));
+            check(Some(0), Some((1, false, true)), epoch, Verdict::Held(version(1)));
+            check(Some(7), Some((8, false, true)), epoch, Verdict::Held(version(8)));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_a_conflict() {
+        for epoch in [false, true] {
+            check(None, Some((1, false, false)), epoch, Verdict::Conflict);
+            check(None, Some((1, true, true)), epoch, Verdict::Conflict);
+            check(None, Some((2, false, true)), epoch, Verdict::Conflict);
+            check(Some(0), Some((1, false, false)), epoch, Verdict::Conflict);
+            check(Some(1), Some((2, false, false)), epoch, Verdict::Conflict);
+            check(Some(1), Some((2, true, true)), epoch, Verdict::Conflict);
+            check(Some(1), Some((3, false, true)), epoch, Verdict::Conflict);
+            check(Some(2), Some((1, false, true)), epoch, Verdict::Conflict);
+        }
+    }
+}

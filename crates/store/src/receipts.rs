@@ -1,0 +1,87 @@
+//! What a vault remembers of its last pushes, so that one whose answer was lost can be sent again.
+//!
+//! Versions only grow while a record exists, so a batch can succeed at most once: its digest is an
+//! idempotency key that needs no header.
+
+use sha2::{Digest, Sha256};
+use vaultsync_protocol::{OPERATIONS_MAX, Push, Version, Written};
+
+use crate::judge::Verdict;
+
+/// How many pushes a vault remembers.
+pub const RECEIPTS_MAX: usize = 32;
+
+const DIGEST_BYTES: usize = 16;
+const BITMAP_BYTES: usize = OPERATIONS_MAX.div_ceil(8);
+const RECEIPT_BYTES: usize = DIGEST_BYTES + BITMAP_BYTES;
+
+/// The first 16 bytes of the SHA-256 of a batch.
+pub(crate) struct BatchDigest([u8; DIGEST_BYTES]);
+
+impl BatchDigest {
+    /// The digest of the operations, each member with its length or of a fixed one, so that no two
+    /// batches read alike.
+    pub(crate) fn of(push: &Push) -> Self {
+        let mut sha = Sha256::new();
+        for operation in push.operations() {
+            let id = operation.record_id.as_str().as_bytes();
+            // 0 never is a version, so it is free to stand for `null` only if -1 does not: a client
+            // may give 0.
+            let base = operation.base_version.map_or(-1, Version::get);
+            sha.update((id.len() as u64).to_be_bytes());
+            sha.update(id);
+            sha.update(base.to_be_bytes());
+            sha.update([u8::from(operation.deleted)]);
+            sha.update((operation.ciphertext.len() as u64).to_be_bytes());
+            sha.update(operation.ciphertext.as_bytes());
+        }
+        let mut first = [0; DIGEST_BYTES];
+        first.copy_from_slice(&sha.finalize()[..DIGEST_BYTES]);
+        Self(first)
+    }
+}
+
+/// The receipts of a vault's last pushes, oldest first, as the store keeps them: for each the
+/// digest and a bitmap that marks the operations inserted as version 1.
+#[derive(Debug, Default)]
+pub(crate) struct Receipts(Vec<u8>);
+
+impl Receipts {
+    pub(crate) const fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The answer that `push` was given, if it is one of those remembered.
+    pub(crate) fn answer(&self, push: &Push, digest: &BatchDigest) -> Option<Vec<Written>> {
+        let receipt =
+            self.0.chunks_exact(RECEIPT_BYTES).find(|receipt| receipt.starts_with(&digest.0))?;
+        let bitmap = &receipt[DIGEST_BYTES..];
+        let written = push.operations().iter().enumerate().map(|(index, operation)| Written {
+            record_id: operation.record_id.clone(),
+            version: if bitmap[index / 8] & (1 << (index % 8)) == 0 {
+                operation.next_version()
+            } else {
+                Version::FIRST
+            },
+        });
+        Some(written.collect())
+    }
+
+    /// Remembers an applied push, and forgets the oldest one past [`RECEIPTS_MAX`].
+    pub(crate) fn remember(&mut self, digest: &BatchDigest, verdicts: &[Verdict]) {
+        let mut bitmap = [0; BITMAP_BYTES];
+        for (index, verdict) in verdicts.iter().enumerate() {
+            if *verdict == Verdict::Write(Version::FIRST) {
+                bitmap[index / 8] |= 1 << (index % 8);
+            }
+        }
+        let kept = (RECEIPTS_MAX - 1) * RECEIPT_BYTES;
+        self.0.drain(..self.0.len().saturating_sub(kept));
+        self.0.extend_from_slice(&digest.0);
+        self.0.extend_from_slice(&bitmap);
+    }
+}

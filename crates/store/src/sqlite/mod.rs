@@ -1,0 +1,128 @@
+//! The store on one SQLite file: one thread that writes, a pool of connections that read.
+//!
+//! SQLite lets one writer in at a time, so a thread of its own with a queue costs nothing and gains
+//! two things: nobody ever finds the database busy, and many pushes share one commit.
+
+mod open;
+mod pull;
+mod push;
+mod writer;
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use deadpool::unmanaged::Pool;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+use vaultsync_protocol::{Pull, Push, Timestamp};
+
+use self::writer::{Job, Writer};
+use crate::{Heads, OpenError, PullOutcome, PushOutcome, StoreError, StoreOptions, Vault};
+
+/// An open SQLite database.
+pub struct Sqlite {
+    path: PathBuf,
+    writer: Writer,
+    readers: Pool<Connection>,
+    heads: Heads,
+    options: StoreOptions,
+    /// Held for as long as this process serves from the file; see [`open::lock`].
+    _lock: File,
+}
+
+impl Sqlite {
+    /// See [`Store::open_sqlite`](crate::Store::open_sqlite).
+    pub(crate) fn open(path: PathBuf, options: StoreOptions) -> Result<Self, OpenError> {
+        let lock = open::lock(&path)?;
+        let writing = open::writing(&path)?;
+        let readers =
+            (0..reader_count()).map(|_| open::reading(&path)).collect::<Result<Vec<_>, _>>()?;
+        let heads = Heads::default();
+        let writer = Writer::start(writing, options, heads.clone())
+            .map_err(|error| OpenError::Io { path: path.clone(), error })?;
+        Ok(Self { path, writer, readers: Pool::from(readers), heads, options, _lock: lock })
+    }
+
+    pub(crate) async fn push(
+        &self,
+        vault: &Vault,
+        push: Push,
+        now: Timestamp,
+    ) -> Result<PushOutcome, StoreError> {
+        let (reply, outcome) = oneshot::channel();
+        self.writer.send(Job { vault: vault.clone(), push, now, reply })?;
+        outcome.await.unwrap_or_else(|_| {
+            Err(StoreError::Internal("the writing thread gave a push up".to_owned()))
+        })
+    }
+
+    pub(crate) async fn pull(&self, vault: &Vault, pull: &Pull) -> Result<PullOutcome, StoreError> {
+        let (id, pull, bytes_max) = (vault.id(), pull.clone(), self.options.page_bytes_max);
+        self.read(move |connection| pull::page(connection, id, &pull, bytes_max)).await
+    }
+
+    pub(crate) async fn check(&self) -> Result<(), StoreError> {
+        self.writer.check()?;
+        self.read(|connection| {
+            connection.query_row("select count(*) from vaults where vault_id = x''", [], |_| Ok(()))
+        })
+        .await
+    }
+
+    pub(crate) const fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    /// Finishes what is queued; a push that comes later is refused.
+    pub(crate) async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close();
+    }
+
+    /// Runs a query on a connection of the pool, on a thread that may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let connection =
+            self.readers.get().await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        tokio::task::spawn_blocking(move || query(&connection))
+            .await
+            .map_err(|error| StoreError::Internal(error.to_string()))?
+            .map_err(|error| failed(&error))
+    }
+}
+
+impl std::fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sqlite").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// A reader answers tens of thousands of pages a second, so a few are enough.
+fn reader_count() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
+}
+
+/// Tells an outage, after which the same request may succeed, from a fault.
+fn failed(error: &rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure,
+    };
+    match error.sqlite_error_code() {
+        Some(
+            CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | ReadOnly
+            | SystemIoFailure,
+        ) => StoreError::Unavailable(error.to_string()),
+        _ => StoreError::Internal(error.to_string()),
+    }
+}
+
+/// Where a file beside the database lies: its whole name, and `suffix`.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

@@ -1,0 +1,120 @@
+//! Opening the file: who may, how it is set up, and that its tables are up to date.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::beside;
+use crate::OpenError;
+
+mod embedded {
+    refinery::embed_migrations!("migrations/sqlite");
+}
+
+/// Says in the file's header whose it is: `VSNC`.
+const APPLICATION_ID: i32 = 0x5653_4e43;
+
+/// How long a statement waits while an operator's command holds the file.
+const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Takes the right to serve from the database at `path`, by a lock on a file beside it that the
+/// system lifts when the process ends, however it ends. Operators' commands do not take it.
+///
+/// Creates the database's folder where there is none.
+pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
+    let io_error = |path: &Path, error| OpenError::Io { path: path.to_owned(), error };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        create_private_folder(folder).map_err(|error| io_error(folder, error))?;
+    }
+    // Created before SQLite would, so that only its owner may read it. SQLite gives its other files
+    // the same mode.
+    create_private_file(path).map_err(|error| io_error(path, error))?;
+    // The same file under another name is the same database.
+    let path = fs::canonicalize(path).map_err(|error| io_error(path, error))?;
+    let lock_path = beside(&path, ".lock");
+    let file = create_private_file(&lock_path).map_err(|error| io_error(&lock_path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path)),
+        Err(TryLockError::Error(error)) => Err(io_error(&lock_path, error)),
+    }
+}
+
+fn create_private_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+fn create_private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Opens the connection that writes, and brings the tables up to date.
+pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
+    let wrong = |error: &rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => foreign(path, "it is no SQLite file".to_owned()),
+        _ => database(path, error.to_string()),
+    };
+    let mut connection = Connection::open(path).map_err(|error| wrong(&error))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| wrong(&error))?;
+    claim(&connection).map_err(|error| wrong(&error))?.map_err(|reason| foreign(path, reason))?;
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+        .map_err(|error| wrong(&error))?;
+    if mode != "wal" {
+        return Err(database(path, format!("SQLite cannot keep a write-ahead log here ({mode})")));
+    }
+    // FULL syncs the log at every commit: what was acknowledged survives a power cut.
+    connection.pragma_update(None, "synchronous", "full").map_err(|error| wrong(&error))?;
+    connection.set_prepared_statement_cache_capacity(32);
+    embedded::migrations::runner().set_grouped(true).run(&mut connection).map_err(|error| {
+        database(path, format!("its tables cannot be brought up to date: {error}"))
+    })?;
+    Ok(connection)
+}
+
+/// Opens a connection that only reads.
+pub(super) fn reading(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(connection)
+    };
+    open().map_err(|error: rusqlite::Error| database(path, error.to_string()))
+}
+
+/// Marks an empty database as ours; `Err` with the reason where it is someone else's.
+fn claim(connection: &Connection) -> rusqlite::Result<Result<(), String>> {
+    let marked: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if marked == APPLICATION_ID {
+        return Ok(Ok(()));
+    }
+    let objects: i64 =
+        connection.query_row("select count(*) from sqlite_schema", [], |row| row.get(0))?;
+    if marked != 0 || objects != 0 {
+        return Ok(Err("it is some other program's SQLite database".to_owned()));
+    }
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    Ok(Ok(()))
+}
+
+fn foreign(path: &Path, reason: String) -> OpenError {
+    OpenError::Foreign { path: PathBuf::from(path), reason }
+}
+
+fn database(path: &Path, message: String) -> OpenError {
+    OpenError::Database { path: PathBuf::from(path), message }
+}

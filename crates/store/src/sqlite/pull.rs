@@ -1,0 +1,84 @@
+//! The statements of one pull.
+
+use rusqlite::{Connection, OptionalExtension, Row, params, types::FromSqlError};
+use vaultsync_protocol::{Ciphertext, Epoch, Page, Pull, Record, RecordId, Timestamp};
+
+use super::push::version;
+use crate::{PullOutcome, VaultId};
+
+/// Reads one page, all of it from one snapshot.
+pub(super) fn page(
+    connection: &Connection,
+    vault: VaultId,
+    pull: &Pull,
+    bytes_max: usize,
+) -> rusqlite::Result<PullOutcome> {
+    let snapshot = connection.unchecked_transaction()?;
+    let found = snapshot
+        .prepare_cached("select epoch, clock from vaults where vault_id = ?1")?
+        .query_row([vault.as_bytes()], |row| {
+            Ok((Epoch::from_bytes(row.get(0)?), Timestamp::from_millis(row.get(1)?)))
+        })
+        .optional()?;
+    if let Some(known) = &pull.epoch {
+        match found {
+            Some((epoch, head)) if known.names(epoch) => {
+                if pull.cursor.is_some_and(|cursor| cursor.timestamp() > head) {
+                    return Ok(PullOutcome::CursorAhead);
+                }
+            }
+            _ => return Ok(PullOutcome::EpochChanged),
+        }
+    }
+    let (records, has_more) = match found {
+        Some(_) => records(&snapshot, vault, pull, bytes_max)?,
+        None => (Vec::new(), false),
+    };
+    Ok(PullOutcome::Page(Page {
+        next_cursor: records.last().map(|record| record.updated_at),
+        records,
+        has_more,
+        epoch: found.map(|(epoch, _)| epoch),
+        head: found.map(|(_, head)| head),
+    }))
+}
+
+/// The records of a page, and whether there is a later one.
+fn records(
+    connection: &Connection,
+    vault: VaultId,
+    pull: &Pull,
+    bytes_max: usize,
+) -> rusqlite::Result<(Vec<Record>, bool)> {
+    let after = pull.cursor.map_or(i64::MIN, |cursor| cursor.timestamp().as_millis());
+    let mut select = connection.prepare_cached(
+        "select record_id, version, deleted, updated_at, ciphertext from records
+         where vault_id = ?1 and updated_at > ?2 order by updated_at",
+    )?;
+    let mut rows = select.query(params![vault.as_bytes(), after])?;
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        if records.len() == pull.limit {
+            return Ok((records, true));
+        }
+        let ciphertext = row.get_ref(4)?.as_blob()?;
+        bytes += ciphertext.len();
+        if bytes > bytes_max && !records.is_empty() {
+            return Ok((records, true));
+        }
+        records.push(record(row, ciphertext)?);
+    }
+    Ok((records, false))
+}
+
+fn record(row: &Row<'_>, ciphertext: &[u8]) -> rusqlite::Result<Record> {
+    let id = row.get_ref(0)?.as_str()?;
+    Ok(Record {
+        record_id: RecordId::new(id).map_err(|_| FromSqlError::InvalidType)?,
+        version: version(row, 1)?,
+        deleted: row.get(2)?,
+        updated_at: Timestamp::from_millis(row.get(3)?),
+        ciphertext: Ciphertext::from_bytes(ciphertext.to_vec()),
+    })
+}
