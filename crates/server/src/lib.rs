@@ -3,9 +3,27 @@
 //! Not here: SQL (`vaultsync-store`), settings and their sources (`vaultsync`), any cryptography
 //! that could open a record.
 
+mod address;
+mod admin;
+mod answer;
+mod app;
 pub mod auth;
+mod body;
 mod clock;
+mod connection;
+mod extract;
 mod limits;
+mod memory;
+mod observe;
+mod openapi;
+mod rates;
+mod record_hash;
+mod routes;
+mod serve;
 
+pub use admin::admin_router;
+pub use app::{App, Parts};
 pub use clock::{Clock, SystemClock};
 pub use limits::Limits;
+pub use routes::{openapi, router};
+pub use serve::serve;

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-/// The most operations one push may carry. Given by the protocol, so not a setting.
-pub use vaultsync_protocol::OPERATIONS_MAX;
-
 /// Bounds on what one request, one user and one process may take.
 ///
 /// `GET /api/sync/info` tells them, and `docs/CONFIGURATION.md` lists the setting of each.

@@ -75,10 +75,7 @@ pub(super) fn times(
     if iat.is_some_and(|iat| iat > latest_begin) {
         return Err(Reason::TokenIatInTheFuture);
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "bounded by SECONDS_MAX, so it fits"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "bounded by SECONDS_MAX, so it fits")]
     Ok(Timestamp::from_millis(exp.floor() as i64))
 }
 

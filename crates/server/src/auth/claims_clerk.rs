@@ -65,10 +65,7 @@ impl ClerkRules {
         if acted && !self.allow_impersonation {
             return Err(Reason::ImpersonationNotAllowed);
         }
-        Ok(Accepted {
-            subject: subject.into(),
-            expires_at,
-        })
+        Ok(Accepted { subject: subject.into(), expires_at })
     }
 
     fn judge_authorized_party(&self, claims: &Claims) -> Result<(), Reason> {

@@ -46,9 +46,6 @@ impl OidcRules {
             None => return Err(Reason::TokenVerificationFailed),
         }
         let expires_at = times(claims, now, skew_millis)?;
-        Ok(Accepted {
-            subject: subject.into(),
-            expires_at,
-        })
+        Ok(Accepted { subject: subject.into(), expires_at })
     }
 }

@@ -66,11 +66,7 @@ impl Default for ClerkOptions {
 impl Issuer {
     /// A Clerk instance.
     pub fn clerk(options: ClerkOptions) -> Result<Self, IssuerError> {
-        let host = options
-            .publishable_key
-            .as_deref()
-            .map(frontend_host)
-            .transpose()?;
+        let host = options.publishable_key.as_deref().map(frontend_host).transpose()?;
         let host_url = host.map(|host| format!("https://{host}"));
         let name = match (&options.issuer, &host_url) {
             (Some(issuer), _) => issuer_name(ISSUER, issuer)?,
@@ -170,9 +166,7 @@ fn frontend_host(key: &str) -> Result<String, IssuerError> {
 fn is_dns_name(host: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -190,10 +184,7 @@ mod tests {
     #[test]
     fn a_publishable_key_names_a_bare_host_or_nothing() {
         let key = |text: &str| {
-            format!(
-                "pk_test_{}",
-                base64_simd::STANDARD.encode_to_string(text.as_bytes())
-            )
+            format!("pk_test_{}", base64_simd::STANDARD.encode_to_string(text.as_bytes()))
         };
         assert_eq!(
             frontend_host("pk_live_Y2xlcmsuZXhhbXBsZS5jb20k").expect("good"),
@@ -221,18 +212,9 @@ mod tests {
             let key = key(text);
             assert_eq!(frontend_host(&key).is_ok(), good, "{text}");
             let unpadded = key.trim_end_matches('=');
-            assert_eq!(
-                frontend_host(unpadded).is_ok(),
-                good,
-                "{text} without padding"
-            );
+            assert_eq!(frontend_host(unpadded).is_ok(), good, "{text} without padding");
         }
-        for key in [
-            "",
-            "pk_test_",
-            "sk_test_Y2xlcmsuZXhhbXBsZS5jb20k",
-            "pk_test_!!!!",
-        ] {
+        for key in ["", "pk_test_", "sk_test_Y2xlcmsuZXhhbXBsZS5jb20k", "pk_test_!!!!"] {
             assert!(frontend_host(key).is_err(), "{key}");
         }
     }

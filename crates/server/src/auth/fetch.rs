@@ -44,10 +44,7 @@ pub(super) struct FetchError {
 impl Source {
     /// The key set at `url`.
     pub(super) fn jwks(url: Url) -> Result<Self, String> {
-        Ok(Self {
-            client: client(&url)?,
-            location: Location::Jwks(url),
-        })
+        Ok(Self { client: client(&url)?, location: Location::Jwks(url) })
     }
 
     /// The key set that the discovery document of `issuer` leads to.
@@ -56,14 +53,8 @@ impl Source {
             "{}/.well-known/openid-configuration",
             issuer.trim_end_matches('/')
         ))?;
-        let location = Location::Discovery {
-            url: url.clone(),
-            issuer: issuer.to_owned(),
-        };
-        Ok(Self {
-            client: client(&url)?,
-            location,
-        })
+        let location = Location::Discovery { url: url.clone(), issuer: issuer.to_owned() };
+        Ok(Self { client: client(&url)?, location })
     }
 
     /// Fetches the keys.
@@ -134,9 +125,7 @@ fn is_loopback(url: &Url) -> bool {
     };
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// `jwks_uri` of a discovery document that is really `issuer`'s.
@@ -164,9 +153,7 @@ fn client(url: &Url) -> Result<Client, String> {
     if is_loopback(url) {
         builder = builder.no_proxy();
     }
-    builder
-        .build()
-        .map_err(|error| format!("no HTTPS client can be made: {}", chain(&error)))
+    builder.build().map_err(|error| format!("no HTTPS client can be made: {}", chain(&error)))
 }
 
 /// An error and what caused it: reqwest keeps the telling part in its causes.
@@ -223,14 +210,8 @@ mod tests {
                 r#"{"issuer":"https://id.example.com","jwks_uri":"http://keys.example.net/k"}"#,
                 false,
             ),
-            (
-                r#"{"issuer":"https://id.example.com","jwks_uri":"http://127.0.0.1/k"}"#,
-                false,
-            ),
-            (
-                r#"{"issuer":"https://id.example.com","jwks_uri":"https://localhost/k"}"#,
-                false,
-            ),
+            (r#"{"issuer":"https://id.example.com","jwks_uri":"http://127.0.0.1/k"}"#, false),
+            (r#"{"issuer":"https://id.example.com","jwks_uri":"https://localhost/k"}"#, false),
             (r#"{"issuer":"https://id.example.com"}"#, false),
             (r#"{"jwks_uri":"https://keys.example.net/k"}"#, false),
             ("<html>", false),

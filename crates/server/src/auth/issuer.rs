@@ -31,10 +31,7 @@ pub struct IssuerError {
 
 impl IssuerError {
     pub(super) fn new(setting: &'static str, problem: impl Into<String>) -> Self {
-        Self {
-            setting,
-            problem: problem.into(),
-        }
+        Self { setting, problem: problem.into() }
     }
 
     /// The name of the setting.
@@ -78,11 +75,7 @@ impl Issuer {
     /// The configuration lists the algorithms and the token only picks one of them.
     pub(super) fn judge_header(&self, header: &Claims) -> Result<Alg, Reason> {
         let named = header.get("alg").and_then(serde_json::Value::as_str);
-        let alg = self
-            .algorithms
-            .iter()
-            .copied()
-            .find(|alg| Some(alg.name()) == named);
+        let alg = self.algorithms.iter().copied().find(|alg| Some(alg.name()) == named);
         let alg = alg.ok_or(Reason::TokenInvalidAlgorithm)?;
         match &self.rules {
             Rules::Clerk(_) => ClerkRules::judge_header(header)?,
@@ -120,10 +113,7 @@ pub(super) fn issuer_name(setting: &'static str, name: &str) -> Result<Arc<str>,
 /// Checks a clock skew.
 pub(super) fn skew_millis(setting: &'static str, skew: Duration) -> Result<i64, IssuerError> {
     if skew > CLOCK_SKEW_MAX {
-        return Err(IssuerError::new(
-            setting,
-            "more than a minute (60000 ms) is too much",
-        ));
+        return Err(IssuerError::new(setting, "more than a minute (60000 ms) is too much"));
     }
     Ok(i64::try_from(skew.as_millis()).expect("a minute fits"))
 }

@@ -47,12 +47,7 @@ pub(super) struct Held {
 impl Held {
     /// Keys that an operator wrote down: they do not age.
     pub(super) fn fixed(keys: KeySet) -> Arc<Self> {
-        Arc::new(Self {
-            keys,
-            generation: 0,
-            sequence: 0,
-            fetched_at: Duration::ZERO,
-        })
+        Arc::new(Self { keys, generation: 0, sequence: 0, fetched_at: Duration::ZERO })
     }
 }
 
@@ -94,11 +89,7 @@ impl Jwks {
         // Read before anything else: a fetch that ends from here on is seen to have ended.
         let finished = self.finished.load(Ordering::Acquire);
         let now = self.clock.uptime();
-        let failed_ago = self
-            .failure
-            .load()
-            .as_ref()
-            .map(|last| now.saturating_sub(last.at));
+        let failed_ago = self.failure.load().as_ref().map(|last| now.saturating_sub(last.at));
         match self.usable(now) {
             Some(held) => {
                 let age = now.saturating_sub(held.fetched_at);
@@ -139,10 +130,7 @@ impl Jwks {
 
     /// What went wrong with the last fetch, for an operator.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.failure
-            .load()
-            .as_ref()
-            .map(|failure| failure.error.detail.clone())
+        self.failure.load().as_ref().map(|failure| failure.error.detail.clone())
     }
 
     fn usable(&self, now: Duration) -> Option<Arc<Held>> {
@@ -151,9 +139,7 @@ impl Jwks {
     }
 
     fn newer_than(&self, seen: &Held) -> Option<Arc<Held>> {
-        self.held
-            .load_full()
-            .filter(|held| held.sequence != seen.sequence)
+        self.held.load_full().filter(|held| held.sequence != seen.sequence)
     }
 
     fn unavailable(&self, now: Duration) -> Refusal {
@@ -231,12 +217,7 @@ impl Jwks {
             Some(last) if last.keys == keys => (last.generation, last.sequence + 1),
             Some(last) => (last.generation + 1, last.sequence + 1),
         };
-        self.held.store(Some(Arc::new(Held {
-            keys,
-            generation,
-            sequence,
-            fetched_at,
-        })));
+        self.held.store(Some(Arc::new(Held { keys, generation, sequence, fetched_at })));
         self.failure.store(None);
     }
 }

@@ -115,9 +115,7 @@ impl Key {
         let only = match common.key_algorithm {
             None => None,
             Some(named) => {
-                let known = Alg::ALL
-                    .into_iter()
-                    .find(|alg| alg.name() == named.to_string());
+                let known = Alg::ALL.into_iter().find(|alg| alg.name() == named.to_string());
                 Some(known.ok_or("it is for an algorithm that is not used here")?)
             }
         };
@@ -156,13 +154,7 @@ impl Key {
         if only.is_some_and(|alg| alg.family() != family) {
             return Err("its algorithm is not one for its kind of key");
         }
-        Ok(Self {
-            kid,
-            family,
-            only,
-            public,
-            decoding,
-        })
+        Ok(Self { kid, family, only, public, decoding })
     }
 
     fn suits(&self, kid: &str, alg: Alg) -> bool {
@@ -201,13 +193,8 @@ impl KeySet {
             }
         }
         if keys.is_empty() {
-            let why = left_out
-                .first()
-                .map_or_else(String::new, |why| format!(" (a key: {why})"));
-            return Err((
-                Reason::JwkRemoteMissing,
-                format!("it lists no key of use{why}"),
-            ));
+            let why = left_out.first().map_or_else(String::new, |why| format!(" (a key: {why})"));
+            return Err((Reason::JwkRemoteMissing, format!("it lists no key of use{why}")));
         }
         // In an order of our own: an issuer that shuffles its list has not changed its keys.
         keys.sort_by(|a, b| (&a.kid, &a.public).cmp(&(&b.kid, &b.public)));
@@ -256,9 +243,7 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), &'static str> {
         return Err("it is not an RSA key of 2048 to 8192 bits");
     }
     let broken = "it is no RSA key";
-    let der = RsaPublicKeyComponents { n, e }
-        .as_der()
-        .map_err(|_| broken)?;
+    let der = RsaPublicKeyComponents { n, e }.as_der().map_err(|_| broken)?;
     // Reading it back is what checks that the two numbers can be a key.
     aws_lc_rs::rsa::PublicKey::from_der(der.as_ref()).map_err(|_| broken)?;
     Ok(())
@@ -273,7 +258,5 @@ fn unsigned(text: &str) -> Result<Vec<u8>, &'static str> {
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
-    URL_SAFE_NO_PAD
-        .decode_to_vec(text)
-        .map_err(|_| "it is not base64url")
+    URL_SAFE_NO_PAD.decode_to_vec(text).map_err(|_| "it is not base64url")
 }

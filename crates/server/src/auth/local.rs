@@ -87,9 +87,7 @@ pub struct LocalKey {
 
 impl std::fmt::Debug for LocalKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalKey")
-            .field("kid", &self.kid)
-            .finish_non_exhaustive()
+        f.debug_struct("LocalKey").field("kid", &self.kid).finish_non_exhaustive()
     }
 }
 
@@ -99,10 +97,7 @@ impl LocalKey {
     /// Of two processes that make it at once, both end up with the same one.
     pub fn load_or_create(data_dir: &Path) -> Result<Self, LocalKeyError> {
         let path = data_dir.join(FILE);
-        let io_error = |error| LocalKeyError::Io {
-            path: path.clone(),
-            error,
-        };
+        let io_error = |error| LocalKeyError::Io { path: path.clone(), error };
         match File::open(&path) {
             Ok(file) => Self::read(&path, file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -114,30 +109,17 @@ impl LocalKey {
     }
 
     fn read(path: &Path, file: File) -> Result<Self, LocalKeyError> {
-        let io_error = |error| LocalKeyError::Io {
-            path: path.to_owned(),
-            error,
-        };
-        let not_a_key = || LocalKeyError::NotAKey {
-            path: path.to_owned(),
-        };
+        let io_error = |error| LocalKeyError::Io { path: path.to_owned(), error };
+        let not_a_key = || LocalKeyError::NotAKey { path: path.to_owned() };
         // Asked of the open file: a path could lead elsewhere by now.
         refuse_exposed(path, &file.metadata().map_err(io_error)?)?;
         let mut pem = String::new();
-        file.take(FILE_BYTES_MAX)
-            .read_to_string(&mut pem)
-            .map_err(io_error)?;
+        file.take(FILE_BYTES_MAX).read_to_string(&mut pem).map_err(io_error)?;
         install_provider();
         let signing = EncodingKey::from_ed_pem(pem.as_bytes()).map_err(|_| not_a_key())?;
         let public = Jwk::from_encoding_key(&signing, Algorithm::EdDSA).map_err(|_| not_a_key())?;
-        let kid = public
-            .thumbprint(ThumbprintHash::SHA256)
-            .map_err(|_| not_a_key())?;
-        Ok(Self {
-            signing,
-            public,
-            kid,
-        })
+        let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(|_| not_a_key())?;
+        Ok(Self { signing, public, kid })
     }
 
     /// A token for `user` that is good from `now` on for `ttl`.
@@ -177,9 +159,7 @@ impl Issuer {
             name: LOCAL_ISSUER.into(),
             algorithms: vec![Alg::EdDsa],
             skew_millis: i64::try_from(CLOCK_SKEW_DEFAULT.as_millis()).expect("5 s fit"),
-            rules: Rules::Oidc(OidcRules {
-                audience: vec![LOCAL_AUDIENCE.to_owned()],
-            }),
+            rules: Rules::Oidc(OidcRules { audience: vec![LOCAL_AUDIENCE.to_owned()] }),
             keys: KeysFrom::Settings(KeySet::new(vec![public])),
         }
     }
@@ -205,10 +185,7 @@ fn create(data_dir: &Path, path: &Path) -> Result<(), LocalKeyError> {
     linked
         .and(removed)
         .and_then(|()| sync_folder(data_dir))
-        .map_err(|error| LocalKeyError::Io {
-            path: path.to_owned(),
-            error,
-        })
+        .map_err(|error| LocalKeyError::Io { path: path.to_owned(), error })
 }
 
 fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -241,10 +218,7 @@ fn refuse_exposed(path: &Path, metadata: &fs::Metadata) -> Result<(), LocalKeyEr
     if mode & 0o077 == 0 {
         return Ok(());
     }
-    Err(LocalKeyError::Exposed {
-        path: path.to_owned(),
-        mode,
-    })
+    Err(LocalKeyError::Exposed { path: path.to_owned(), mode })
 }
 
 #[cfg(not(unix))]

@@ -91,11 +91,7 @@ impl Keys {
 
 impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let issuers = self
-            .0
-            .issuers
-            .iter()
-            .map(|configured| configured.issuer.name());
+        let issuers = self.0.issuers.iter().map(|configured| configured.issuer.name());
         f.debug_list().entries(issuers).finish()
     }
 }
@@ -155,11 +151,7 @@ impl Authenticator {
         if self.0.issuers.is_empty() {
             problems.push("no issuer is configured".to_owned());
         }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
     /// How many signatures have been checked: what remembering tokens is to keep low.
@@ -194,15 +186,11 @@ impl Authenticator {
             .enumerate()
             .find(|(_, configured)| token.issuer() == Some(configured.issuer.name()))
             .ok_or(Refusal::unverified(Reason::TokenInvalidIssuer))?;
-        let alg = issuer
-            .judge_header(&token.header)
-            .map_err(Refusal::unverified)?;
+        let alg = issuer.judge_header(&token.header).map_err(Refusal::unverified)?;
         let generation = self.verify_signature(&token, alg, keys).await?;
 
         let now = self.0.clock.now();
-        let accepted = issuer
-            .judge(&token.claims, now)
-            .map_err(Refusal::verified)?;
+        let accepted = issuer.judge(&token.claims, now).map_err(Refusal::verified)?;
         let signed_in = SignedIn {
             issuer: Arc::clone(&issuer.name),
             subject: accepted.subject,
@@ -241,10 +229,7 @@ impl Authenticator {
         let mut verdict = check(&held.keys);
         // Ends because each turn takes a later fetch, and those are rationed.
         while let Err(reason) = verdict {
-            let newer = keys
-                .refetch(&held)
-                .await
-                .ok_or(Refusal::unverified(reason))?;
+            let newer = keys.refetch(&held).await.ok_or(Refusal::unverified(reason))?;
             if newer.generation != held.generation {
                 verdict = check(&newer.keys);
             }

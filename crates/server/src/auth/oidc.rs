@@ -63,9 +63,7 @@ impl Issuer {
         Ok(Self {
             algorithms: algorithms(&options.algorithms)?,
             skew_millis: skew_millis(ISSUER, options.clock_skew)?,
-            rules: Rules::Oidc(OidcRules {
-                audience: options.audience,
-            }),
+            rules: Rules::Oidc(OidcRules { audience: options.audience }),
             keys: KeysFrom::Network(keys),
             name,
         })
@@ -77,15 +75,12 @@ fn algorithms(names: &[String]) -> Result<Vec<Alg>, IssuerError> {
         return Ok(vec![Alg::Rs256]);
     }
     let known = |name: &String| {
-        Alg::ALL
-            .into_iter()
-            .find(|alg| alg.name() == name)
-            .ok_or_else(|| {
-                IssuerError::new(
-                    ALGORITHMS,
-                    format!("{name:?} is none of RS256, PS256, ES256 and EdDSA"),
-                )
-            })
+        Alg::ALL.into_iter().find(|alg| alg.name() == name).ok_or_else(|| {
+            IssuerError::new(
+                ALGORITHMS,
+                format!("{name:?} is none of RS256, PS256, ES256 and EdDSA"),
+            )
+        })
     };
     names.iter().map(known).collect()
 }

@@ -101,10 +101,9 @@ impl Reason {
             Self::TokenVerificationFailed => {
                 ("token-verification-failed", "token_verification_failed")
             }
-            Self::TokenInvalidAuthorizedParties => (
-                "token-invalid-authorized-parties",
-                "token_invalid_authorized_parties",
-            ),
+            Self::TokenInvalidAuthorizedParties => {
+                ("token-invalid-authorized-parties", "token_invalid_authorized_parties")
+            }
             Self::TokenExpired => ("token-expired", "token_expired"),
             Self::TokenNotActiveYet => ("token-not-active-yet", "token_not_active_yet"),
             Self::TokenIatInTheFuture => ("token-iat-in-the-future", "token_iat_in_the_future"),
@@ -157,31 +156,21 @@ impl Refusal {
 
     /// Turned away before the signature was known to be good.
     pub(super) const fn unverified(reason: Reason) -> Self {
-        Self {
-            reason,
-            outcome: Outcome::Unauthorized {
-                signature_verified: false,
-            },
-        }
+        Self { reason, outcome: Outcome::Unauthorized { signature_verified: false } }
     }
 
     /// Turned away although the issuer did sign the token.
     pub(super) const fn verified(reason: Reason) -> Self {
         let outcome = match reason {
             Reason::ImpersonationNotAllowed => Outcome::Forbidden,
-            _ => Outcome::Unauthorized {
-                signature_verified: true,
-            },
+            _ => Outcome::Unauthorized { signature_verified: true },
         };
         Self { reason, outcome }
     }
 
     /// Turned away because there are no keys to judge with.
     pub(super) const fn unavailable(reason: Reason, retry_after: Duration) -> Self {
-        Self {
-            reason,
-            outcome: Outcome::Unavailable { retry_after },
-        }
+        Self { reason, outcome: Outcome::Unavailable { retry_after } }
     }
 
     /// Why, for logs and metrics.
@@ -198,12 +187,8 @@ impl Refusal {
     /// failure.
     pub const fn code(&self) -> &'static str {
         match self.outcome {
-            Outcome::Unauthorized {
-                signature_verified: true,
-            } => self.reason.code(),
-            Outcome::Unauthorized {
-                signature_verified: false,
-            } => "unauthorized",
+            Outcome::Unauthorized { signature_verified: true } => self.reason.code(),
+            Outcome::Unauthorized { signature_verified: false } => "unauthorized",
             Outcome::Forbidden => "forbidden",
             Outcome::Unavailable { .. } => "unavailable",
         }
@@ -216,12 +201,10 @@ impl Refusal {
             Outcome::Unauthorized { .. } if self.reason == Reason::SessionTokenMissing => {
                 Some(REALM.to_owned())
             }
-            Outcome::Unauthorized {
-                signature_verified: false,
-            } => Some(format!(r#"{REALM}, error="invalid_token""#)),
-            Outcome::Unauthorized {
-                signature_verified: true,
-            } => Some(format!(
+            Outcome::Unauthorized { signature_verified: false } => {
+                Some(format!(r#"{REALM}, error="invalid_token""#))
+            }
+            Outcome::Unauthorized { signature_verified: true } => Some(format!(
                 r#"{REALM}, error="invalid_token", error_description="{}""#,
                 self.reason
             )),
@@ -239,13 +222,7 @@ mod tests {
     fn a_code_is_its_reason_with_underscores() {
         for reason in Reason::ALL {
             assert_eq!(reason.code(), reason.as_str().replace('-', "_"));
-            assert_eq!(
-                Reason::ALL
-                    .iter()
-                    .filter(|r| r.code() == reason.code())
-                    .count(),
-                1
-            );
+            assert_eq!(Reason::ALL.iter().filter(|r| r.code() == reason.code()).count(), 1);
         }
     }
 }

@@ -47,10 +47,7 @@ pub(super) struct Remembered(Cache<Fingerprint, Known>);
 impl Remembered {
     pub(super) fn new() -> Self {
         // The cache's own clock frees memory; `Known::holds` decides.
-        let cache = Cache::builder()
-            .max_capacity(TOKENS_MAX)
-            .time_to_live(REMEMBERED_MAX)
-            .build();
+        let cache = Cache::builder().max_capacity(TOKENS_MAX).time_to_live(REMEMBERED_MAX).build();
         Self(cache)
     }
 

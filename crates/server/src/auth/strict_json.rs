@@ -85,10 +85,7 @@ mod tests {
     fn a_member_may_come_once_only_at_any_depth() {
         for (text, good) in [
             (r#"{"a":1,"b":{"a":1}}"#, true),
-            (
-                r#"{"a":18446744073709551616,"b":[true,null,-1,0.5,"s"]}"#,
-                true,
-            ),
+            (r#"{"a":18446744073709551616,"b":[true,null,-1,0.5,"s"]}"#, true),
             (r#"{"a":1,"a":1}"#, false),
             (r#"{"a":1,"\u0061":1}"#, false),
             (r#"{"o":{"a":1,"a":2}}"#, false),

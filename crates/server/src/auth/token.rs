@@ -28,10 +28,7 @@ impl<'a> Token<'a> {
     /// Reads the three parts of `text`.
     pub(super) fn parse(text: &'a str) -> Result<Self, Reason> {
         // Clerk's opaque tokens name their kind at their beginning.
-        if ["mt_", "m2m_", "oat_", "ak_"]
-            .iter()
-            .any(|prefix| text.starts_with(prefix))
-        {
+        if ["mt_", "m2m_", "oat_", "ak_"].iter().any(|prefix| text.starts_with(prefix)) {
             return Err(Reason::TokenTypeMismatch);
         }
         let (signed, signature) = text.rsplit_once('.').ok_or(Reason::TokenInvalid)?;
@@ -43,12 +40,7 @@ impl<'a> Token<'a> {
         if header.contains_key("crit") || header.contains_key("b64") {
             return Err(Reason::TokenInvalid);
         }
-        let token = Self {
-            signed,
-            signature,
-            header,
-            claims: members(claims)?,
-        };
+        let token = Self { signed, signature, header, claims: members(claims)? };
         token.kid()?;
         Ok(token)
     }
@@ -78,9 +70,7 @@ fn decode(part: &str) -> Result<Vec<u8>, Reason> {
     if part.is_empty() {
         return Err(Reason::TokenInvalid);
     }
-    URL_SAFE_NO_PAD
-        .decode_to_vec(part)
-        .map_err(|_| Reason::TokenInvalid)
+    URL_SAFE_NO_PAD.decode_to_vec(part).map_err(|_| Reason::TokenInvalid)
 }
 
 fn members(part: &str) -> Result<Map<String, Value>, Reason> {

@@ -1,0 +1,64 @@
+//! Which address a request comes from.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::HeaderMap;
+use ipnet::IpNet;
+
+/// The other end of the connection that a request came on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// The client's address: the connection's other end, or, where that is a trusted proxy, the last
+/// address in `X-Forwarded-For` that is not one. Whatever stands before it, the client may have
+/// made up.
+pub(crate) fn client_address(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    let mut client = peer.0.ip().to_canonical();
+    let forwarded = headers.get_all("x-forwarded-for").into_iter().rev();
+    for hop in forwarded.flat_map(|value| value.to_str().unwrap_or("").rsplit(',')) {
+        if !is_trusted(&client) {
+            break;
+        }
+        // A proxy that writes something else has lost track of the client: what it says next to
+        // that is no better.
+        let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+        client = address.to_canonical();
+    }
+    client
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(peer: &str, forwarded: &[&str], trusted: &[&str], expected: &str) {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append("x-forwarded-for", value.parse().unwrap());
+        }
+        let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        let peer = Peer(SocketAddr::new(peer.parse().unwrap(), 1));
+        let address = client_address(peer, &headers, &trusted);
+        assert_eq!(address, expected.parse::<IpAddr>().unwrap(), "{peer:?} {forwarded:?}");
+    }
+
+    #[test]
+    fn nobody_is_believed_unless_trusted() {
+        check("10.0.0.1", &["192.0.2.1"], &[], "10.0.0.1");
+        check("192.0.2.9", &["192.0.2.1"], &["10.0.0.0/8"], "192.0.2.9");
+    }
+
+    #[test]
+    fn the_last_address_that_no_trusted_proxy_has_is_the_clients() {
+        let trusted = ["10.0.0.0/8", "::1/128"];
+        check("10.0.0.1", &["192.0.2.1"], &trusted, "192.0.2.1");
+        check("10.0.0.1", &["6.6.6.6, 192.0.2.1"], &trusted, "192.0.2.1");
+        check("10.0.0.1", &["6.6.6.6", "192.0.2.1, 10.0.0.2"], &trusted, "192.0.2.1");
+        check("::1", &["2001:db8::1"], &trusted, "2001:db8::1");
+        check("::ffff:10.0.0.1", &["192.0.2.1"], &trusted, "192.0.2.1");
+        check("10.0.0.1", &[], &trusted, "10.0.0.1");
+        check("10.0.0.1", &["10.0.0.3"], &trusted, "10.0.0.3");
+        check("10.0.0.1", &["192.0.2.1, unknown"], &trusted, "10.0.0.1");
+    }
+}

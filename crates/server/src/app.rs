@@ -1,0 +1,102 @@
+//! What every request works with.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::HeaderValue;
+use ipnet::IpNet;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+use vaultsync_store::Store;
+
+use crate::{
+    Clock, Limits, auth::Authenticator, memory::Memory, rates::Rates, record_hash::RecordHash,
+};
+
+/// What a server is made of.
+pub struct Parts {
+    /// Where records are kept.
+    pub store: Store,
+    /// Who recognises callers.
+    pub authenticator: Authenticator,
+    /// The bounds.
+    pub limits: Limits,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Origins whose pages may call; none turns cross-origin calls off.
+    pub cors_origins: Vec<HeaderValue>,
+    /// Proxies whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Hides record ids in logs: the same for one deployment, unknown to others.
+    pub log_key: [u8; 32],
+    /// Where `/metrics` reads from.
+    pub metrics: PrometheusHandle,
+    /// When cancelled, waiting pulls are answered and no connection is taken.
+    pub stop: CancellationToken,
+}
+
+/// [`Parts`], and what the server keeps account of. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+/// See [`App`].
+pub struct Inner {
+    pub(crate) store: Store,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) limits: Limits,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cors_origins: Vec<HeaderValue>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) record_hash: RecordHash,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) stop: CancellationToken,
+    pub(crate) memory: Memory,
+    pub(crate) rates: Rates,
+}
+
+impl App {
+    /// Puts a server together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            memory: Memory::new(parts.limits.memory_bytes_max),
+            rates: Rates::new(&parts.limits),
+            record_hash: RecordHash::new(&parts.log_key),
+            store: parts.store,
+            authenticator: parts.authenticator,
+            limits: parts.limits,
+            clock: parts.clock,
+            cors_origins: parts.cors_origins,
+            trusted_proxies: parts.trusted_proxies,
+            metrics: parts.metrics,
+            stop: parts.stop,
+        }))
+    }
+
+    /// Finishes what the store has begun and closes it.
+    pub async fn close(&self) {
+        self.0.store.close().await;
+    }
+
+    /// Forgets, every minute until the server stops, what rate limits no longer need to know.
+    pub(crate) async fn tidy(self) {
+        while self.stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
+            self.rates.forget_idle();
+            self.metrics.run_upkeep();
+        }
+    }
+}
+
+const TIDY_EVERY: Duration = Duration::from_mins(1);
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("store", &self.store).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,157 @@
+//! What handlers take as arguments: who is calling, and what they sent.
+//!
+//! A handler that has no [`Caller`] among its arguments is public. Arguments are taken in order, so
+//! a caller is known before a body is read.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, header, request::Parts},
+};
+use bytes::BytesMut;
+use http_body_util::BodyExt as _;
+use vaultsync_protocol::{Pull, Push};
+use vaultsync_store::{Vault, VaultId};
+
+use crate::{
+    address::{Peer, client_address},
+    answer::ApiError,
+    app::App,
+    auth::{Outcome, Refusal},
+    memory::Reservation,
+};
+
+/// The vault of whoever is calling: signed in, and within their rate.
+pub(crate) struct Caller(pub(crate) Vault);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let signed_in = app
+            .authenticator
+            .authenticate(&parts.headers)
+            .await
+            .map_err(|refusal| turn_away(app, parts, refusal))?;
+        let vault = Vault::of(signed_in.issuer, signed_in.subject);
+        tracing::Span::current().record("vault", tracing::field::display(vault.id()));
+        app.rates.charge_user(vault.id()).map_err(ApiError::TooMany)?;
+        Ok(Self(vault))
+    }
+}
+
+/// Counts a failed sign-in, and charges the address with it.
+fn turn_away(app: &App, parts: &Parts, refusal: Refusal) -> ApiError {
+    metrics::counter!("vaultsync_sign_in_failures_total", "reason" => refusal.reason().as_str())
+        .increment(1);
+    let is_their_fault = !matches!(refusal.outcome(), Outcome::Unavailable { .. });
+    let peer = parts.extensions.get::<Peer>().copied();
+    if let (true, Some(peer)) = (is_their_fault, peer) {
+        let address = client_address(peer, &parts.headers, &app.trusted_proxies);
+        if let Err(too_many) = app.rates.charge_sign_in_failure(address) {
+            return ApiError::TooMany(too_many);
+        }
+    }
+    ApiError::SignIn(refusal)
+}
+
+/// The query of a pull.
+pub(crate) struct PullQuery(pub(crate) Pull);
+
+impl FromRequestParts<App> for PullQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        Pull::from_query(parts.uri.query().unwrap_or_default())
+            .map(Self)
+            .map_err(ApiError::InvalidRequest)
+    }
+}
+
+/// The body of a push.
+pub(crate) struct PushBody {
+    pub(crate) push: Push,
+    /// The memory that the push takes, held until it is answered.
+    pub(crate) memory: Reservation,
+}
+
+impl FromRequest<App> for PushBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        refuse_other_media(request.headers())?;
+        let deadline = body_timeout(request.headers(), app.limits.body_timeout);
+        let mut memory = Reservation::default();
+        let body = tokio::time::timeout(deadline, read(request, app, &mut memory))
+            .await
+            .map_err(|_| ApiError::RequestTimeout)??;
+        let push = Push::from_json(&body, app.limits.ciphertext_bytes_max)?;
+        Ok(Self { push, memory })
+    }
+}
+
+/// A browser's `fetch` calls a string `text/plain`, so that is taken for JSON too.
+fn refuse_other_media(headers: &HeaderMap) -> Result<(), ApiError> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(ApiError::UnsupportedMediaType("A body must not be compressed."));
+    }
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if ["application/json", "text/plain"].iter().any(|known| essence.eq_ignore_ascii_case(known)) {
+        return Ok(());
+    }
+    Err(ApiError::UnsupportedMediaType("A body must be application/json or text/plain."))
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The usual time, or longer for a body that at 1 MiB/s takes longer.
+fn body_timeout(headers: &HeaderMap, usual: Duration) -> Duration {
+    const BYTES_PER_SECOND_MIN: u64 = 1024 * 1024;
+    let seconds = content_length(headers).unwrap_or(0) / BYTES_PER_SECOND_MIN;
+    usual.max(Duration::from_secs(seconds))
+}
+
+async fn read(request: Request, app: &App, memory: &mut Reservation) -> Result<BytesMut, ApiError> {
+    let bytes_max = app.limits.body_bytes_max;
+    let too_large = ApiError::BodyTooLarge { bytes_max };
+    let announced = content_length(request.headers()).unwrap_or(0);
+    let Ok(announced) = usize::try_from(announced) else { return Err(too_large) };
+    if announced > bytes_max {
+        return Err(too_large);
+    }
+    let mut body = request.into_body();
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // The connection broke, or what came on it is not HTTP: there is nobody to tell more.
+        let frame = frame.map_err(|_| ApiError::InvalidJson("it ended early".to_owned()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if read.len() + data.len() > bytes_max {
+            return Err(too_large);
+        }
+        // Memory is taken as it fills, not as it is announced: announcing costs an attacker nothing.
+        if !app.memory.grow(memory, read.len() + data.len()) {
+            return Err(ApiError::Unavailable("no memory left for bodies".to_owned()));
+        }
+        if read.is_empty() && data.len() < announced {
+            read.reserve(announced.min(FIRST_RESERVE_BYTES_MAX));
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(read)
+}
+
+/// How much room is made at the first bytes of a body, at most.
+const FIRST_RESERVE_BYTES_MAX: usize = 256 * 1024;
+
+/// The hash of each record, for a log.
+pub(crate) fn hashes<'a>(
+    app: &App,
+    vault: VaultId,
+    records: impl Iterator<Item = &'a vaultsync_protocol::RecordId>,
+) -> String {
+    records.map(|record| app.record_hash.of(vault, record)).collect::<Vec<_>>().join(" ")
+}

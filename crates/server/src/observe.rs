@@ -1,0 +1,95 @@
+//! What an operator sees of a request: an id, one line in the log, and numbers.
+//!
+//! Never a token, a ciphertext, a record id or a cursor.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue},
+    middleware::Next,
+    response::Response,
+};
+use tracing::Instrument as _;
+use uuid::{ContextV7, Timestamp as UuidTimestamp, Uuid};
+
+use crate::{answer::ApiError, app::App};
+
+/// What a request is called, in its answer and in the log.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives the request an id, lets it be answered, and tells of it.
+pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    let started = app.clock.uptime();
+    let id = request_id(&app, request.headers());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    // The pattern, not the path: whatever a caller makes up must not become a label.
+    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("request", id, %method, route, vault = tracing::field::Empty);
+
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let failure = response.extensions_mut().remove::<Arc<ApiError>>();
+    if let Some(failure) = &failure {
+        failure.write(&mut response, &id);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let took = app.clock.uptime().saturating_sub(started);
+    let _entered = span.enter();
+    log(&response, failure.as_deref(), took);
+    count(&response, route, method.as_str(), took);
+    response
+}
+
+/// The client's own id where it is short and plain, else a new one.
+fn request_id(app: &App, headers: &HeaderMap) -> String {
+    const BYTES_MAX: usize = 64;
+    let plain = |id: &&str| {
+        (1..=BYTES_MAX).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    let theirs = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
+    theirs.map_or_else(|| new_id(app).to_string(), str::to_owned)
+}
+
+fn new_id(app: &App) -> Uuid {
+    let millis = u64::try_from(app.clock.now().as_millis()).unwrap_or(0);
+    let nanos = u32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
+    Uuid::new_v7(UuidTimestamp::from_unix(ContextV7::new(), millis / 1000, nanos))
+}
+
+fn log(response: &Response, failure: Option<&ApiError>, took: Duration) {
+    let status = response.status().as_u16();
+    let code = failure.map_or("", ApiError::code);
+    let cause = failure.and_then(ApiError::cause).unwrap_or_default();
+    #[expect(clippy::cast_possible_truncation, reason = "no request takes that long")]
+    let micros = took.as_micros() as u64;
+    if response.status().is_server_error() {
+        tracing::error!(status, micros, code, cause, "answered");
+    } else if failure.is_some() {
+        tracing::info!(status, micros, code, cause, "answered");
+    } else {
+        tracing::info!(status, micros, "answered");
+    }
+}
+
+fn count(response: &Response, route: String, method: &str, took: Duration) {
+    // Methods are free text on the wire; a label is not.
+    let method = match method {
+        "GET" => "GET",
+        "POST" => "POST",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    };
+    let status = response.status().as_u16().to_string();
+    metrics::counter!(
+        "vaultsync_http_requests_total",
+        "route" => route.clone(), "method" => method, "status" => status
+    )
+    .increment(1);
+    metrics::histogram!("vaultsync_http_request_seconds", "route" => route, "method" => method)
+        .record(took.as_secs_f64());
+}

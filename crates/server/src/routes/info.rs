@@ -1,0 +1,101 @@
+//! `GET /api/sync/info`
+
+use axum::{extract::State, response::Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+use vaultsync_protocol::{OPERATIONS_MAX, PAGE_RECORDS_MAX, RecordId, WAIT_SECONDS_MAX};
+
+use crate::{answer, app::App};
+
+/// What this server is, and what it takes.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Info {
+    /// Always `vaultsync`.
+    #[schema(example = "vaultsync")]
+    name: &'static str,
+    /// The server's version.
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+    /// The protocol versions it speaks; a client must speak one of them.
+    #[schema(example = json!([1]))]
+    protocols: [u32; 1],
+    /// What it can do beyond push and pull.
+    #[schema(example = json!(["epoch", "wait"]))]
+    features: [&'static str; 2],
+    /// What it takes.
+    limits: LimitsInfo,
+}
+
+/// The bounds that a client can run into. Times are in seconds.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LimitsInfo {
+    operations_max: usize,
+    record_id_bytes_max: usize,
+    ciphertext_bytes_max: usize,
+    body_bytes_max: usize,
+    page_records_max: usize,
+    page_bytes_max: usize,
+    header_bytes_max: usize,
+    token_bytes_max: usize,
+    wait_seconds_max: u64,
+    waits_per_user_max: usize,
+    memory_bytes_max: usize,
+    connections_max: usize,
+    first_byte_seconds: u64,
+    header_seconds: u64,
+    body_seconds: u64,
+    handler_seconds: u64,
+    write_stall_seconds: u64,
+    idle_seconds: u64,
+    drain_seconds: u64,
+    /// Requests a second for each user; 0 where there is no limit.
+    rate_per_user: u32,
+    /// Requests a second for each address; 0 where there is no limit.
+    rate_per_address: u32,
+    /// Failed sign-ins a second for each address; 0 where there is no limit.
+    sign_in_failures_per_address: u32,
+}
+
+/// Tells the server's version, features and limits. Needs no sign-in.
+#[utoipa::path(
+    get,
+    path = "/api/sync/info",
+    tag = "sync",
+    responses((status = 200, description = "Version, features and limits.", body = Info)),
+)]
+pub(crate) async fn info(State(app): State<App>) -> Response {
+    let limits = &app.limits;
+    let rate = |rate| if limits.rate_per_user == 0 { 0 } else { rate };
+    answer::ok(&Info {
+        name: "vaultsync",
+        version: env!("CARGO_PKG_VERSION"),
+        protocols: [1],
+        features: ["epoch", "wait"],
+        limits: LimitsInfo {
+            operations_max: OPERATIONS_MAX,
+            record_id_bytes_max: RecordId::BYTES_MAX,
+            ciphertext_bytes_max: limits.ciphertext_bytes_max,
+            body_bytes_max: limits.body_bytes_max,
+            page_records_max: PAGE_RECORDS_MAX,
+            page_bytes_max: limits.page_bytes_max,
+            header_bytes_max: limits.header_bytes_max,
+            token_bytes_max: limits.token_bytes_max,
+            wait_seconds_max: WAIT_SECONDS_MAX,
+            waits_per_user_max: limits.waits_per_user_max,
+            memory_bytes_max: limits.memory_bytes_max,
+            connections_max: limits.connections_max,
+            first_byte_seconds: limits.first_byte_timeout.as_secs(),
+            header_seconds: limits.header_timeout.as_secs(),
+            body_seconds: limits.body_timeout.as_secs(),
+            handler_seconds: limits.handler_timeout.as_secs(),
+            write_stall_seconds: limits.write_stall_timeout.as_secs(),
+            idle_seconds: limits.idle_timeout.as_secs(),
+            drain_seconds: limits.drain_timeout.as_secs(),
+            rate_per_user: limits.rate_per_user,
+            rate_per_address: rate(limits.rate_per_address),
+            sign_in_failures_per_address: rate(limits.sign_in_failures_per_address),
+        },
+    })
+}

@@ -1,0 +1,76 @@
+//! `POST /api/sync/push`
+
+use axum::{extract::State, response::Response};
+use vaultsync_protocol::Conflict;
+use vaultsync_store::{PushOutcome, Refused, VaultId};
+
+use crate::{
+    answer::{self, ApiError, Failure, PushApplied, PushRefused},
+    app::App,
+    extract::{Caller, PushBody, hashes},
+    openapi::PushRequest,
+};
+
+/// Applies a batch of writes, all or none.
+///
+/// Answers 200 with the new versions, or 409 with the records that stood in the way. A push whose
+/// answer was lost may be sent again unchanged.
+#[utoipa::path(
+    post,
+    path = "/api/sync/push",
+    tag = "sync",
+    security(("bearer" = [])),
+    request_body = PushRequest,
+    responses(
+        (status = 200, description = "Every write is applied.", body = PushApplied),
+        (status = 400, description = "`invalid_request` or `invalid_json`.", body = Failure),
+        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure),
+        (status = 403, description = "`forbidden`.", body = Failure),
+        (status = 408, description = "`request_timeout`: the body took too long.", body = Failure),
+        (status = 409, description = "Nothing is written.", body = PushRefused),
+        (status = 410, description = "`epoch_changed`. Nothing is written.", body = Failure),
+        (status = 413, description = "`payload_too_large`.", body = Failure),
+        (status = 415, description = "`unsupported_media_type`.", body = Failure),
+        (status = 429, description = "`rate_limited`, with `Retry-After`.", body = Failure),
+        (status = 431, description = "`headers_too_large`.", body = Failure),
+        (status = 500, description = "`internal`.", body = Failure),
+        (status = 503, description = "`unavailable`, with `Retry-After`; or `outcome_unknown`: send the same body again.", body = Failure),
+    ),
+)]
+pub(crate) async fn push(
+    State(app): State<App>,
+    Caller(vault): Caller,
+    PushBody { push, memory: _held }: PushBody,
+) -> Result<Response, ApiError> {
+    let count = push.operations().len() as u64;
+    let applying = app.store.push(&vault, push, app.clock.now());
+    let outcome = tokio::time::timeout(app.limits.handler_timeout, applying)
+        .await
+        .map_err(|_| ApiError::OutcomeUnknown("the store took too long".to_owned()))??;
+    match outcome {
+        PushOutcome::Applied(results) => {
+            metrics::counter!("vaultsync_records_pushed_total").increment(count);
+            Ok(answer::applied(results))
+        }
+        PushOutcome::Refused(refused) => refuse(&app, vault.id(), refused).await,
+        PushOutcome::EpochChanged => Err(ApiError::EpochChanged),
+    }
+}
+
+async fn refuse(app: &App, vault: VaultId, refused: Refused) -> Result<Response, ApiError> {
+    let conflicts = &refused.conflicts;
+    metrics::counter!("vaultsync_conflicts_total").increment(conflicts.len() as u64);
+    tracing::info!(
+        conflicts = conflicts.len(),
+        records = hashes(app, vault, conflicts.iter().map(|conflict| &conflict.record_id)),
+        "push refused"
+    );
+    let memory = app.memory.reserve(conflicts.iter().map(answer_bytes).sum()).await;
+    let memory = memory.ok_or_else(|| ApiError::Unavailable("no memory left".to_owned()))?;
+    Ok(answer::refused(refused, memory))
+}
+
+/// About what a conflict takes in an answer: its base64, and the rest of its members.
+fn answer_bytes(conflict: &Conflict) -> usize {
+    conflict.ciphertext.len() / 3 * 4 + 512
+}
