@@ -20,6 +20,7 @@ mod rates;
 mod record_hash;
 mod routes;
 mod serve;
+mod telemetry;
 
 pub use admin::admin_router;
 pub use app::{App, Parts};
@@ -27,3 +28,4 @@ pub use clock::{Clock, SystemClock};
 pub use limits::Limits;
 pub use routes::{openapi, router};
 pub use serve::serve;
+pub use telemetry::install_metrics;

@@ -1,0 +1,42 @@
+//! The numbers the server keeps, with their names, units and buckets.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Seconds, from what memory answers to the longest deadline.
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+
+/// Pushes, up to the most that share a commit.
+const PUSHES: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
+/// Makes this process count, once, and says where `/metrics` reads from.
+///
+/// # Errors
+///
+/// Where the process counts already.
+pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
+    let seconds = Matcher::Full("vaultsync_http_request_seconds".to_owned());
+    let pushes = Matcher::Full("vaultsync_store_commit_pushes".to_owned());
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(seconds, &SECONDS)?
+        .set_buckets_for_metric(pushes, &PUSHES)?
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!("vaultsync_http_requests_total", "Requests answered.");
+    describe_histogram!(
+        "vaultsync_http_request_seconds",
+        Unit::Seconds,
+        "From a request's headers to its answer's, waiting for a change included."
+    );
+    describe_counter!("vaultsync_records_pushed_total", "Operations of pushes that were applied.");
+    describe_counter!("vaultsync_records_pulled_total", "Records answered to pulls.");
+    describe_counter!("vaultsync_conflicts_total", "Conflicts answered to pushes.");
+    describe_counter!("vaultsync_sign_in_failures_total", "Requests turned away at sign-in.");
+    describe_gauge!("vaultsync_store_queue_pushes", "Pushes that wait for the writing thread.");
+    describe_histogram!("vaultsync_store_commit_pushes", "Pushes that shared a commit.");
+}

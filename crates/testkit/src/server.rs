@@ -1,0 +1,206 @@
+//! A whole server on a free port, and a client that keeps what it is answered.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use reqwest::{Method, header::HeaderMap};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use vaultsync_protocol::Epoch;
+use vaultsync_server::{
+    App, Clock as _, Limits, Parts, SystemClock,
+    auth::{Authenticator, Issuer, LocalKey},
+};
+use vaultsync_store::{Store, StoreOptions};
+
+/// A server that listens, with a database of its own. It stops when dropped.
+pub struct TestServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its local issuer's key.
+    pub key: LocalKey,
+    /// What it serves with.
+    pub app: App,
+    stop: CancellationToken,
+    serving: Option<JoinHandle<()>>,
+    client: reqwest::Client,
+    _folder: tempfile::TempDir,
+}
+
+/// What a test may change before its server starts.
+pub struct Setup {
+    /// The bounds; rates are off unless a test sets them.
+    pub limits: Limits,
+    /// Issuers beside the local one.
+    pub issuers: Vec<Issuer>,
+    /// See [`Parts`].
+    pub cors_origins: Vec<&'static str>,
+    /// See [`Parts`].
+    pub trusted_proxies: Vec<&'static str>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            limits: Limits { rate_per_user: 0, ..Limits::default() },
+            issuers: Vec::new(),
+            cors_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body as it came.
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON; fails the test where it is none.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// A header's value, or an empty text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+impl TestServer {
+    /// Starts a server without rate limits that signs in by its local issuer.
+    pub async fn start() -> Self {
+        Self::start_with(Setup::default()).await
+    }
+
+    /// Starts a server as `setup` has it. Set `rate_per_user` to have rate limits.
+    pub async fn start_with(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let key = LocalKey::load_or_create(folder.path()).expect("a key");
+        let clock = Arc::new(SystemClock::start());
+        let limits = setup.limits;
+        let options = StoreOptions {
+            page_bytes_max: limits.page_bytes_max,
+            new_epoch: || Epoch::new(Uuid::new_v4()),
+        };
+        let store = Store::open_sqlite(folder.path().join("vaultsync.sqlite3"), options)
+            .expect("a database");
+        let mut issuers = setup.issuers;
+        issuers.push(Issuer::local(&key));
+        let stop = CancellationToken::new();
+        let app = App::new(Parts {
+            store,
+            authenticator: Authenticator::new(issuers, limits.token_bytes_max, clock.clone()),
+            limits,
+            clock,
+            cors_origins: setup
+                .cors_origins
+                .iter()
+                .map(|origin| origin.parse().expect("an origin"))
+                .collect(),
+            trusted_proxies: setup
+                .trusted_proxies
+                .iter()
+                .map(|network| network.parse().expect("a network"))
+                .collect(),
+            log_key: [7; 32],
+            metrics: metrics(),
+            stop: stop.clone(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound address");
+        let router = vaultsync_server::router(app.clone());
+        let serving = Some(tokio::spawn(vaultsync_server::serve(app.clone(), listener, router)));
+        let client = reqwest::Client::new();
+        Self { address, key, app, stop, serving, client, _folder: folder }
+    }
+
+    /// Where a path is.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A token of `user`, good for an hour.
+    pub fn token(&self, user: &str) -> String {
+        let now = SystemClock::start().now();
+        self.key.mint(user, now, Duration::from_secs(3600)).expect("a token")
+    }
+
+    /// A request to a path, to be finished by the test.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
+    /// Pushes a JSON body as `user`.
+    pub async fn push(&self, user: &str, body: &Value) -> Answer {
+        let request = self.request(Method::POST, "/api/sync/push").bearer_auth(self.token(user));
+        send(request.json(body)).await
+    }
+
+    /// Pulls as `user` with a query such as `?limit=7`, or none.
+    pub async fn pull(&self, user: &str, query: &str) -> Answer {
+        let path = format!("/api/sync/pull{query}");
+        send(self.request(Method::GET, &path).bearer_auth(self.token(user))).await
+    }
+
+    /// Tells the server to stop, and waits until it has drained.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if let Some(serving) = self.serving.take() {
+            serving.await.expect("the server ends without a panic");
+        }
+        self.app.close().await;
+    }
+
+    /// Tells the server to stop and does not wait.
+    pub fn begin_stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Sends a request and reads the whole answer.
+pub async fn send(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer { status, headers, text: response.text().await.expect("a body") }
+}
+
+/// One operation of a push. An empty `ciphertext` makes a tombstone.
+pub fn operation(record_id: &str, base_version: Option<u64>, ciphertext: &[u8]) -> Value {
+    json!({
+        "recordId": record_id,
+        "baseVersion": base_version,
+        "ciphertext": base64_simd::STANDARD.encode_to_string(ciphertext),
+        "deleted": ciphertext.is_empty(),
+    })
+}
+
+/// A push of these operations.
+pub fn push_of(operations: impl IntoIterator<Item = Value>) -> Value {
+    json!({ "operations": operations.into_iter().collect::<Vec<_>>() })
+}
+
+/// One recorder serves all tests of a process: there can be only one.
+fn metrics() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| vaultsync_server::install_metrics().expect("the first recorder")).clone()
+}
