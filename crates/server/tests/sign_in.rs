@@ -3,6 +3,8 @@
 //! Not here: where keys come from and how long they are good (`sign_in_keys.rs`), what a setting
 //! may be (`sign_in_settings.rs`).
 
+#![expect(clippy::too_many_lines, reason = "a table is read row by row")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -1013,7 +1015,7 @@ async fn a_caller_reads_why_only_when_the_issuer_signed() {
     }
 }
 
-/// What an OpenID Connect issuer signs.
+/// What an OIDC issuer signs.
 struct OidcForge {
     issuer: String,
     kid: &'static str,
@@ -1310,7 +1312,7 @@ async fn this_server_takes_its_own_tokens_only_when_told_to() {
     let key = LocalKey::load_or_create(folder.path()).expect("a key");
     let other_key = LocalKey::load_or_create(other_folder.path()).expect("a key");
     let token = key
-        .mint("ada", NOW, Duration::from_secs(3600))
+        .mint("ada", NOW, Duration::from_hours(1))
         .expect("a token");
     let clock = clock();
     let with = authenticator(vec![Issuer::local(&key)], &clock);
@@ -1329,7 +1331,7 @@ async fn this_server_takes_its_own_tokens_only_when_told_to() {
     )
     .await;
     let foreign = other_key
-        .mint("ada", NOW, Duration::from_secs(3600))
+        .mint("ada", NOW, Duration::from_hours(1))
         .expect("a token");
     check("of another server", &with, &bearer(&foreign), NO_SUCH_KEY).await;
     clock.step(3_604_999);
