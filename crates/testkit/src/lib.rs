@@ -1,5 +1,11 @@
 //! What the tests of Vaultsync share: real servers, real keys, real tokens.
+//!
+//! Not here: the tests themselves.
 
+pub mod clock;
+pub mod forge;
+pub mod jwks_server;
 mod server;
 
+pub use clock::ManualClock;
 pub use server::{Answer, Setup, TestServer, operation, push_of, send};

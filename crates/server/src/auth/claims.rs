@@ -10,7 +10,7 @@ use vaultsync_protocol::Timestamp;
 
 use super::reason::Reason;
 
-/// The longest subject, in characters: OpenID Connect Core, section 2, `sub`.
+/// The longest subject, in characters: OIDC Core, section 2, `sub`.
 pub(super) const SUBJECT_CHARS_MAX: usize = 255;
 
 /// 9999-12-31T23:59:59Z. A later time is a mistake, and would not fit what times are kept in.

@@ -90,9 +90,8 @@ fn judge_session(claims: &Claims) -> Result<(), Reason> {
         Some(_) => return Err(Reason::TokenVerificationFailed),
     }
     match claims.get("sts") {
-        None => Ok(()),
         Some(Value::String(sts)) if sts == "pending" => Err(Reason::SessionPending),
-        Some(Value::String(_)) => Ok(()),
+        None | Some(Value::String(_)) => Ok(()),
         Some(_) => Err(Reason::TokenVerificationFailed),
     }
 }

@@ -1,4 +1,4 @@
-//! What a token of an OpenID Connect issuer, or of this server's own, must say.
+//! What a token of an OIDC issuer, or of this server's own, must say.
 //!
 //! Not here: the rules that only Clerk has. There is no `sid`, `azp` or `cat` here.
 
@@ -8,7 +8,7 @@ use vaultsync_protocol::Timestamp;
 use super::claims::{Accepted, Claims, audience_fits, subject, times};
 use super::reason::Reason;
 
-/// The rules of one OpenID Connect issuer.
+/// The rules of one OIDC issuer.
 #[derive(Debug)]
 pub(super) struct OidcRules {
     /// What this API is called; a token must name one of them. An ID token names its client

@@ -22,7 +22,7 @@ const BODY_BYTES_MAX: usize = 256 * 1024;
 enum Location {
     /// At this address.
     Jwks(Url),
-    /// At the address that the document at this one tells (OpenID Connect Discovery, section 4).
+    /// At the address that the document at this one tells (OIDC Discovery, section 4).
     Discovery { url: Url, issuer: String },
 }
 

@@ -16,7 +16,7 @@ use super::keys::{Alg, KeySet};
 use super::reason::Reason;
 
 /// The most that two clocks may be said to differ.
-const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
+const CLOCK_SKEW_MAX: Duration = Duration::from_mins(1);
 
 /// How much two clocks are taken to differ unless a setting says otherwise.
 pub(super) const CLOCK_SKEW_DEFAULT: Duration = Duration::from_secs(5);

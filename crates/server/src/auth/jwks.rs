@@ -20,11 +20,11 @@ use super::reason::{Reason, Refusal};
 use crate::Clock;
 
 /// From this age on a set is fetched again in the background, so that busy traffic never waits.
-const REFRESH_AFTER: Duration = Duration::from_secs(240);
+const REFRESH_AFTER: Duration = Duration::from_mins(4);
 /// The age at which a set is not used any more while its issuer answers.
-const TTL: Duration = Duration::from_secs(300);
+const TTL: Duration = Duration::from_mins(5);
 /// The age at which a set is not used any more even while its issuer does not answer.
-const STALE_MAX: Duration = Duration::from_secs(3600);
+const STALE_MAX: Duration = Duration::from_hours(1);
 /// The least time between two fetches that a token asked for.
 const FORCED_EVERY: Duration = Duration::from_secs(30);
 /// The least time between a failed fetch and the next one.

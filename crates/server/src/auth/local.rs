@@ -1,7 +1,7 @@
 //! The issuer that this server is itself: a key in the data folder that signs tokens for whoever
 //! can read it.
 //!
-//! Not here: whether it is switched on. It is the same verifier as for OpenID Connect, without the
+//! Not here: whether it is switched on. It is the same verifier as for OIDC, without the
 //! network.
 
 use std::fs::{self, File, OpenOptions};
@@ -215,7 +215,7 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 fn refuse_exposed(path: &Path, metadata: &fs::Metadata) -> Result<(), LocalKeyError> {
     use std::os::unix::fs::PermissionsExt;
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
+    if mode.trailing_zeros() >= 6 {
         return Ok(());
     }
     Err(LocalKeyError::Exposed { path: path.to_owned(), mode })

@@ -1,4 +1,4 @@
-//! The settings of an OpenID Connect issuer.
+//! The settings of an OIDC issuer.
 //!
 //! Not here: what its tokens must say (`claims_oidc`).
 
@@ -16,7 +16,7 @@ const AUDIENCE: &str = "VAULTSYNC_OIDC_AUDIENCE";
 const JWKS_URL: &str = "VAULTSYNC_OIDC_JWKS_URL";
 const ALGORITHMS: &str = "VAULTSYNC_OIDC_ALGORITHMS";
 
-/// The settings of an OpenID Connect issuer.
+/// The settings of an OIDC issuer.
 #[derive(Clone, Debug)]
 pub struct OidcOptions {
     /// `VAULTSYNC_OIDC_ISSUER`: what tokens say in `iss`, exactly.
@@ -44,7 +44,7 @@ impl Default for OidcOptions {
 }
 
 impl Issuer {
-    /// An OpenID Connect issuer.
+    /// An OIDC issuer.
     pub fn oidc(options: OidcOptions) -> Result<Self, IssuerError> {
         let name = issuer_name(ISSUER, &options.issuer)?;
         if options.audience.is_empty() {

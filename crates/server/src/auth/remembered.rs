@@ -12,7 +12,7 @@ use vaultsync_protocol::Timestamp;
 use super::SignedIn;
 
 /// How long a token is remembered.
-const REMEMBERED_MAX: Duration = Duration::from_secs(60);
+const REMEMBERED_MAX: Duration = Duration::from_mins(1);
 /// The most tokens that are remembered.
 const TOKENS_MAX: u64 = 10_000;
 
