@@ -64,7 +64,7 @@ fn dispatch(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::
                 user: one::<String>(matches, "user"),
                 ttl: one::<Duration>(matches, "ttl"),
             };
-            token::run(loaded.settings, &request)
+            token::run(&loaded.settings, &request)
         }
         Some(("config", matches)) => config(matches, env),
         _ => unreachable!("clap asks for a command"),
@@ -177,12 +177,12 @@ fn with_settings(command: Command) -> Command {
 }
 
 fn flag(setting: &Setting) -> Arg {
-    let mut help = format!("{} [env: {}]", setting.help, setting.env());
-    match (setting.default, setting.unset) {
-        ("", "") => {}
-        ("", unset) => help.push_str(&format!(" [default: {unset}]")),
-        (default, _) => help.push_str(&format!(" [default: {default}]")),
-    }
+    let default = match (setting.default, setting.unset) {
+        ("", "") => String::new(),
+        ("", what_holds) => format!(" [default: {what_holds}]"),
+        (default, _) => format!(" [default: {default}]"),
+    };
+    let help = format!("{} [env: {}]{default}", setting.help, setting.env());
     let flag = Arg::new(setting.key)
         .long(setting.key.replace('_', "-"))
         .value_name(setting.form())

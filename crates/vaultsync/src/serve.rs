@@ -4,12 +4,12 @@
 
 use crate::settings::Settings;
 
-/// Says where the server would listen; the server itself is not wired in yet.
+/// Fails, and says where the server would listen: it is not wired in yet.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
-    tracing::info!(
-        listen = %settings.listen,
-        database = %settings.database,
-        "would listen; the server is not part of this build yet"
-    );
-    Ok(())
+    let Settings {
+        listen, database, ..
+    } = settings;
+    anyhow::bail!(
+        "the server is not part of this build yet: it would listen on {listen} and keep records in {database}"
+    )
 }

@@ -26,7 +26,7 @@ pub(crate) struct Request {
 /// # Errors
 ///
 /// [`Problems`] where the server with these settings would refuse the token.
-pub(crate) fn run(settings: Settings, request: &Request) -> anyhow::Result<()> {
+pub(crate) fn run(settings: &Settings, request: &Request) -> anyhow::Result<()> {
     if !settings.sign_in.local {
         return Err(Problems::one(
             "the local issuer is off, so the server would refuse the token: \
@@ -34,7 +34,7 @@ pub(crate) fn run(settings: Settings, request: &Request) -> anyhow::Result<()> {
         )
         .into());
     }
-    let token = mint(&settings, request)?;
+    let token = mint(settings, request)?;
     println!("{token}");
     Ok(())
 }

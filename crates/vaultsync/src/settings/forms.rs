@@ -11,10 +11,6 @@ use url::{Host, Url};
 
 use super::Database;
 
-pub(crate) fn any(text: &str) -> Result<String, String> {
-    Ok(text.to_owned())
-}
-
 pub(crate) fn switch(text: &str) -> Result<bool, String> {
     match text {
         "true" | "1" | "yes" | "on" => Ok(true),

@@ -2,11 +2,11 @@
 //!
 //! Not here: what a value means. A value leaves this file as it was written, with its origin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use config::{Config, File, FileFormat, Map, Source, Value, ValueKind};
+use config::{Config, ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
 use super::problem::Problems;
 use super::setting::{Kind, Setting};
@@ -70,7 +70,7 @@ impl Source for Layer {
         Box::new(self.clone())
     }
 
-    fn collect(&self) -> Result<Values, config::ConfigError> {
+    fn collect(&self) -> Result<Values, ConfigError> {
         Ok(self.0.clone())
     }
 }
@@ -166,7 +166,8 @@ fn file(sources: &Sources, problems: &mut Problems) -> Layer {
             return layer;
         }
     };
-    for key in keys.keys() {
+    // The map has no order of its own; what is said should be the same every time.
+    for key in keys.keys().collect::<BTreeSet<_>>() {
         if let Some(what) = unknown_key(key) {
             problems.add("", &shown, what);
         }
@@ -208,7 +209,21 @@ fn read_toml(path: &Path) -> Result<Values, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
     File::from_str(&text, FileFormat::Toml)
         .collect()
-        .map_err(|error| error.to_string().trim_end().to_owned())
+        .map_err(|error| toml_error(&text, &error))
+}
+
+/// What is wrong with a file's TOML, without the line that shows it, which may hold a secret.
+fn toml_error(text: &str, error: &ConfigError) -> String {
+    let cause = match error {
+        ConfigError::FileParse { cause, .. } => cause.downcast_ref::<toml::de::Error>(),
+        _ => None,
+    };
+    let Some(cause) = cause else {
+        return "is not valid TOML".to_owned();
+    };
+    let before = cause.span().and_then(|span| text.get(..span.start));
+    let line = before.unwrap_or_default().matches('\n').count() + 1;
+    format!("line {line}: {}", cause.message())
 }
 
 /// The content of the file that a setting's `_FILE` names, without the newline at its end.

@@ -37,7 +37,7 @@ pub(crate) struct ClerkSettings {
     pub(crate) clock_skew: Duration,
 }
 
-/// An OpenID Connect provider.
+/// A provider of `OpenID` Connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OidcSettings {
     /// What `iss` must be, byte for byte.
@@ -50,7 +50,7 @@ pub(crate) struct OidcSettings {
     pub(crate) algorithms: Vec<OidcAlgorithm>,
 }
 
-/// A signature algorithm that an OpenID Connect provider may use.
+/// A signature algorithm that a provider of `OpenID` Connect may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OidcAlgorithm {
     Rs256,
@@ -146,7 +146,7 @@ fn clerk(
     let authorized_parties = reader.list(&table::CLERK_AUTHORIZED_PARTIES, forms::origin);
     let allow_missing_azp = reader.switch(&table::CLERK_ALLOW_MISSING_AZP);
     let allow_impersonation = reader.switch(&table::CLERK_ALLOW_IMPERSONATION);
-    let audience = reader.list(&table::CLERK_AUDIENCE, forms::any);
+    let audience = reader.list(&table::CLERK_AUDIENCE, |text| Ok(text.to_owned()));
     let clock_skew = Duration::from_millis(reader.number(&table::CLERK_CLOCK_SKEW_MS));
 
     let heads = [table::CLERK_PUBLISHABLE_KEY, table::CLERK_ISSUER];
@@ -177,7 +177,7 @@ fn well_known_keys(base: &str) -> String {
 
 fn oidc(reader: &mut Reader<'_>) -> Option<OidcSettings> {
     let issuer = reader.optional(&table::OIDC_ISSUER, forms::https_url);
-    let audience = reader.list(&table::OIDC_AUDIENCE, forms::any);
+    let audience = reader.list(&table::OIDC_AUDIENCE, |text| Ok(text.to_owned()));
     let jwks_url = reader.optional(&table::OIDC_JWKS_URL, forms::https_url);
     let algorithms = reader.list(&table::OIDC_ALGORITHMS, algorithm);
 
