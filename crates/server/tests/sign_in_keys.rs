@@ -42,11 +42,7 @@ impl Bench {
     fn with(server: JwksServer, issuer: Issuer) -> Self {
         let clock = Arc::new(ManualClock::at(NOW));
         let auth = Authenticator::new(vec![issuer], 8192, Arc::clone(&clock) as _);
-        Self {
-            clock,
-            server,
-            auth,
-        }
+        Self { clock, server, auth }
     }
 
     /// A token that nobody has seen before, made now.
@@ -135,20 +131,14 @@ async fn keys_are_fetched_once_for_many_tokens() {
         assert_eq!(bench.told("old", old_key()).await, ACCEPTED);
     }
     assert_eq!(bench.server.requests(), 1);
-    assert_eq!(
-        bench.auth.signatures_checked(),
-        20,
-        "each of them is a new token"
-    );
+    assert_eq!(bench.auth.signatures_checked(), 20, "each of them is a new token");
 }
 
 #[tokio::test]
 async fn a_new_key_works_at_once() {
     let bench = Bench::start(&[old_key().clerk_jwk("old")]).await;
     assert_eq!(bench.told("old", old_key()).await, ACCEPTED);
-    bench
-        .server
-        .show(&[old_key().clerk_jwk("old"), new_key().clerk_jwk("new")]);
+    bench.server.show(&[old_key().clerk_jwk("old"), new_key().clerk_jwk("new")]);
     assert_eq!(bench.told("new", new_key()).await, ACCEPTED);
     assert_eq!(bench.told("old", old_key()).await, ACCEPTED);
     assert_eq!(bench.server.requests(), 2);
@@ -161,10 +151,7 @@ async fn a_new_key_works_at_once_for_everybody_who_comes_at_once() {
     bench.server.show(&[new_key().clerk_jwk("new")]);
     bench.server.delay(Duration::from_millis(200));
     let results = all_at_once(&bench, 50, |bench, _| bench.token("new", new_key())).await;
-    assert!(
-        results.iter().all(|result| *result == ACCEPTED),
-        "{results:?}"
-    );
+    assert!(results.iter().all(|result| *result == ACCEPTED), "{results:?}");
     assert_eq!(bench.server.requests(), 2);
 }
 
@@ -190,10 +177,7 @@ async fn a_withdrawn_key_is_refused_within_five_minutes_of_steady_traffic() {
         assert_eq!(bench.told("new", new_key()).await, ACCEPTED);
         accepted += u32::from(bench.told("old", old_key()).await == ACCEPTED);
     }
-    assert!(
-        accepted > 40,
-        "it took as long as it may, so the end of it is what is tested"
-    );
+    assert!(accepted > 40, "it took as long as it may, so the end of it is what is tested");
     bench.pass(5);
     assert_eq!(bench.told("old", old_key()).await, NO_SUCH_KEY);
 }
@@ -209,9 +193,7 @@ async fn a_withdrawn_key_is_refused_to_those_whose_token_is_remembered() {
     bench.pass(20);
     // This one starts the refresh in the background, and need not wait for it.
     let _ = bench.try_token(&token).await;
-    bench
-        .until("the refresh", |bench| bench.server.requests() == 2)
-        .await;
+    bench.until("the refresh", |bench| bench.server.requests() == 2).await;
     bench.pass(39);
     for _ in 0..100 {
         if status(&bench.try_token(&token).await) == NO_SUCH_KEY {
@@ -231,9 +213,7 @@ async fn busy_traffic_never_waits_for_a_refresh() {
     let began = tokio::time::Instant::now();
     assert_eq!(bench.told("old", old_key()).await, ACCEPTED);
     assert!(began.elapsed() < Duration::from_secs(4), "it did not wait");
-    bench
-        .until("the refresh", |bench| bench.server.requests() == 2)
-        .await;
+    bench.until("the refresh", |bench| bench.server.requests() == 2).await;
     for _ in 0..20 {
         assert_eq!(bench.told("old", old_key()).await, ACCEPTED);
     }
@@ -249,9 +229,7 @@ async fn a_refresh_makes_the_keys_good_for_another_five_minutes() {
     assert_eq!(bench.server.requests(), 1);
     bench.pass(1);
     assert_eq!(bench.told("old", old_key()).await, ACCEPTED);
-    bench
-        .until("the refresh", |bench| bench.server.requests() == 2)
-        .await;
+    bench.until("the refresh", |bench| bench.server.requests() == 2).await;
     bench.pass(200);
     assert_eq!(bench.told("old", old_key()).await, ACCEPTED);
     assert_eq!(bench.server.requests(), 2);
@@ -292,13 +270,8 @@ async fn an_issuer_that_hangs_holds_up_nobody_twice() {
     bench.pass(10);
     let began = tokio::time::Instant::now();
     assert_eq!(bench.told("old", old_key()).await, ACCEPTED);
-    assert!(
-        began.elapsed() < Duration::from_secs(4),
-        "known to be down, so asked aside"
-    );
-    bench
-        .until("another try", |bench| bench.server.requests() == 3)
-        .await;
+    assert!(began.elapsed() < Duration::from_secs(4), "known to be down, so asked aside");
+    bench.until("another try", |bench| bench.server.requests() == 3).await;
 }
 
 #[tokio::test]
@@ -307,16 +280,8 @@ async fn a_fetch_ends_after_five_seconds() {
     bench.server.delay(Duration::from_mins(1));
     let began = tokio::time::Instant::now();
     assert_eq!(bench.told("old", old_key()).await, UNREACHABLE);
-    assert!(
-        began.elapsed() >= Duration::from_secs(4),
-        "{:?}",
-        began.elapsed()
-    );
-    assert!(
-        began.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() >= Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -329,25 +294,14 @@ async fn cold_and_failing_means_503_and_one_try_in_five_seconds() {
         bench.pass(1);
         assert_eq!(bench.told("old", old_key()).await, UNREACHABLE);
         let problems = bench.auth.ready().await.expect_err("no keys");
-        assert!(
-            problems[0].contains(ISSUER) && problems[0].contains("503"),
-            "{problems:?}"
-        );
+        assert!(problems[0].contains(ISSUER) && problems[0].contains("503"), "{problems:?}");
     }
-    assert_eq!(
-        bench.server.requests(),
-        1,
-        "not before five seconds are over"
-    );
+    assert_eq!(bench.server.requests(), 1, "not before five seconds are over");
     bench.pass(1);
     assert_eq!(bench.told("old", old_key()).await, UNREACHABLE);
     assert_eq!(bench.server.requests(), 2);
     bench.server.show(&[old_key().clerk_jwk("old")]);
-    assert_eq!(
-        bench.told("old", old_key()).await,
-        UNREACHABLE,
-        "it has not been asked again"
-    );
+    assert_eq!(bench.told("old", old_key()).await, UNREACHABLE, "it has not been asked again");
     bench.pass(5);
     assert_eq!(bench.told("old", old_key()).await, ACCEPTED);
     assert_eq!(bench.server.requests(), 3);
@@ -364,10 +318,7 @@ async fn while_one_tries_again_the_others_are_answered_at_once() {
     bench.pass(5);
     let results = all_at_once(&bench, 50, |bench, _| bench.token("old", old_key())).await;
     let accepted = results.iter().filter(|result| **result == ACCEPTED).count();
-    let turned_away = results
-        .iter()
-        .filter(|result| **result == UNREACHABLE)
-        .count();
+    let turned_away = results.iter().filter(|result| **result == UNREACHABLE).count();
     assert_eq!((accepted, turned_away), (1, 49));
     assert_eq!(bench.server.requests(), 2);
 }
@@ -400,10 +351,7 @@ async fn two_hundred_at_once_fetch_the_first_keys_once() {
     bench.server.delay(Duration::from_millis(200));
     let token = bench.token("old", old_key());
     let results = all_at_once(&bench, 200, |_, _| token.clone()).await;
-    assert!(
-        results.iter().all(|result| *result == ACCEPTED),
-        "{results:?}"
-    );
+    assert!(results.iter().all(|result| *result == ACCEPTED), "{results:?}");
     assert_eq!(bench.server.requests(), 1);
 }
 
@@ -414,10 +362,7 @@ async fn two_hundred_at_once_wait_for_the_first_failure_together() {
     bench.server.delay(Duration::from_millis(200));
     let token = bench.token("old", old_key());
     let results = all_at_once(&bench, 200, |_, _| token.clone()).await;
-    assert!(
-        results.iter().all(|result| *result == UNREACHABLE),
-        "{results:?}"
-    );
+    assert!(results.iter().all(|result| *result == UNREACHABLE), "{results:?}");
     assert_eq!(bench.server.requests(), 1);
 }
 
@@ -429,10 +374,7 @@ async fn two_hundred_at_once_fetch_expired_keys_once() {
     bench.pass(1000);
     let token = bench.token("old", old_key());
     let results = all_at_once(&bench, 200, |_, _| token.clone()).await;
-    assert!(
-        results.iter().all(|result| *result == ACCEPTED),
-        "{results:?}"
-    );
+    assert!(results.iter().all(|result| *result == ACCEPTED), "{results:?}");
     assert_eq!(bench.server.requests(), 2);
 }
 
@@ -444,16 +386,10 @@ async fn made_up_key_ids_cost_one_fetch_in_thirty_seconds() {
     let (_, rest) = template.split_once('.').expect("three parts");
     let made_up = |_: &Bench, index: usize| {
         let header = json!({ "alg": "RS256", "typ": "JWT", "kid": format!("made-up-{index}") });
-        format!(
-            "{}.{rest}",
-            vaultsync_testkit::forge::base64url(header.to_string().as_bytes())
-        )
+        format!("{}.{rest}", vaultsync_testkit::forge::base64url(header.to_string().as_bytes()))
     };
     let results = all_at_once(&bench, 200, made_up).await;
-    assert!(
-        results.iter().all(|result| *result == NO_SUCH_KEY),
-        "{results:?}"
-    );
+    assert!(results.iter().all(|result| *result == NO_SUCH_KEY), "{results:?}");
     assert_eq!(bench.server.requests(), 2);
     bench.pass(29);
     all_at_once(&bench, 200, made_up).await;
@@ -503,10 +439,7 @@ async fn what_is_no_key_set_leaves_none_where_there_was_none() {
     };
     let without = |name: &str| {
         let mut key = good.clone();
-        key.as_object_mut()
-            .expect("an object")
-            .remove(name)
-            .expect("it had that");
+        key.as_object_mut().expect("an object").remove(name).expect("it had that");
         json!({ "keys": [key] }).to_string()
     };
     let secret = SigningKey::secret(b"secret").jwk("old");
@@ -525,19 +458,9 @@ async fn what_is_no_key_set_leaves_none_where_there_was_none() {
         ("nothing", 200, String::new(), INVALID),
         ("a list", 200, "[]".to_owned(), INVALID),
         ("no list", 200, "{}".to_owned(), INVALID),
-        (
-            "keys is an object",
-            200,
-            r#"{"keys":{}}"#.to_owned(),
-            INVALID,
-        ),
+        ("keys is an object", 200, r#"{"keys":{}}"#.to_owned(), INVALID),
         ("an empty list", 200, r#"{"keys":[]}"#.to_owned(), MISSING),
-        (
-            "no keys in the list",
-            200,
-            r#"{"keys":[1,null,"k",{}]}"#.to_owned(),
-            MISSING,
-        ),
+        ("no keys in the list", 200, r#"{"keys":[1,null,"k",{}]}"#.to_owned(), MISSING),
         ("65 keys", 200, many(65), INVALID),
         ("64 keys", 200, many(64), ACCEPTED),
         ("256 KiB", 200, body(256 * 1024), ACCEPTED),
@@ -546,39 +469,14 @@ async fn what_is_no_key_set_leaves_none_where_there_was_none() {
         ("no use", 200, without("use"), ACCEPTED),
         ("no alg", 200, without("alg"), ACCEPTED),
         ("another use", 200, changed("use", json!("enc")), MISSING),
-        (
-            "another alg",
-            200,
-            changed("alg", json!("RSA-OAEP")),
-            MISSING,
-        ),
-        (
-            "an alg for another kind",
-            200,
-            changed("alg", json!("ES256")),
-            MISSING,
-        ),
+        ("another alg", 200, changed("alg", json!("RSA-OAEP")), MISSING),
+        ("an alg for another kind", 200, changed("alg", json!("ES256")), MISSING),
         ("an unknown alg", 200, changed("alg", json!("RS1")), MISSING),
         ("kty says EC", 200, changed("kty", json!("EC")), MISSING),
         ("no n", 200, without("n"), MISSING),
-        (
-            "n is not base64url",
-            200,
-            changed("n", json!("+++=")),
-            MISSING,
-        ),
-        (
-            "n of 1024 bits",
-            200,
-            changed("n", modulus(&[0xff; 128])),
-            MISSING,
-        ),
-        (
-            "n of 8200 bits",
-            200,
-            changed("n", modulus(&[0xff; 1025])),
-            MISSING,
-        ),
+        ("n is not base64url", 200, changed("n", json!("+++=")), MISSING),
+        ("n of 1024 bits", 200, changed("n", modulus(&[0xff; 128])), MISSING),
+        ("n of 8200 bits", 200, changed("n", modulus(&[0xff; 1025])), MISSING),
         (
             "n is padded with zeros",
             200,
@@ -587,18 +485,8 @@ async fn what_is_no_key_set_leaves_none_where_there_was_none() {
         ),
         ("e is even", 200, changed("e", json!("AQAA")), MISSING),
         ("e is 1", 200, changed("e", json!("AQ")), MISSING),
-        (
-            "its private half",
-            200,
-            changed("d", json!("AQAB")),
-            MISSING,
-        ),
-        (
-            "a shared secret",
-            200,
-            json!({ "keys": [secret] }).to_string(),
-            MISSING,
-        ),
+        ("its private half", 200, changed("d", json!("AQAB")), MISSING),
+        ("a shared secret", 200, json!({ "keys": [secret] }).to_string(), MISSING),
         (
             "a good key among odd ones",
             200,
@@ -624,11 +512,7 @@ async fn the_last_good_keys_outlive_a_bad_answer() {
     for (name, status, answer) in [
         ("an empty list", 200, r#"{"keys":[]}"#),
         ("garbage", 200, "<html>"),
-        (
-            "keys of no use",
-            200,
-            r#"{"keys":[{"kty":"oct","k":"AAAA","kid":"old"}]}"#,
-        ),
+        ("keys of no use", 200, r#"{"keys":[{"kty":"oct","k":"AAAA","kid":"old"}]}"#),
         ("an error", 502, ""),
     ] {
         let bench = Bench::start(&[old_key().clerk_jwk("old")]).await;
@@ -639,11 +523,7 @@ async fn the_last_good_keys_outlive_a_bad_answer() {
         assert_eq!(bench.server.requests(), 2);
         assert_eq!(bench.told("old", old_key()).await, ACCEPTED, "{name}");
         bench.pass(400);
-        assert_eq!(
-            bench.told("old", old_key()).await,
-            ACCEPTED,
-            "{name}, once expired"
-        );
+        assert_eq!(bench.told("old", old_key()).await, ACCEPTED, "{name}, once expired");
     }
 }
 
@@ -681,11 +561,7 @@ fn discovered(server: &JwksServer) -> Issuer {
 #[tokio::test]
 async fn discovery_leads_to_the_keys() {
     let server = JwksServer::start(&[]).await;
-    server.answer_at(
-        "/keys",
-        200,
-        json!({ "keys": [old_key().jwk("old")] }).to_string(),
-    );
+    server.answer_at("/keys", 200, json!({ "keys": [old_key().jwk("old")] }).to_string());
     let issuer = discovered(&server);
     let bench = Bench::with(server, issuer);
     let mut forge = ClerkForge::new(&bench.server.issuer(), old_key(), NOW);
@@ -698,24 +574,12 @@ async fn discovery_leads_to_the_keys() {
         json!({ "issuer": issuer, "jwks_uri": keys }).to_string()
     };
 
-    assert_eq!(
-        status(&bench.try_token(&token).await),
-        UNREACHABLE,
-        "there is no document"
-    );
-    bench
-        .server
-        .answer_at(DISCOVERY_PATH, 200, document("https://id.example.com"));
+    assert_eq!(status(&bench.try_token(&token).await), UNREACHABLE, "there is no document");
+    bench.server.answer_at(DISCOVERY_PATH, 200, document("https://id.example.com"));
     bench.pass(5);
-    assert_eq!(
-        status(&bench.try_token(&token).await),
-        INVALID,
-        "it is another issuer's"
-    );
+    assert_eq!(status(&bench.try_token(&token).await), INVALID, "it is another issuer's");
     assert_eq!(bench.server.requests_at("/keys"), 0);
-    bench
-        .server
-        .answer_at(DISCOVERY_PATH, 200, document(&bench.server.issuer()));
+    bench.server.answer_at(DISCOVERY_PATH, 200, document(&bench.server.issuer()));
     bench.pass(5);
     assert_eq!(status(&bench.try_token(&token).await), ACCEPTED);
     assert_eq!(bench.server.requests_at("/keys"), 1);
@@ -754,17 +618,10 @@ async fn a_remembered_token_ends_when_it_says() {
     assert_eq!(status(&bench.try_token(&token).await), ACCEPTED);
     assert_eq!(bench.auth.signatures_checked(), 1, "remembered");
     bench.clock.advance(Duration::from_millis(1));
-    assert_eq!(
-        status(&bench.try_token(&token).await),
-        ACCEPTED,
-        "within the skew"
-    );
+    assert_eq!(status(&bench.try_token(&token).await), ACCEPTED, "within the skew");
     assert_eq!(bench.auth.signatures_checked(), 2, "but judged anew");
     bench.clock.advance(Duration::from_secs(5));
-    assert_eq!(
-        status(&bench.try_token(&token).await),
-        (401, "token-expired")
-    );
+    assert_eq!(status(&bench.try_token(&token).await), (401, "token-expired"));
 }
 
 #[tokio::test]
@@ -772,20 +629,14 @@ async fn a_refused_token_is_not_remembered() {
     let bench = Bench::start(&[old_key().clerk_jwk("old")]).await;
     let token = bench.token("old", old_key());
     bench.clock.step(65_000);
-    assert_eq!(
-        status(&bench.try_token(&token).await),
-        (401, "token-expired")
-    );
+    assert_eq!(status(&bench.try_token(&token).await), (401, "token-expired"));
     bench.clock.step(-65_000);
     assert_eq!(status(&bench.try_token(&token).await), ACCEPTED);
 }
 
 #[tokio::test]
 async fn a_remembered_token_is_forgotten_when_keys_change_and_only_then() {
-    let (old, spare) = (
-        old_key().clerk_jwk("old"),
-        SigningKey::rsa(2).clerk_jwk("spare"),
-    );
+    let (old, spare) = (old_key().clerk_jwk("old"), SigningKey::rsa(2).clerk_jwk("spare"));
     let bench = Bench::start(&[old.clone(), spare.clone()]).await;
     let token = bench.token("old", old_key());
     assert_eq!(status(&bench.try_token(&token).await), ACCEPTED);

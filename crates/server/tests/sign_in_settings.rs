@@ -41,11 +41,7 @@ fn list(items: &[&str]) -> Vec<String> {
 #[test]
 fn a_mistake_in_a_clerk_setting_is_named() {
     let private = SigningKey::rsa(0).private_pem();
-    let secret = private
-        .lines()
-        .nth(1)
-        .expect("a line of the key")
-        .to_owned();
+    let secret = private.lines().nth(1).expect("a line of the key").to_owned();
     let pem = SigningKey::rsa(0).public_pem();
     let cases: Vec<(&str, ClerkOptions)> = vec![
         ("CLERK_PUBLISHABLE_KEY", ClerkOptions::default()),
@@ -63,159 +59,57 @@ fn a_mistake_in_a_clerk_setting_is_named() {
                 ..ClerkOptions::default()
             },
         ),
+        ("CLERK_ISSUER", ClerkOptions { issuer: Some("clerk.example.com".to_owned()), ..clerk() }),
+        ("CLERK_ISSUER", ClerkOptions { issuer: Some("http://example.com".to_owned()), ..clerk() }),
         (
             "CLERK_ISSUER",
-            ClerkOptions {
-                issuer: Some("clerk.example.com".to_owned()),
-                ..clerk()
-            },
+            ClerkOptions { issuer: Some("https://example.com/?a".to_owned()), ..clerk() },
         ),
         (
             "CLERK_ISSUER",
-            ClerkOptions {
-                issuer: Some("http://example.com".to_owned()),
-                ..clerk()
-            },
+            ClerkOptions { issuer: Some(" https://example.com".to_owned()), ..clerk() },
         ),
+        ("CLERK_ISSUER", ClerkOptions { issuer: Some(LOCAL_ISSUER.to_owned()), ..clerk() }),
         (
-            "CLERK_ISSUER",
-            ClerkOptions {
-                issuer: Some("https://example.com/?a".to_owned()),
-                ..clerk()
-            },
-        ),
-        (
-            "CLERK_ISSUER",
-            ClerkOptions {
-                issuer: Some(" https://example.com".to_owned()),
-                ..clerk()
-            },
-        ),
-        (
-            "CLERK_ISSUER",
-            ClerkOptions {
-                issuer: Some(LOCAL_ISSUER.to_owned()),
-                ..clerk()
-            },
+            "CLERK_JWKS_URL",
+            ClerkOptions { jwks_url: Some("http://example.com/k".to_owned()), ..clerk() },
         ),
         (
             "CLERK_JWKS_URL",
-            ClerkOptions {
-                jwks_url: Some("http://example.com/k".to_owned()),
-                ..clerk()
-            },
+            ClerkOptions { jwks_url: Some("https://u:p@example.com".to_owned()), ..clerk() },
         ),
         (
             "CLERK_JWKS_URL",
-            ClerkOptions {
-                jwks_url: Some("https://u:p@example.com".to_owned()),
-                ..clerk()
-            },
+            ClerkOptions { jwks_url: Some("file:///etc/passwd".to_owned()), ..clerk() },
         ),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&[""]), ..clerk() }),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&["not base64!"]), ..clerk() }),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&["YWJj"]), ..clerk() }),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![private], ..clerk() }),
         (
-            "CLERK_JWKS_URL",
-            ClerkOptions {
-                jwks_url: Some("file:///etc/passwd".to_owned()),
-                ..clerk()
-            },
+            "CLERK_JWT_KEY",
+            ClerkOptions { jwt_keys: vec![SigningKey::p256().public_pem()], ..clerk() },
         ),
         (
             "CLERK_JWT_KEY",
-            ClerkOptions {
-                jwt_keys: list(&[""]),
-                ..clerk()
-            },
+            ClerkOptions { jwt_keys: vec![SigningKey::ed25519().public_pem()], ..clerk() },
         ),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![format!("{pem}and more")], ..clerk() }),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![pem[..200].to_owned()], ..clerk() }),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&[RSA_1024]), ..clerk() }),
+        ("CLERK_AUTHORIZED_PARTIES", ClerkOptions { authorized_parties: list(&[""]), ..clerk() }),
         (
-            "CLERK_JWT_KEY",
-            ClerkOptions {
-                jwt_keys: list(&["not base64!"]),
-                ..clerk()
-            },
-        ),
-        (
-            "CLERK_JWT_KEY",
-            ClerkOptions {
-                jwt_keys: list(&["YWJj"]),
-                ..clerk()
-            },
-        ),
-        (
-            "CLERK_JWT_KEY",
-            ClerkOptions {
-                jwt_keys: vec![private],
-                ..clerk()
-            },
-        ),
-        (
-            "CLERK_JWT_KEY",
-            ClerkOptions {
-                jwt_keys: vec![SigningKey::p256().public_pem()],
-                ..clerk()
-            },
-        ),
-        (
-            "CLERK_JWT_KEY",
-            ClerkOptions {
-                jwt_keys: vec![SigningKey::ed25519().public_pem()],
-                ..clerk()
-            },
-        ),
-        (
-            "CLERK_JWT_KEY",
-            ClerkOptions {
-                jwt_keys: vec![format!("{pem}and more")],
-                ..clerk()
-            },
-        ),
-        (
-            "CLERK_JWT_KEY",
-            ClerkOptions {
-                jwt_keys: vec![pem[..200].to_owned()],
-                ..clerk()
-            },
-        ),
-        (
-            "CLERK_JWT_KEY",
-            ClerkOptions {
-                jwt_keys: list(&[RSA_1024]),
-                ..clerk()
-            },
+            "CLERK_AUTHORIZED_PARTIES",
+            ClerkOptions { authorized_parties: list(&["https://app.example.com/"]), ..clerk() },
         ),
         (
             "CLERK_AUTHORIZED_PARTIES",
-            ClerkOptions {
-                authorized_parties: list(&[""]),
-                ..clerk()
-            },
+            ClerkOptions { authorized_parties: list(&["https://*.example.com"]), ..clerk() },
         ),
-        (
-            "CLERK_AUTHORIZED_PARTIES",
-            ClerkOptions {
-                authorized_parties: list(&["https://app.example.com/"]),
-                ..clerk()
-            },
-        ),
-        (
-            "CLERK_AUTHORIZED_PARTIES",
-            ClerkOptions {
-                authorized_parties: list(&["https://*.example.com"]),
-                ..clerk()
-            },
-        ),
-        (
-            "CLERK_AUDIENCE",
-            ClerkOptions {
-                audience: list(&["vault", ""]),
-                ..clerk()
-            },
-        ),
+        ("CLERK_AUDIENCE", ClerkOptions { audience: list(&["vault", ""]), ..clerk() }),
         (
             "CLERK_CLOCK_SKEW_MS",
-            ClerkOptions {
-                clock_skew: Duration::from_millis(60_001),
-                ..clerk()
-            },
+            ClerkOptions { clock_skew: Duration::from_millis(60_001), ..clerk() },
         ),
     ];
     for (setting, options) in cases {
@@ -231,69 +125,18 @@ fn a_mistake_in_a_clerk_setting_is_named() {
 fn a_mistake_in_an_oidc_setting_is_named() {
     for (setting, options) in [
         ("VAULTSYNC_OIDC_ISSUER", OidcOptions::default()),
-        (
-            "VAULTSYNC_OIDC_ISSUER",
-            OidcOptions {
-                issuer: "http://id.example.com".into(),
-                ..oidc()
-            },
-        ),
-        (
-            "VAULTSYNC_OIDC_ISSUER",
-            OidcOptions {
-                issuer: LOCAL_ISSUER.into(),
-                ..oidc()
-            },
-        ),
-        (
-            "VAULTSYNC_OIDC_ISSUER",
-            OidcOptions {
-                clock_skew: Duration::from_secs(61),
-                ..oidc()
-            },
-        ),
-        (
-            "VAULTSYNC_OIDC_AUDIENCE",
-            OidcOptions {
-                audience: Vec::new(),
-                ..oidc()
-            },
-        ),
-        (
-            "VAULTSYNC_OIDC_AUDIENCE",
-            OidcOptions {
-                audience: list(&[" "]),
-                ..oidc()
-            },
-        ),
+        ("VAULTSYNC_OIDC_ISSUER", OidcOptions { issuer: "http://id.example.com".into(), ..oidc() }),
+        ("VAULTSYNC_OIDC_ISSUER", OidcOptions { issuer: LOCAL_ISSUER.into(), ..oidc() }),
+        ("VAULTSYNC_OIDC_ISSUER", OidcOptions { clock_skew: Duration::from_secs(61), ..oidc() }),
+        ("VAULTSYNC_OIDC_AUDIENCE", OidcOptions { audience: Vec::new(), ..oidc() }),
+        ("VAULTSYNC_OIDC_AUDIENCE", OidcOptions { audience: list(&[" "]), ..oidc() }),
         (
             "VAULTSYNC_OIDC_JWKS_URL",
-            OidcOptions {
-                jwks_url: Some("http://10.0.0.1/k".to_owned()),
-                ..oidc()
-            },
+            OidcOptions { jwks_url: Some("http://10.0.0.1/k".to_owned()), ..oidc() },
         ),
-        (
-            "VAULTSYNC_OIDC_ALGORITHMS",
-            OidcOptions {
-                algorithms: list(&["HS256"]),
-                ..oidc()
-            },
-        ),
-        (
-            "VAULTSYNC_OIDC_ALGORITHMS",
-            OidcOptions {
-                algorithms: list(&["none"]),
-                ..oidc()
-            },
-        ),
-        (
-            "VAULTSYNC_OIDC_ALGORITHMS",
-            OidcOptions {
-                algorithms: list(&["rs256"]),
-                ..oidc()
-            },
-        ),
+        ("VAULTSYNC_OIDC_ALGORITHMS", OidcOptions { algorithms: list(&["HS256"]), ..oidc() }),
+        ("VAULTSYNC_OIDC_ALGORITHMS", OidcOptions { algorithms: list(&["none"]), ..oidc() }),
+        ("VAULTSYNC_OIDC_ALGORITHMS", OidcOptions { algorithms: list(&["rs256"]), ..oidc() }),
     ] {
         let shown = format!("{options:?}");
         let error = Issuer::oidc(options).expect_err(&shown);
@@ -309,32 +152,16 @@ fn good_settings_are_taken() {
             issuer: Some("https://example.com/__clerk".to_owned()),
             ..ClerkOptions::default()
         },
-        ClerkOptions {
-            clock_skew: Duration::from_mins(1),
-            ..clerk()
-        },
-        ClerkOptions {
-            clock_skew: Duration::ZERO,
-            ..clerk()
-        },
-        ClerkOptions {
-            jwks_url: Some("http://localhost:4000/k".to_owned()),
-            ..clerk()
-        },
-        ClerkOptions {
-            authorized_parties: list(&["chrome-extension://abcdef"]),
-            ..clerk()
-        },
+        ClerkOptions { clock_skew: Duration::from_mins(1), ..clerk() },
+        ClerkOptions { clock_skew: Duration::ZERO, ..clerk() },
+        ClerkOptions { jwks_url: Some("http://localhost:4000/k".to_owned()), ..clerk() },
+        ClerkOptions { authorized_parties: list(&["chrome-extension://abcdef"]), ..clerk() },
     ] {
         let shown = format!("{options:?}");
         Issuer::clerk(options).expect(&shown);
     }
     let all = list(&["RS256", "PS256", "ES256", "EdDSA"]);
-    let issuer = Issuer::oidc(OidcOptions {
-        algorithms: all,
-        ..oidc()
-    })
-    .expect("good");
+    let issuer = Issuer::oidc(OidcOptions { algorithms: all, ..oidc() }).expect("good");
     assert_eq!(issuer.name(), "https://id.example.com/realms/home");
 }
 
@@ -349,22 +176,12 @@ async fn a_written_down_key_may_come_in_many_forms() {
         ("PEM in one line", vec![pem.replace('\n', " ")]),
         ("PEM in quotes of spaces", vec![format!("  {pem}  ")]),
         ("base64", vec![first.public_base64()]),
-        (
-            "base64 in lines",
-            vec![pem.lines().filter(|l| !l.starts_with('-')).collect()],
-        ),
+        ("base64 in lines", vec![pem.lines().filter(|l| !l.starts_with('-')).collect()]),
         ("two in one", vec![format!("{}{pem}", second.public_pem())]),
-        (
-            "two in one line",
-            vec![format!("{}{pem}", second.public_pem()).replace('\n', "\\n")],
-        ),
+        ("two in one line", vec![format!("{}{pem}", second.public_pem()).replace('\n', "\\n")]),
         ("two", vec![second.public_pem(), pem.clone()]),
     ] {
-        let issuer = Issuer::clerk(ClerkOptions {
-            jwt_keys: keys,
-            ..clerk()
-        })
-        .expect(name);
+        let issuer = Issuer::clerk(ClerkOptions { jwt_keys: keys, ..clerk() }).expect(name);
         let clock = Arc::new(ManualClock::at(NOW));
         let auth = Authenticator::new(vec![issuer], 8192, clock);
         let token = ClerkForge::new("https://clerk.example.com", first, NOW).token();
@@ -392,23 +209,15 @@ fn the_local_key_is_made_once_and_found_again() {
     assert!(text.starts_with("-----BEGIN PRIVATE KEY-----\n"));
     let first = LocalKey::load_or_create(folder.path()).expect("found");
     let second = LocalKey::load_or_create(folder.path()).expect("found");
-    assert_eq!(
-        fs::read_to_string(key_file(folder.path())).expect("still there"),
-        text
-    );
-    assert_eq!(
-        mint(&first),
-        mint(&second),
-        "Ed25519 signs the same way each time"
-    );
+    assert_eq!(fs::read_to_string(key_file(folder.path())).expect("still there"), text);
+    assert_eq!(mint(&first), mint(&second), "Ed25519 signs the same way each time");
     let names: Vec<_> = fs::read_dir(folder.path()).expect("a folder").collect();
     assert_eq!(names.len(), 1, "nothing is left of making it");
     assert!(!format!("{first:?}").contains(text.lines().nth(1).expect("the key")));
 }
 
 fn mint(key: &LocalKey) -> String {
-    key.mint("ada", NOW, Duration::from_mins(1))
-        .expect("a token")
+    key.mint("ada", NOW, Duration::from_mins(1)).expect("a token")
 }
 
 #[test]
@@ -425,10 +234,7 @@ fn those_who_make_the_local_key_at_once_get_the_same_one() {
                 })
             })
             .collect();
-        makers
-            .into_iter()
-            .map(|maker| maker.join().expect("no panic"))
-            .collect()
+        makers.into_iter().map(|maker| maker.join().expect("no panic")).collect()
     });
     assert!(tokens.iter().all(|token| *token == tokens[0]));
 }
@@ -446,10 +252,7 @@ fn the_local_key_is_for_its_owner_alone() {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
         let error = LocalKey::load_or_create(folder.path()).expect_err("exposed");
         assert!(matches!(error, LocalKeyError::Exposed { .. }), "{error}");
-        assert!(
-            error.to_string().contains(&format!("{mode:03o}")),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&format!("{mode:03o}")), "{error}");
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("it is ours");
     LocalKey::load_or_create(folder.path()).expect("the owner may read");
@@ -457,12 +260,9 @@ fn the_local_key_is_for_its_owner_alone() {
 
 #[test]
 fn what_is_no_local_key_is_refused_and_kept() {
-    for content in [
-        "",
-        "key",
-        &SigningKey::p256().private_pem(),
-        &SigningKey::ed25519().public_pem(),
-    ] {
+    for content in
+        ["", "key", &SigningKey::p256().private_pem(), &SigningKey::ed25519().public_pem()]
+    {
         let folder = tempfile::tempdir().expect("a folder");
         let path = key_file(folder.path());
         fs::write(&path, content).expect("written");

@@ -67,12 +67,7 @@ impl SigningKey {
         Self {
             signing: EncodingKey::from_ec_der(private.as_ref()),
             public,
-            public_der: pair
-                .public_key()
-                .as_der()
-                .expect("a good key")
-                .as_ref()
-                .to_vec(),
+            public_der: pair.public_key().as_der().expect("a good key").as_ref().to_vec(),
             private_der: private.as_ref().to_vec(),
         }
     }
@@ -85,12 +80,7 @@ impl SigningKey {
         Self {
             signing: EncodingKey::from_ed_der(private.as_ref()),
             public: json!({ "kty": "OKP", "crv": "Ed25519", "x": x }),
-            public_der: pair
-                .public_key()
-                .as_der()
-                .expect("a good key")
-                .as_ref()
-                .to_vec(),
+            public_der: pair.public_key().as_der().expect("a good key").as_ref().to_vec(),
             private_der: private.as_ref().to_vec(),
         }
     }
@@ -148,11 +138,7 @@ impl SigningKey {
 
     /// A token whose header and claims are these texts, JSON or not.
     pub fn sign_text(&self, algorithm: Algorithm, header: &str, claims: &str) -> String {
-        let signed = format!(
-            "{}.{}",
-            base64url(header.as_bytes()),
-            base64url(claims.as_bytes())
-        );
+        let signed = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
         self.sign_parts(algorithm, &signed)
     }
 
@@ -182,12 +168,7 @@ impl ClerkForge {
     /// An instance with an RSA key of its own.
     pub fn new(issuer: &str, key: &SigningKey, now: Timestamp) -> Self {
         let kid = "ins_2abcdefghijklmnopqrstuvwxyz".to_owned();
-        Self {
-            issuer: issuer.to_owned(),
-            kid,
-            key: key.clone(),
-            now,
-        }
+        Self { issuer: issuer.to_owned(), kid, key: key.clone(), now }
     }
 
     /// The header of a good token.
@@ -221,11 +202,7 @@ impl ClerkForge {
     ) -> String {
         let (mut header, mut claims) = (self.header(), self.claims());
         change(&mut header, &mut claims);
-        self.key.sign(
-            Algorithm::RS256,
-            &Value::Object(header),
-            &Value::Object(claims),
-        )
+        self.key.sign(Algorithm::RS256, &Value::Object(header), &Value::Object(claims))
     }
 }
 
@@ -253,8 +230,5 @@ fn pem(label: &str, der: &[u8]) -> String {
         .chunks(64)
         .map(|line| std::str::from_utf8(line).expect("base64 is ASCII"))
         .collect();
-    format!(
-        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
-        lines.join("\n")
-    )
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }

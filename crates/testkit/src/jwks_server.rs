@@ -43,9 +43,7 @@ impl Respond for Script {
             let path = request.url.path();
             *paths.requests.entry(path.to_owned()).or_default() += 1;
             let answer = paths.answers.get(path).cloned();
-            answer
-                .unwrap_or_else(|| ResponseTemplate::new(404))
-                .set_delay(paths.delay)
+            answer.unwrap_or_else(|| ResponseTemplate::new(404)).set_delay(paths.delay)
         })
     }
 }
@@ -55,10 +53,7 @@ impl JwksServer {
     pub async fn start(keys: &[Value]) -> Self {
         let server = MockServer::start().await;
         let script = Script::default();
-        Mock::given(any())
-            .respond_with(script.clone())
-            .mount(&server)
-            .await;
+        Mock::given(any()).respond_with(script.clone()).mount(&server).await;
         let this = Self { server, script };
         this.show(keys);
         this
@@ -87,15 +82,13 @@ impl JwksServer {
     /// From now on answers this at `path`.
     pub fn answer_at(&self, path: &str, status: u16, body: impl Into<Vec<u8>>) {
         let answer = ResponseTemplate::new(status).set_body_raw(body.into(), "application/json");
-        self.script
-            .with(|paths| paths.answers.insert(path.to_owned(), answer));
+        self.script.with(|paths| paths.answers.insert(path.to_owned(), answer));
     }
 
     /// From now on sends whoever asks for the keys to `location`.
     pub fn redirect(&self, location: &str) {
         let answer = ResponseTemplate::new(302).insert_header("location", location);
-        self.script
-            .with(|paths| paths.answers.insert(JWKS_PATH.to_owned(), answer));
+        self.script.with(|paths| paths.answers.insert(JWKS_PATH.to_owned(), answer));
     }
 
     /// From now on takes that long to answer.
@@ -110,7 +103,6 @@ impl JwksServer {
 
     /// How often `path` has been asked for.
     pub fn requests_at(&self, path: &str) -> usize {
-        self.script
-            .with(|paths| paths.requests.get(path).copied().unwrap_or_default())
+        self.script.with(|paths| paths.requests.get(path).copied().unwrap_or_default())
     }
 }

@@ -1,2 +1,15 @@
-//! Skeleton.
-fn main() {}
+//! The `vaultsync` command.
+//!
+//! Not here: anything but the way in.
+
+mod cli;
+mod logging;
+mod serve;
+mod settings;
+mod token;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os(), std::env::vars_os().collect())
+}

@@ -1,0 +1,193 @@
+//! The command line: what can be said, and how the process ends.
+//!
+//! Not here: what the commands do, and what settings mean.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::settings::{self, CONFIG_ENV, Group, Kind, Loaded, Problems, Setting, Sources, TABLE};
+use crate::{logging, serve, token};
+
+/// The exit code of a wrong command line, which is clap's own, and of wrong settings.
+const EXIT_USAGE: u8 = 2;
+
+const AFTER_HELP: &str = "\
+Every setting is a flag, an environment variable and a key of a TOML file, in that order of
+precedence; `vaultsync config default` lists them all.
+
+Exit codes:
+  0  it worked
+  1  it failed while it ran
+  2  the command line or the settings are wrong";
+
+/// Runs one command, from its arguments to its exit code.
+pub(crate) fn run(
+    args: impl IntoIterator<Item = OsString>,
+    env: BTreeMap<OsString, OsString>,
+) -> ExitCode {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        // Also `--help` and `--version`, which are printed to standard output and are no failure.
+        Err(shown) => shown.exit(),
+    };
+    match dispatch(&matches, env) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.is::<Problems>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn dispatch(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::Result<()> {
+    match matches.subcommand() {
+        Some(("serve", matches)) => {
+            let loaded = settings::load(&sources(matches, env))?;
+            logging::init(&loaded.settings.log)?;
+            for warning in &loaded.warnings {
+                tracing::warn!("{warning}");
+            }
+            serve::run(loaded.settings)
+        }
+        Some(("token", matches)) => {
+            let loaded = load_and_warn(matches, env)?;
+            let request = token::Request {
+                user: one::<String>(matches, "user"),
+                ttl: one::<Duration>(matches, "ttl"),
+            };
+            token::run(&loaded.settings, &request)
+        }
+        Some(("config", matches)) => config(matches, env),
+        _ => unreachable!("clap asks for a command"),
+    }
+}
+
+fn config(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::Result<()> {
+    let shown = match matches.subcommand() {
+        Some(("default", _)) => settings::default_file(),
+        Some(("print", matches)) => settings::in_force(&load_and_warn(matches, env)?),
+        Some(("markdown", _)) => settings::markdown(),
+        _ => unreachable!("clap asks for a command"),
+    };
+    print!("{shown}");
+    Ok(())
+}
+
+fn load_and_warn(
+    matches: &ArgMatches,
+    env: BTreeMap<OsString, OsString>,
+) -> Result<Loaded, Problems> {
+    let loaded = settings::load(&sources(matches, env))?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(loaded)
+}
+
+/// An argument that is required or has a default.
+fn one<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> T {
+    matches.get_one::<T>(name).cloned().expect("clap asks for it or fills it in")
+}
+
+fn sources(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> Sources {
+    let flags = TABLE
+        .iter()
+        .filter_map(|setting| {
+            let said = matches.get_many::<String>(setting.key)?;
+            Some((setting.key, said.cloned().collect()))
+        })
+        .collect();
+    Sources { config: matches.get_one::<PathBuf>("config").cloned(), flags, env }
+}
+
+fn command() -> Command {
+    let serve = Command::new("serve").about("Run the server until it is told to stop");
+    let token = Command::new("token")
+        .about("Print a bearer token of the local issuer")
+        .arg(
+            Arg::new("user")
+                .long("user")
+                .value_name("NAME")
+                .required(true)
+                .value_parser(token::parse_user)
+                .help("Whose token it is"),
+        )
+        .arg(
+            Arg::new("ttl")
+                .long("ttl")
+                .value_name("TIME")
+                .default_value("1h")
+                .value_parser(token::parse_ttl)
+                .help("How long it lives, such as 30s, 15m, 1h or 7d; at most 30d"),
+        );
+    let config = Command::new("config")
+        .about("Show the settings")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(Command::new("default").about("Print a commented file with every default"))
+        .subcommand(with_settings(
+            Command::new("print")
+                .about("Print every value in force and where it came from, without secrets"),
+        ))
+        .subcommand(Command::new("markdown").about("Print docs/CONFIGURATION.md").hide(true));
+    Command::new("vaultsync")
+        .about(
+            "An end-to-end encrypted sync server: it moves ciphertext between a person's devices",
+        )
+        .version(env!("CARGO_PKG_VERSION"))
+        .after_help(AFTER_HELP)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_settings(serve))
+        .subcommand(with_settings(token))
+        .subcommand(config)
+}
+
+/// The command with a flag for each setting, grouped under headings.
+fn with_settings(command: Command) -> Command {
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("PATH")
+        .value_parser(value_parser!(PathBuf))
+        .help(format!("The TOML file with settings [env: {CONFIG_ENV}]"));
+    let command = command.after_help(AFTER_HELP).arg(file);
+    Group::ALL
+        .into_iter()
+        .flat_map(|group| TABLE.iter().filter(move |setting| setting.group == group))
+        .fold(command, |command, setting| command.arg(flag(setting)))
+}
+
+fn flag(setting: &Setting) -> Arg {
+    let default = match (setting.default, setting.unset) {
+        ("", "") => String::new(),
+        ("", what_holds) => format!(" [default: {what_holds}]"),
+        (default, _) => format!(" [default: {default}]"),
+    };
+    let help = format!("{} [env: {}]{default}", setting.help, setting.env());
+    let flag = Arg::new(setting.key)
+        .long(setting.key.replace('_', "-"))
+        .value_name(setting.form())
+        .help_heading(setting.group.heading())
+        .help(help);
+    match setting.kind {
+        // The flag alone says yes; a value needs `=`, so that no argument after it is taken for one.
+        Kind::Switch | Kind::AutoSwitch => {
+            flag.num_args(0..=1).require_equals(true).default_missing_value("true")
+        }
+        Kind::List(_) | Kind::Keys => flag.action(ArgAction::Append),
+        Kind::Text(_) | Kind::Number { .. } | Kind::Database => flag,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

@@ -1,0 +1,159 @@
+//! The forms that values have: addresses, networks, origins, keys, durations.
+//!
+//! Not here: which setting has which form. The message of an error is the end of a sentence that
+//! begins with the setting and its origin, and holds nothing that could be a secret.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use url::{Host, Url};
+
+use super::Database;
+
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(format!("expected `true` or `false`, not `{text}`")),
+    }
+}
+
+/// `None` is `auto`.
+pub(crate) fn auto_switch(text: &str) -> Result<Option<bool>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    switch(text).map(Some).map_err(|_| format!("expected `auto`, `true` or `false`, not `{text}`"))
+}
+
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("expected an IP address and a port such as 127.0.0.1:8787, not `{text}`")
+    })
+}
+
+/// `None` is `off`.
+pub(crate) fn address_or_off(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    address(text).map(Some).map_err(|what| format!("{what}; `off` turns it off"))
+}
+
+pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("expected a path".to_owned());
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// A network; a single address is a network of its own.
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .map(|network| network.trunc())
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| format!("expected a network such as 10.0.0.0/8 or an address, not `{text}`"))
+}
+
+/// A web origin, spelled as browsers spell it.
+///
+/// Origins are compared byte for byte, so that another spelling would never match and is refused
+/// here, where somebody sees it.
+pub(crate) fn origin(text: &str) -> Result<String, String> {
+    if text == "null" || text.contains('*') {
+        return Err(format!("`{text}` is no exact origin: name each origin"));
+    }
+    let form = "expected an origin such as https://app.example.com";
+    let url = Url::parse(text).map_err(|_| format!("{form}, not `{text}`"))?;
+    let host = url.host_str().filter(|host| !host.is_empty());
+    let Some(host) = host.filter(|_| url.username().is_empty() && url.password().is_none()) else {
+        return Err(format!("{form}, without a user and password"));
+    };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let spelled = format!("{}://{host}{port}", url.scheme());
+    if spelled == text {
+        Ok(spelled)
+    } else {
+        Err(format!("`{text}` is no exact origin: write `{spelled}`"))
+    }
+}
+
+/// An issuer or key URL, kept as it was written because issuers are compared byte for byte.
+///
+/// Keys that came over plain HTTP could be anybody's: only this machine's own ports may do without
+/// TLS.
+pub(crate) fn https_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|_| "expected an https:// URL".to_owned())?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user or a password".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("`{text}` must not have a query or a fragment"));
+    }
+    let local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(text.to_owned()),
+        "http" if local => Ok(text.to_owned()),
+        _ => Err(format!("expected an https:// URL, not `{text}`")),
+    }
+}
+
+pub(crate) fn database(text: &str) -> Result<Database, String> {
+    const SUPPORTED: &str = "supported is sqlite:PATH";
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return Err(format!("this is no database URL; {SUPPORTED}"));
+    };
+    if !scheme.eq_ignore_ascii_case("sqlite") {
+        // The rest may hold a password and is not shown.
+        let known =
+            scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        let shown = if known { scheme } else { "this" };
+        return Err(format!("a {shown}: database is not supported; {SUPPORTED}"));
+    }
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if path.is_empty() {
+        return Err(format!("the path is missing; {SUPPORTED}"));
+    }
+    if path == ":memory:" {
+        return Err("a database in memory would be lost at every stop; name a file".to_owned());
+    }
+    if path.contains('?') {
+        return Err(format!("options after `?` are not supported; {SUPPORTED}"));
+    }
+    Ok(Database::Sqlite(PathBuf::from(path)))
+}
+
+/// Public keys, each as one PEM text.
+///
+/// Variables often cannot hold line ends, so a literal `\n` counts as one, and so does a single
+/// key's base64 without the lines around it.
+pub(crate) fn public_keys(text: &str) -> Result<Vec<String>, String> {
+    let text = text.replace("\\n", "\n");
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let expected = "expected public keys in PEM (-----BEGIN PUBLIC KEY-----)";
+    let armoured = if text.contains("-----BEGIN") {
+        text.to_owned()
+    } else {
+        format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+    };
+    let blocks = pem::parse_many(armoured).map_err(|_| expected.to_owned())?;
+    if blocks.is_empty() || blocks.iter().any(|block| block.contents().is_empty()) {
+        return Err(expected.to_owned());
+    }
+    if let Some(other) = blocks.iter().find(|block| {
+        let tag = block.tag();
+        tag != "PUBLIC KEY" && tag != "RSA PUBLIC KEY"
+    }) {
+        return Err(format!("{expected}, not a {}", other.tag()));
+    }
+    Ok(blocks.iter().map(pem::encode).collect())
+}

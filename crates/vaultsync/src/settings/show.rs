@@ -1,0 +1,209 @@
+//! Settings as people read them: the commented file, the values in force, the page of the manual.
+//!
+//! Not here: secrets. What may hold one is shown without it.
+
+use std::fmt::Write as _;
+
+use config::{Value, ValueKind};
+use url::Url;
+
+use super::reader::texts;
+use super::setting::{Group, Kind, Setting};
+use super::table::{self, TABLE};
+use super::{Loaded, forms};
+
+/// A TOML file with every setting at its default, each commented out with a bare `#`.
+pub(crate) fn default_file() -> String {
+    let mut file = String::from(
+        "# The settings of Vaultsync. A line that begins with `#` and a name is a default: take the\n\
+         # `#` away to change it. A flag beats a variable, and a variable beats this file.\n",
+    );
+    for group in Group::ALL {
+        let _ = write!(file, "\n\n# --- {} ---\n", group.heading());
+        for setting in of(group) {
+            let _ = write!(
+                file,
+                "\n# {}\n# Flag {}, variable {}.{}{}\n#{} = {}\n",
+                setting.help,
+                setting.flag(),
+                variables(setting, ""),
+                unset(setting, " Where it is empty: ", "."),
+                file_key(setting),
+                setting.key,
+                default_as_toml(setting),
+            );
+        }
+    }
+    file
+}
+
+fn file_key(setting: &Setting) -> String {
+    if setting.from_file {
+        format!("\n# Or {}: a file that holds it.", setting.key_file())
+    } else {
+        String::new()
+    }
+}
+
+/// Every setting with the value in force and where it came from, as TOML.
+pub(crate) fn in_force(loaded: &Loaded) -> String {
+    let mut shown = String::new();
+    for group in Group::ALL {
+        let _ = writeln!(shown, "# --- {} ---", group.heading());
+        for setting in of(group) {
+            let value = loaded.values.get(setting.key).cloned().unwrap_or_default();
+            let origin = value.origin().unwrap_or_default();
+            let value = derived(setting, loaded).unwrap_or_else(|| as_toml(setting, &value));
+            let value = hidden(setting, value, loaded);
+            let _ = writeln!(shown, "{} = {value} # {origin}", setting.key);
+        }
+    }
+    shown
+}
+
+/// What holds for a setting that follows from others where it is not set.
+fn derived(setting: &Setting, loaded: &Loaded) -> Option<toml::Value> {
+    let settings = &loaded.settings;
+    let clerk = settings.sign_in.clerk.as_ref();
+    let text = if setting.key == table::DATABASE.key {
+        settings.database.to_string()
+    } else if setting.key == table::CLERK_ISSUER.key {
+        clerk?.issuer.clone()
+    } else if setting.key == table::CLERK_JWKS_URL.key {
+        clerk?.jwks_url.clone()?
+    } else if setting.key == table::LOCAL_ISSUER.key {
+        return Some(settings.sign_in.local.into());
+    } else {
+        return None;
+    };
+    Some(text.into())
+}
+
+fn hidden(setting: &Setting, value: toml::Value, loaded: &Loaded) -> toml::Value {
+    match (setting.kind, value) {
+        (Kind::Database, toml::Value::String(url)) => without_password(&url).into(),
+        (Kind::Keys, toml::Value::String(_)) => {
+            let clerk = loaded.settings.sign_in.clerk.as_ref();
+            match clerk.map_or(0, |clerk| clerk.jwt_keys.len()) {
+                0 => "".into(),
+                1 => "(set, 1 key)".into(),
+                count => format!("(set, {count} keys)").into(),
+            }
+        }
+        (_, value) => value,
+    }
+}
+
+/// A URL with `***` where its password was.
+fn without_password(text: &str) -> String {
+    match Url::parse(text) {
+        Ok(mut url) if url.password().is_some() => {
+            // This fails only for URLs that cannot have a password, and this one has one.
+            let _ = url.set_password(Some("***"));
+            url.to_string()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// `docs/CONFIGURATION.md`.
+pub(crate) fn markdown() -> String {
+    let mut page = String::from(include_str!("configuration_head.md"));
+    for group in Group::ALL {
+        let _ = write!(
+            page,
+            "\n## {}\n\n| Key | Variable | Form | Default | What it is |\n| --- | --- | --- | --- | --- |\n",
+            group.heading()
+        );
+        for setting in of(group) {
+            let default = match (setting.default, setting.unset) {
+                ("", "") => "none".to_owned(),
+                ("", unset) => unset.to_owned(),
+                (default, _) => format!("`{default}`"),
+            };
+            let _ = writeln!(
+                page,
+                "| `{}` | {} | {} | {default} | {} |",
+                setting.key,
+                variables(setting, "`"),
+                form(setting),
+                setting.help,
+            );
+        }
+    }
+    page
+}
+
+/// The form of a value, with its bounds, for a cell of a Markdown table.
+fn form(setting: &Setting) -> String {
+    match setting.kind {
+        Kind::Number { unit, min, max } => {
+            let unit = unit.to_lowercase().replace('_', " ");
+            format!("{unit}, {min} to {max}")
+        }
+        Kind::List(form) => format!("list of `{form}`"),
+        _ => format!("`{}`", setting.form().replace('|', "\\|")),
+    }
+}
+
+/// The variables of a setting, each within `quote`.
+fn variables(setting: &Setting, quote: &str) -> String {
+    let mut names = vec![setting.env()];
+    names.extend(setting.other_env.map(str::to_owned));
+    if setting.from_file {
+        names.push(setting.env_file());
+        names.extend(setting.other_env.map(|name| format!("{name}_FILE")));
+    }
+    let quoted: Vec<String> = names.iter().map(|name| format!("{quote}{name}{quote}")).collect();
+    quoted.join(" or ")
+}
+
+fn unset(setting: &Setting, before: &str, after: &str) -> String {
+    if setting.unset.is_empty() {
+        String::new()
+    } else {
+        format!("{before}{}{after}", setting.unset)
+    }
+}
+
+fn of(group: Group) -> impl Iterator<Item = &'static Setting> {
+    TABLE.iter().filter(move |setting| setting.group == group)
+}
+
+pub(crate) fn default_as_toml(setting: &Setting) -> toml::Value {
+    as_toml(setting, &Value::new(None, setting.default))
+}
+
+/// A value as one would write it in the file, whatever form its source gave it.
+pub(crate) fn as_toml(setting: &Setting, value: &Value) -> toml::Value {
+    if let Kind::List(_) = setting.kind {
+        return texts(value.clone()).unwrap_or_default().into();
+    }
+    // Keys are an array only in the file; here they matter as one text.
+    let text = match &value.kind {
+        ValueKind::Array(_) => texts(value.clone()).unwrap_or_default().join("\n"),
+        kind => kind.to_string(),
+    };
+    let typed = match setting.kind {
+        Kind::Number { .. } => text.parse::<i64>().ok().map(toml::Value::from),
+        Kind::Switch => forms::switch(&text).ok().map(toml::Value::from),
+        _ => None,
+    };
+    typed.unwrap_or_else(|| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for (url, shown) in [
+            ("postgres://ann:s3cret@db/x", "postgres://ann:***@db/x"),
+            ("postgres://ann@db/x", "postgres://ann@db/x"),
+            ("sqlite:/var/lib/v.sqlite3", "sqlite:/var/lib/v.sqlite3"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+}

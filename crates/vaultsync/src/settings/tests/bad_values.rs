@@ -1,0 +1,118 @@
+//! Values that do not fit, and limits that do not fit together.
+
+use super::refusal;
+
+#[test]
+fn each_bad_value_is_refused_with_its_setting_and_its_origin() {
+    for (key, value, what) in [
+        ("listen", "localhost:80", "expected an IP address and a port"),
+        ("listen", "", "expected an IP address and a port"),
+        ("admin_listen", "no", "`off` turns it off"),
+        ("admin_listen", "127.0.0.1:8787", "another address than listen"),
+        ("data_dir", "", "expected a path"),
+        ("local_issuer", "maybe", "expected `auto`, `true` or `false`"),
+        ("trusted_proxies", "10.0.0.0/33", "expected a network"),
+        ("trusted_proxies", "proxy.example", "expected a network"),
+        ("cors_origins", "*", "is no exact origin"),
+        ("cors_origins", "null", "is no exact origin"),
+        ("cors_origins", "https://*.example", "is no exact origin"),
+        ("cors_origins", "https://a.example/", "write `https://a.example`"),
+        ("cors_origins", "https://a.example/x", "write `https://a.example`"),
+        ("cors_origins", "https://A.example", "write `https://a.example`"),
+        ("cors_origins", "https://a.example:443", "write `https://a.example`"),
+        ("cors_origins", "https://u:p@a.example", "without a user"),
+        ("cors_origins", "a.example", "expected an origin"),
+        ("log", "info,=x=", "expected a level or directives"),
+        ("log_format", "xml", "expected `auto`, `text` or `json`"),
+        ("header_seconds", "0", "from 1 to 3600, not 0"),
+        ("drain_seconds", "3601", "from 1 to 3600, not 3601"),
+        ("idle_seconds", "-1", "expected a whole number"),
+        ("idle_seconds", "1.5", "expected a whole number"),
+        ("idle_seconds", "10s", "expected a whole number"),
+        ("body_bytes_max", "1023", "from 1024 to"),
+        ("header_bytes_max", "8191", "from 8192 to"),
+        ("rate_limit", "4294967296", "from 0 to 1000000"),
+        ("connections_max", "0", "from 1 to"),
+    ] {
+        let said = refusal(&[], &[(key, value)], "");
+        let flag = key.replace('_', "-");
+        assert!(said.contains(&format!("{key} (--{flag}): ")), "{said}");
+        assert!(said.contains(what), "{key} = {value}: {said}");
+    }
+}
+
+#[test]
+fn limits_must_fit_together() {
+    for (toml, key, what) in [
+        ("ciphertext_bytes_max = 13000000", "ciphertext_bytes_max", "does not fit"),
+        ("body_bytes_max = 1000000", "ciphertext_bytes_max", "does not fit"),
+        ("memory_bytes_max = 33554431", "memory_bytes_max", "at least 33554432"),
+        ("page_bytes_max = 134217728", "memory_bytes_max", "at least 357913944"),
+        ("token_bytes_max = 32768", "token_bytes_max", "less than header_bytes_max"),
+    ] {
+        let said = refusal(&[], &[], toml);
+        assert!(said.contains(key) && said.contains(what), "{toml}: {said}");
+    }
+}
+
+#[test]
+fn a_database_that_is_not_supported_is_refused_without_its_password() {
+    for (url, what) in [
+        ("postgres://ann:s3cret@db/x", "a postgres: database is not supported"),
+        ("mysql://ann:s3cret@db/x", "a mysql: database is not supported"),
+        ("s3cret", "no database URL"),
+        ("s3cret@host:5432", "a this: database"),
+        ("sqlite:", "the path is missing"),
+        ("sqlite::memory:", "would be lost"),
+        ("sqlite:x?key=s3cret", "options after `?`"),
+    ] {
+        for name in ["VAULTSYNC_DATABASE", "DATABASE_URL"] {
+            let said = refusal(&[(name, url)], &[], "");
+            assert!(said.contains(&format!("database ({name}): ")), "{said}");
+            assert!(said.contains(what) && !said.contains("s3cret"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn the_file_is_named_with_the_key() {
+    let said = refusal(&[], &[], "header_seconds = 'ten'");
+    assert!(said.contains("vaultsync.toml: header_seconds): expected a whole number"), "{said}");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
+    let said = refusal(&[], &[], "header_second = 1\nquux = 2\nlisten_file = 'x'");
+    assert!(said.contains("`header_second`; did you mean `header_seconds`?"), "{said}");
+    assert!(said.ends_with("there is no setting `quux`"), "{said}");
+    assert!(said.contains("there is no setting `listen_file`"), "{said}");
+}
+
+#[test]
+fn values_of_another_type_are_refused() {
+    for (toml, what) in [
+        ("listen = ['127.0.0.1:1']", "expected one value"),
+        ("idle_seconds = true", "expected a whole number"),
+        ("[idle_seconds]\nx = 1", "not a table"),
+        ("cors_origins = [['a']]", "expected one value"),
+        ("cors_origins = { a = 1 }", "not a table"),
+        ("database_file = ['a']", "database_file"),
+    ] {
+        let said = refusal(&[], &[], toml);
+        assert!(said.contains(what), "{toml}: {said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_refused_without_showing_its_lines() {
+    let said = refusal(&[], &[], "listen = '127.0.0.1:1'\ndatabase = s3cret");
+    assert!(said.contains("vaultsync.toml: line 2: "), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn all_problems_are_told_together() {
+    let env = &[("VAULTSYNC_LISTEN", "x"), ("VAULTSYNC_IDLE_SECONDS", "0")];
+    let said = refusal(env, &[("rate_limit", "fast")], "colour = 'blue'");
+    assert_eq!(said.lines().count(), 5, "{said}");
+}

@@ -1,0 +1,125 @@
+//! The binary as a shell sees it: what it prints where, and how it ends.
+//!
+//! Not here: a running server.
+
+use std::process::{Command, Output};
+
+/// Runs the binary with nothing in its environment but `env`.
+fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vaultsync"))
+        .args(args)
+        .env_clear()
+        .envs(env.iter().copied())
+        .output()
+        .expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn results_go_to_standard_output_and_end_with_0() {
+    for args in [
+        &["--version"][..],
+        &["--help"],
+        &["serve", "--help"],
+        &["token", "--help"],
+        &["config", "default"],
+        &["config", "print"],
+    ] {
+        let output = run(args, &[]);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    for args in [
+        &[][..],
+        &["config"],
+        &["dance"],
+        &["serve", "--no-such-flag"],
+        &["serve", "extra"],
+        &["serve", "--listen", "a", "--listen", "b"],
+        &["token"],
+        &["token", "--user", ""],
+        &["token", "--user", "ann", "--ttl", "31d"],
+        &["token", "--user", "ann", "--ttl", "0s"],
+    ] {
+        let output = run(args, &[]);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn wrong_settings_end_with_2_and_print_no_settings() {
+    for args in [&["serve"][..], &["token", "--user", "ann"], &["config", "print"]] {
+        let output = run(args, &[("VAULTSYNC_IDLE_SECONDS", "never")]);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        let said = stderr(&output);
+        assert!(said.contains("idle_seconds (VAULTSYNC_IDLE_SECONDS): "), "{said}");
+    }
+}
+
+#[test]
+fn flags_reach_the_settings() {
+    let output = run(
+        &[
+            "config",
+            "print",
+            "--listen",
+            "0.0.0.0:1",
+            "--local-issuer",
+            "--trusted-proxies",
+            "10.0.0.0/8,::1",
+        ],
+        &[],
+    );
+    let shown = stdout(&output);
+    for line in [
+        "listen = \"0.0.0.0:1\" # --listen\n",
+        "local_issuer = true # --local-issuer\n",
+        "trusted_proxies = [\"10.0.0.0/8\", \"::1\"] # --trusted-proxies\n",
+    ] {
+        assert!(shown.contains(line), "{line}{shown}");
+    }
+}
+
+#[test]
+fn a_file_of_settings_that_is_missing_is_said() {
+    for (args, env) in [
+        (&["config", "print", "--config", "/nowhere.toml"][..], &[][..]),
+        (&["config", "print"], &[("VAULTSYNC_CONFIG", "/nowhere.toml")]),
+    ] {
+        let output = run(args, env);
+        assert_eq!(output.status.code(), Some(2));
+        let said = stderr(&output);
+        assert!(said.contains("/nowhere.toml: cannot be read"), "{said}");
+    }
+}
+
+#[test]
+fn a_suspicious_variable_is_warned_of_beside_the_result() {
+    let output = run(&["config", "print"], &[("VAULTSYNC_PORT", "tcp://10.0.0.1:80")]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).starts_with("warning: the environment variable VAULTSYNC_PORT"));
+    assert!(!stdout(&output).contains("VAULTSYNC_PORT"));
+}
+
+#[test]
+fn a_token_that_the_server_would_refuse_is_not_minted() {
+    let env = &[("CLERK_PUBLISHABLE_KEY", "pk_test_Y2xlcmsuZXhhbXBsZS5jb20k")];
+    let output = run(&["token", "--user", "ann"], env);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let said = stderr(&output);
+    assert!(said.contains("the local issuer is off"), "{said}");
+}
