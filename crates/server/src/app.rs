@@ -77,7 +77,7 @@ impl App {
     }
 
     /// Forgets, every minute until the server stops, what rate limits no longer need to know.
-    pub(crate) async fn tidy(self) {
+    pub async fn tidy(self) {
         while self.stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
             self.rates.forget_idle();
             self.metrics.run_upkeep();

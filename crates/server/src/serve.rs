@@ -30,7 +30,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub async fn serve(app: App, listener: TcpListener, router: Router) {
     let connections = TaskTracker::new();
     let free = Arc::new(Semaphore::new(app.limits.connections_max));
-    tokio::spawn(app.clone().tidy());
     while let Some(accepted) = app.stop.run_until_cancelled(listener.accept()).await {
         let (stream, peer) = match accepted {
             Ok((stream, peer)) => (stream, Peer(peer)),

@@ -2,12 +2,143 @@
 //!
 //! Not here: routes, sign-in, SQL.
 
-use crate::settings::Settings;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-/// Fails, and says where the server would listen: it is not wired in yet.
+use anyhow::Context as _;
+use http::HeaderValue;
+use tokio::{net::TcpListener, signal};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use vaultsync_protocol::Epoch;
+use vaultsync_server::{
+    App, Clock, Parts, SystemClock, admin_router,
+    auth::{Authenticator, Issuer, LocalKey},
+    install_metrics, router, serve,
+};
+use vaultsync_store::{Store, StoreOptions};
+
+use crate::{
+    data_dir, greeting,
+    settings::{Database, Settings, SignIn},
+};
+
+/// Who the token in the greeting is for, and how long it is good.
+const GREETED_USER: &str = "demo";
+const GREETED_TTL: Duration = Duration::from_secs(3600);
+
+/// Serves until the process is told to stop, and then lets requests in flight finish.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
-    let Settings { listen, database, .. } = settings;
-    anyhow::bail!(
-        "the server is not part of this build yet: it would listen on {listen} and keep records in {database}"
-    )
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve_until_stopped(settings))
+}
+
+async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
+    data_dir::create(&settings.data_dir)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let store = open(&settings)?;
+    let key = local_key(&settings)?;
+    let listener = bind(settings.listen, "listen").await?;
+    let admin = match settings.admin_listen {
+        Some(address) => Some(bind(address, "admin_listen").await?),
+        None => None,
+    };
+    let greeting = greeting(&settings, &listener, admin.as_ref(), key.as_ref(), &*clock)?;
+
+    let stop = CancellationToken::new();
+    let issuers = issuers(settings.sign_in, key.as_ref())?;
+    let origins = settings.cors_origins.iter().map(|origin| HeaderValue::from_str(origin));
+    let app = App::new(Parts {
+        authenticator: Authenticator::new(issuers, settings.limits.token_bytes_max, clock.clone()),
+        store,
+        clock,
+        cors_origins: origins.collect::<Result<_, _>>()?,
+        trusted_proxies: settings.trusted_proxies,
+        log_key: data_dir::log_key(&settings.data_dir)?,
+        metrics: install_metrics()?,
+        stop: stop.clone(),
+        limits: settings.limits,
+    });
+    stop_on_signal(stop)?;
+    tokio::spawn(app.clone().tidy());
+    if let Some(admin) = admin {
+        tokio::spawn(serve(app.clone(), admin, admin_router(app.clone())));
+    }
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    print!("{greeting}");
+    serve(app.clone(), listener, router(app.clone())).await;
+    app.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn open(settings: &Settings) -> anyhow::Result<Store> {
+    let options = StoreOptions {
+        page_bytes_max: settings.limits.page_bytes_max,
+        new_epoch: || Epoch::new(Uuid::new_v4()),
+    };
+    match &settings.database {
+        Database::Sqlite(path) => Ok(Store::open_sqlite(path.clone(), options)?),
+    }
+}
+
+fn local_key(settings: &Settings) -> anyhow::Result<Option<LocalKey>> {
+    settings.sign_in.local.then(|| Ok(LocalKey::load_or_create(&settings.data_dir)?)).transpose()
+}
+
+fn issuers(sign_in: SignIn, key: Option<&LocalKey>) -> anyhow::Result<Vec<Issuer>> {
+    let clerk = sign_in.clerk.map(Issuer::clerk).transpose()?;
+    let oidc = sign_in.oidc.map(Issuer::oidc).transpose()?;
+    Ok(clerk.into_iter().chain(oidc).chain(key.map(Issuer::local)).collect())
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} (setting `{setting}`)"))
+}
+
+fn greeting(
+    settings: &Settings,
+    listener: &TcpListener,
+    admin: Option<&TcpListener>,
+    key: Option<&LocalKey>,
+    clock: &dyn Clock,
+) -> anyhow::Result<String> {
+    let address = listener.local_addr()?;
+    // A token on a screen is for trying out on one's own machine.
+    let token = key
+        .filter(|_| address.ip().is_loopback())
+        .map(|key| key.mint(GREETED_USER, clock.now(), GREETED_TTL))
+        .transpose()?;
+    Ok(greeting::text(&greeting::Facts {
+        address,
+        admin: admin.map(TcpListener::local_addr).transpose()?,
+        database: settings.database.to_string(),
+        local_issuer: key.is_some(),
+        token,
+    }))
+}
+
+/// Stops the server at the first SIGTERM or SIGINT, and the process at the second.
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    #[cfg(unix)]
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
+    tokio::spawn(async move {
+        for times in 1.. {
+            #[cfg(unix)]
+            tokio::select! {
+                _ = signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            #[cfg(not(unix))]
+            let _ = signal::ctrl_c().await;
+            if times > 1 {
+                tracing::warn!("told to stop again: not waiting for requests in flight");
+                std::process::exit(1);
+            }
+            tracing::info!("stopping: requests in flight may finish");
+            stop.cancel();
+        }
+    });
+    Ok(())
 }
