@@ -1,2 +1,69 @@
-//! Skeleton.
-fn main() {}
+//! What developers and continuous integration run: `cargo xtask`.
+//!
+//! Not here: anything the product needs to be built. It builds with plain cargo.
+
+mod steps;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use steps::Step;
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything that must pass: formatting, lints, documentation, tests
+    Test {
+        /// Run one step only
+        #[arg(long, value_enum)]
+        only: Option<Step>,
+        /// Arguments for `cargo test`
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// Check licences, banned crates and sources with cargo-deny
+    Deny,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        None => Cli::command()
+            .print_help()
+            .context("the help cannot be printed"),
+        Some(Command::Test { only, rest }) => {
+            let steps = only.map_or_else(|| Step::ALL.to_vec(), |step| vec![step]);
+            steps::run(&steps, &rest)
+        }
+        Some(Command::Deny) => steps::deny(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::settings::{self, CONFIG_ENV, Group, Kind, Loaded, Problems, Setting, Sources, TABLE};
@@ -74,8 +76,10 @@ fn config(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::Re
         Some(("markdown", _)) => settings::markdown(),
         _ => unreachable!("clap asks for a command"),
     };
-    print!("{shown}");
-    Ok(())
+    // `print!` would panic where whoever reads has seen enough and closed the pipe.
+    std::io::stdout()
+        .write_all(shown.as_bytes())
+        .context("standard output cannot be written")
 }
 
 fn load_and_warn(

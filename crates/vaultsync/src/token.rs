@@ -2,7 +2,10 @@
 //!
 //! Not here: what such a token holds, and its key.
 
+use std::io::Write;
 use std::time::Duration;
+
+use anyhow::Context;
 
 use crate::settings::{Problems, Settings};
 
@@ -35,8 +38,7 @@ pub(crate) fn run(settings: &Settings, request: &Request) -> anyhow::Result<()> 
         .into());
     }
     let token = mint(settings, request)?;
-    println!("{token}");
-    Ok(())
+    writeln!(std::io::stdout(), "{token}").context("standard output cannot be written")
 }
 
 /// Mints the token; the local issuer's key is not wired in yet.
