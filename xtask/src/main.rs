@@ -47,9 +47,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        None => Cli::command()
-            .print_help()
-            .context("the help cannot be printed"),
+        None => Cli::command().print_help().context("the help cannot be printed"),
         Some(Command::Test { only, rest }) => {
             let steps = only.map_or_else(|| Step::ALL.to_vec(), |step| vec![step]);
             steps::run(&steps, &rest)

@@ -37,15 +37,9 @@ impl Step {
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Fmt => &["fmt", "--all", "--check"],
-            Self::Clippy => &[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--locked",
-                "--",
-                "-D",
-                "warnings",
-            ],
+            Self::Clippy => {
+                &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]
+            }
             Self::Docs => &["doc", "--workspace", "--no-deps", "--locked"],
             // Plain `cargo test`, because a fresh machine has no other runner and this one also
             // runs the examples in the documentation.
@@ -102,10 +96,7 @@ fn cargo(arguments: &[&str]) -> Command {
 }
 
 fn run_one(name: &str, command: &mut Command) -> anyhow::Result<()> {
-    let shown: Vec<_> = command
-        .get_args()
-        .map(|argument| argument.to_string_lossy())
-        .collect();
+    let shown: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
     eprintln!("\n=== {name}: cargo {} ===", shown.join(" "));
     let watch = Watch::start();
     let status = command

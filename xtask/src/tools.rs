@@ -73,11 +73,7 @@ impl Tool {
             && let Some(named) = env::var_os(variable).filter(|named| !named.is_empty())
         {
             let found = in_path(&named);
-            ensure!(
-                found.is_some(),
-                "{variable} names {}, which is no program",
-                named.display()
-            );
+            ensure!(found.is_some(), "{variable} names {}, which is no program", named.display());
             return Ok(found);
         }
         Ok(self.programs.iter().find_map(in_path))
@@ -140,10 +136,7 @@ pub(crate) fn provide(
 /// Whether packages can be installed without asking anybody: as root, on a system with apt.
 fn can_install() -> bool {
     let root = || {
-        Command::new("id")
-            .arg("-u")
-            .output()
-            .is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+        Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
     };
     in_path("apt-get").is_some() && root()
 }
@@ -180,16 +173,13 @@ fn find_in(folders: impl Iterator<Item = PathBuf>, program: &Path) -> Option<Pat
     if program.components().count() > 1 {
         return is_program(program).then(|| program.to_owned());
     }
-    folders
-        .map(|folder| folder.join(program))
-        .find(|candidate| is_program(candidate))
+    folders.map(|folder| folder.join(program)).find(|candidate| is_program(candidate))
 }
 
 #[cfg(unix)]
 fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata()
-        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(not(unix))]

@@ -77,9 +77,7 @@ fn config(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::Re
         _ => unreachable!("clap asks for a command"),
     };
     // `print!` would panic where whoever reads has seen enough and closed the pipe.
-    std::io::stdout()
-        .write_all(shown.as_bytes())
-        .context("standard output cannot be written")
+    std::io::stdout().write_all(shown.as_bytes()).context("standard output cannot be written")
 }
 
 fn load_and_warn(

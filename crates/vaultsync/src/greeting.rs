@@ -26,7 +26,8 @@ pub(crate) fn text(facts: &Facts) -> String {
         let _ = writeln!(text, "  metrics   http://{admin}/metrics");
     }
     if facts.local_issuer {
-        let _ = writeln!(text, "  sign-in   local issuer: `vaultsync token --user NAME` makes tokens");
+        let _ =
+            writeln!(text, "  sign-in   local issuer: `vaultsync token --user NAME` makes tokens");
     }
     if let Some(token) = &facts.token {
         let _ = write!(

@@ -3,6 +3,8 @@
 //! Not here: anything but the way in.
 
 mod cli;
+mod data_dir;
+mod greeting;
 mod logging;
 mod serve;
 mod settings;

@@ -24,7 +24,7 @@ const AUDIENCE: &str = "CLERK_AUDIENCE";
 const CLOCK_SKEW: &str = "CLERK_CLOCK_SKEW_MS";
 
 /// The settings of a Clerk instance. One of `publishable_key` and `issuer` is needed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClerkOptions {
     /// `CLERK_PUBLISHABLE_KEY`: `pk_test_…` or `pk_live_…`, which says where the instance is.
     pub publishable_key: Option<String>,
@@ -87,13 +87,6 @@ impl Issuer {
         } else {
             KeysFrom::Settings(written_keys(&options.jwt_keys)?)
         };
-        if options.authorized_parties.is_empty() {
-            tracing::warn!(
-                issuer = %name,
-                "{AUTHORIZED_PARTIES} is empty: tokens made for any origin of this Clerk instance \
-                 are taken"
-            );
-        }
         Ok(Self {
             name,
             algorithms: vec![Alg::Rs256],
@@ -149,6 +142,9 @@ fn check_parties(parties: &[String]) -> Result<(), IssuerError> {
 /// The host becomes an address to fetch keys from, so nothing but a bare name passes.
 fn frontend_host(key: &str) -> Result<String, IssuerError> {
     let error = |why: &str| IssuerError::new(PUBLISHABLE_KEY, why);
+    if key.starts_with("sk_") {
+        return Err(error("it is a secret key, which is never needed here"));
+    }
     let encoded = key
         .strip_prefix("pk_test_")
         .or_else(|| key.strip_prefix("pk_live_"))

@@ -57,6 +57,13 @@ impl Source {
         Ok(Self { client: client(&url)?, location })
     }
 
+    /// Where the keys are, or the document that tells where they are.
+    pub(super) fn url(&self) -> &Url {
+        match &self.location {
+            Location::Jwks(url) | Location::Discovery { url, .. } => url,
+        }
+    }
+
     /// Fetches the keys.
     pub(super) async fn keys(&self) -> Result<KeySet, FetchError> {
         match tokio::time::timeout(FETCH_TIMEOUT, self.keys_unbounded()).await {

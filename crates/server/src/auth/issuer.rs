@@ -38,6 +38,11 @@ impl IssuerError {
     pub const fn setting(&self) -> &'static str {
         self.setting
     }
+
+    /// What is wrong with it.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
 }
 
 /// Somebody whose tokens this server takes.
@@ -68,6 +73,22 @@ impl Issuer {
     /// What its tokens say in `iss`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where its keys are fetched from; `None` where settings hold them.
+    pub fn keys_url(&self) -> Option<&str> {
+        match &self.keys {
+            KeysFrom::Settings(_) => None,
+            KeysFrom::Network(source) => Some(source.url().as_str()),
+        }
+    }
+
+    /// How many keys settings hold.
+    pub const fn keys_in_settings(&self) -> usize {
+        match &self.keys {
+            KeysFrom::Settings(keys) => keys.len(),
+            KeysFrom::Network(_) => 0,
+        }
     }
 
     /// What the header must say before a key is looked for; the algorithm to check with.

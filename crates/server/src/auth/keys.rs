@@ -173,6 +173,10 @@ impl KeySet {
         Self(keys)
     }
 
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Reads a JWK set (RFC 7517, section 5). A key that is of no use here is left out and spoils
     /// nothing; a set without any useful key is an error.
     pub(super) fn from_jwks(body: &[u8]) -> Result<Self, (Reason, String)> {

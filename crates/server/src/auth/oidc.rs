@@ -17,7 +17,7 @@ const JWKS_URL: &str = "VAULTSYNC_OIDC_JWKS_URL";
 const ALGORITHMS: &str = "VAULTSYNC_OIDC_ALGORITHMS";
 
 /// The settings of an OIDC issuer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OidcOptions {
     /// `VAULTSYNC_OIDC_ISSUER`: what tokens say in `iss`, exactly.
     pub issuer: String,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use url::{Host, Url};
+use url::Url;
 
 use super::Database;
 
@@ -79,31 +79,6 @@ pub(crate) fn origin(text: &str) -> Result<String, String> {
     }
 }
 
-/// An issuer or key URL, kept as it was written because issuers are compared byte for byte.
-///
-/// Keys that came over plain HTTP could be anybody's: only this machine's own ports may do without
-/// TLS.
-pub(crate) fn https_url(text: &str) -> Result<String, String> {
-    let url = Url::parse(text).map_err(|_| "expected an https:// URL".to_owned())?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user or a password".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("`{text}` must not have a query or a fragment"));
-    }
-    let local = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    match url.scheme() {
-        "https" => Ok(text.to_owned()),
-        "http" if local => Ok(text.to_owned()),
-        _ => Err(format!("expected an https:// URL, not `{text}`")),
-    }
-}
-
 pub(crate) fn database(text: &str) -> Result<Database, String> {
     const SUPPORTED: &str = "supported is sqlite:PATH";
     let Some((scheme, rest)) = text.split_once(':') else {
@@ -127,33 +102,4 @@ pub(crate) fn database(text: &str) -> Result<Database, String> {
         return Err(format!("options after `?` are not supported; {SUPPORTED}"));
     }
     Ok(Database::Sqlite(PathBuf::from(path)))
-}
-
-/// Public keys, each as one PEM text.
-///
-/// Variables often cannot hold line ends, so a literal `\n` counts as one, and so does a single
-/// key's base64 without the lines around it.
-pub(crate) fn public_keys(text: &str) -> Result<Vec<String>, String> {
-    let text = text.replace("\\n", "\n");
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(Vec::new());
-    }
-    let expected = "expected public keys in PEM (-----BEGIN PUBLIC KEY-----)";
-    let armoured = if text.contains("-----BEGIN") {
-        text.to_owned()
-    } else {
-        format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
-    };
-    let blocks = pem::parse_many(armoured).map_err(|_| expected.to_owned())?;
-    if blocks.is_empty() || blocks.iter().any(|block| block.contents().is_empty()) {
-        return Err(expected.to_owned());
-    }
-    if let Some(other) = blocks.iter().find(|block| {
-        let tag = block.tag();
-        tag != "PUBLIC KEY" && tag != "RSA PUBLIC KEY"
-    }) {
-        return Err(format!("{expected}, not a {}", other.tag()));
-    }
-    Ok(blocks.iter().map(pem::encode).collect())
 }

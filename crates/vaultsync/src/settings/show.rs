@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use config::{Value, ValueKind};
 use url::Url;
+use vaultsync_server::auth::Issuer;
 
 use super::reader::texts;
 use super::setting::{Group, Kind, Setting};
@@ -64,13 +65,12 @@ pub(crate) fn in_force(loaded: &Loaded) -> String {
 /// What holds for a setting that follows from others where it is not set.
 fn derived(setting: &Setting, loaded: &Loaded) -> Option<toml::Value> {
     let settings = &loaded.settings;
-    let clerk = settings.sign_in.clerk.as_ref();
     let text = if setting.key == table::DATABASE.key {
         settings.database.to_string()
     } else if setting.key == table::CLERK_ISSUER.key {
-        clerk?.issuer.clone()
+        clerk(loaded)?.name().to_owned()
     } else if setting.key == table::CLERK_JWKS_URL.key {
-        clerk?.jwks_url.clone()?
+        clerk(loaded)?.keys_url()?.to_owned()
     } else if setting.key == table::LOCAL_ISSUER.key {
         return Some(settings.sign_in.local.into());
     } else {
@@ -79,12 +79,16 @@ fn derived(setting: &Setting, loaded: &Loaded) -> Option<toml::Value> {
     Some(text.into())
 }
 
+/// The Clerk instance that the settings describe, if any; loading them made sure that they do.
+fn clerk(loaded: &Loaded) -> Option<Issuer> {
+    Issuer::clerk(loaded.settings.sign_in.clerk.clone()?).ok()
+}
+
 fn hidden(setting: &Setting, value: toml::Value, loaded: &Loaded) -> toml::Value {
     match (setting.kind, value) {
         (Kind::Database, toml::Value::String(url)) => without_password(&url).into(),
         (Kind::Keys, toml::Value::String(_)) => {
-            let clerk = loaded.settings.sign_in.clerk.as_ref();
-            match clerk.map_or(0, |clerk| clerk.jwt_keys.len()) {
+            match clerk(loaded).map_or(0, |clerk| clerk.keys_in_settings()) {
                 0 => "".into(),
                 1 => "(set, 1 key)".into(),
                 count => format!("(set, {count} keys)").into(),

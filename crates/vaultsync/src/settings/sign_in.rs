@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use vaultsync_server::auth::{ClerkOptions, Issuer, IssuerError, OidcOptions};
+
 use super::forms;
 use super::reader::Reader;
 use super::setting::{Group, Setting};
@@ -15,56 +17,8 @@ use super::table::{self, TABLE};
 pub(crate) struct SignIn {
     /// Whether tokens that `vaultsync token` mints are accepted.
     pub(crate) local: bool,
-    pub(crate) clerk: Option<ClerkSettings>,
-    pub(crate) oidc: Option<OidcSettings>,
-}
-
-/// A Clerk instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClerkSettings {
-    /// What `iss` must be, byte for byte.
-    pub(crate) issuer: String,
-    /// Public keys, each as one PEM text.
-    pub(crate) jwt_keys: Vec<String>,
-    /// Where keys are fetched; `None` only where there are `jwt_keys`.
-    pub(crate) jwks_url: Option<String>,
-    /// What `azp` may be; empty means anything.
-    pub(crate) authorized_parties: Vec<String>,
-    pub(crate) allow_missing_azp: bool,
-    pub(crate) allow_impersonation: bool,
-    /// What `aud` must name one of, where a token has one; empty means anything.
-    pub(crate) audience: Vec<String>,
-    pub(crate) clock_skew: Duration,
-}
-
-/// A provider of `OpenID` Connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OidcSettings {
-    /// What `iss` must be, byte for byte.
-    pub(crate) issuer: String,
-    /// What `aud` must name one of; never empty.
-    pub(crate) audience: Vec<String>,
-    /// Where keys are fetched; where it is `None`, the issuer's discovery document says.
-    pub(crate) jwks_url: Option<String>,
-    /// Never empty.
-    pub(crate) algorithms: Vec<OidcAlgorithm>,
-}
-
-/// A signature algorithm that a provider of `OpenID` Connect may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OidcAlgorithm {
-    Rs256,
-    Ps256,
-    Es256,
-    EdDsa,
-}
-
-/// What a Clerk publishable key says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct PublishableKey {
-    live: bool,
-    /// The host of the instance's frontend API.
-    host: String,
+    pub(crate) clerk: Option<ClerkOptions>,
+    pub(crate) oidc: Option<OidcOptions>,
 }
 
 /// Reads everything about sign-in. `listen` is the address of the API, where it could be read.
@@ -73,8 +27,7 @@ pub(crate) fn read(
     listen: Option<SocketAddr>,
     warnings: &mut Vec<String>,
 ) -> SignIn {
-    let publishable_key = reader.optional(&table::CLERK_PUBLISHABLE_KEY, publishable_key);
-    let clerk = clerk(reader, publishable_key.as_ref());
+    let clerk = clerk(reader);
     let oidc = oidc(reader);
     if let Some(clerk) = &clerk
         && clerk.authorized_parties.is_empty()
@@ -84,7 +37,10 @@ pub(crate) fn read(
             table::CLERK_AUTHORIZED_PARTIES.env()
         ));
     }
-    let live = publishable_key.is_some_and(|key| key.live);
+    let live = clerk
+        .as_ref()
+        .and_then(|clerk| clerk.publishable_key.as_ref())
+        .is_some_and(|key| key.starts_with("pk_live_"));
     let issuer_wanted =
         [Group::Clerk, Group::Oidc].into_iter().any(|group| first_given(reader, group).is_some());
     let local = local(reader, listen, issuer_wanted, live);
@@ -131,65 +87,59 @@ fn local(
     local
 }
 
-fn clerk(
-    reader: &mut Reader<'_>,
-    publishable_key: Option<&PublishableKey>,
-) -> Option<ClerkSettings> {
-    let given_issuer = reader.optional(&table::CLERK_ISSUER, forms::https_url);
-    let pem = reader.pem(&table::CLERK_JWT_KEY);
-    let jwt_keys = forms::public_keys(&pem).unwrap_or_else(|what| {
-        reader.refuse(&table::CLERK_JWT_KEY, what);
-        Vec::new()
-    });
-    let given_jwks_url = reader.optional(&table::CLERK_JWKS_URL, forms::https_url);
-    let authorized_parties = reader.list(&table::CLERK_AUTHORIZED_PARTIES, forms::origin);
-    let allow_missing_azp = reader.switch(&table::CLERK_ALLOW_MISSING_AZP);
-    let allow_impersonation = reader.switch(&table::CLERK_ALLOW_IMPERSONATION);
-    let audience = reader.list(&table::CLERK_AUDIENCE, |text| Ok(text.to_owned()));
-    let clock_skew = Duration::from_millis(reader.number(&table::CLERK_CLOCK_SKEW_MS));
-
-    let heads = [table::CLERK_PUBLISHABLE_KEY, table::CLERK_ISSUER];
-    need_one_of(reader, Group::Clerk, &heads);
-    let domain = publishable_key.map(|key| format!("https://{}", key.host));
-    let issuer = given_issuer.or_else(|| domain.clone())?;
-    // Behind a proxy the issuer may be another name than the domain, which still has the keys.
-    let jwks_url = given_jwks_url.or_else(|| {
-        jwt_keys.is_empty().then(|| well_known_keys(domain.as_ref().unwrap_or(&issuer)))
-    });
-    Some(ClerkSettings {
-        issuer,
-        jwt_keys,
-        jwks_url,
-        authorized_parties,
-        allow_missing_azp,
-        allow_impersonation,
-        audience,
-        clock_skew,
-    })
+fn clerk(reader: &mut Reader<'_>) -> Option<ClerkOptions> {
+    let options = ClerkOptions {
+        publishable_key: reader.optional(&table::CLERK_PUBLISHABLE_KEY, as_written),
+        issuer: reader.optional(&table::CLERK_ISSUER, as_written),
+        jwt_keys: Some(reader.pem(&table::CLERK_JWT_KEY))
+            .filter(|keys| !keys.is_empty())
+            .into_iter()
+            .collect(),
+        jwks_url: reader.optional(&table::CLERK_JWKS_URL, as_written),
+        authorized_parties: reader.list(&table::CLERK_AUTHORIZED_PARTIES, forms::origin),
+        allow_missing_azp: reader.switch(&table::CLERK_ALLOW_MISSING_AZP),
+        allow_impersonation: reader.switch(&table::CLERK_ALLOW_IMPERSONATION),
+        audience: reader.list(&table::CLERK_AUDIENCE, as_written),
+        clock_skew: Duration::from_millis(reader.number(&table::CLERK_CLOCK_SKEW_MS)),
+    };
+    need_one_of(reader, Group::Clerk, &[table::CLERK_PUBLISHABLE_KEY, table::CLERK_ISSUER]);
+    options.publishable_key.as_ref().or(options.issuer.as_ref())?;
+    try_out(reader, Issuer::clerk(options.clone()));
+    Some(options)
 }
 
-fn well_known_keys(base: &str) -> String {
-    format!("{}/.well-known/jwks.json", base.trim_end_matches('/'))
-}
-
-fn oidc(reader: &mut Reader<'_>) -> Option<OidcSettings> {
-    let issuer = reader.optional(&table::OIDC_ISSUER, forms::https_url);
-    let audience = reader.list(&table::OIDC_AUDIENCE, |text| Ok(text.to_owned()));
-    let jwks_url = reader.optional(&table::OIDC_JWKS_URL, forms::https_url);
-    let algorithms = reader.list(&table::OIDC_ALGORITHMS, algorithm);
-
+fn oidc(reader: &mut Reader<'_>) -> Option<OidcOptions> {
+    let issuer = reader.optional(&table::OIDC_ISSUER, as_written);
+    let options = OidcOptions {
+        issuer: issuer.clone().unwrap_or_default(),
+        audience: reader.list(&table::OIDC_AUDIENCE, as_written),
+        jwks_url: reader.optional(&table::OIDC_JWKS_URL, as_written),
+        algorithms: reader.list(&table::OIDC_ALGORITHMS, as_written),
+        ..OidcOptions::default()
+    };
     need_one_of(reader, Group::Oidc, &[table::OIDC_ISSUER]);
-    let issuer = issuer?;
-    if audience.is_empty() && reader.could_read(&[table::OIDC_AUDIENCE]) {
-        reader.refuse(
-            &table::OIDC_AUDIENCE,
-            "is needed beside oidc_issuer: without it, tokens meant for other services would be accepted",
-        );
-    }
-    if algorithms.is_empty() && reader.could_read(&[table::OIDC_ALGORITHMS]) {
+    issuer?;
+    if options.algorithms.is_empty() && reader.could_read(&[table::OIDC_ALGORITHMS]) {
         reader.refuse(&table::OIDC_ALGORITHMS, "must name at least one algorithm");
     }
-    Some(OidcSettings { issuer, audience, jwks_url, algorithms })
+    try_out(reader, Issuer::oidc(options.clone()));
+    Some(options)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the form that a reader takes")]
+fn as_written(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+/// Whether an issuer can be made of its settings is for sign-in to say; here it is told with the
+/// setting's origin, beside whatever else is wrong.
+fn try_out(reader: &mut Reader<'_>, made: Result<Issuer, IssuerError>) {
+    let Err(error) = made else { return };
+    let setting = TABLE.iter().find(|setting| setting.env() == error.setting());
+    let setting = setting.expect("sign-in names the settings of the table");
+    if reader.could_read(&[*setting]) {
+        reader.refuse(setting, error.problem());
+    }
 }
 
 /// Refuses settings of a group of which none of `heads` is set: they would have no effect, and
@@ -206,35 +156,4 @@ fn need_one_of(reader: &mut Reader<'_>, group: Group, heads: &[Setting]) {
 
 fn first_given(reader: &Reader<'_>, group: Group) -> Option<&'static Setting> {
     TABLE.iter().find(|setting| setting.group == group && reader.is_given(setting))
-}
-
-fn publishable_key(text: &str) -> Result<PublishableKey, String> {
-    let expected = "expected a publishable key (pk_test_... or pk_live_...)";
-    if text.starts_with("sk_") {
-        return Err(format!("{expected}, not the secret key, which is never needed"));
-    }
-    let (live, encoded) = match (text.strip_prefix("pk_live_"), text.strip_prefix("pk_test_")) {
-        (Some(encoded), _) => (true, encoded),
-        (_, Some(encoded)) => (false, encoded),
-        _ => return Err(expected.to_owned()),
-    };
-    base64_simd::STANDARD_NO_PAD
-        .decode_to_vec(encoded.trim_end_matches('='))
-        .ok()
-        .and_then(|decoded| String::from_utf8(decoded).ok())
-        .and_then(|decoded| decoded.strip_suffix('$').map(str::to_owned))
-        // Exactly one `$` ends the key, and a domain has none.
-        .filter(|host| host.contains('.') && !host.contains('$') && url::Host::parse(host).is_ok())
-        .map(|host| PublishableKey { live, host })
-        .ok_or_else(|| format!("{expected}; this one is damaged"))
-}
-
-fn algorithm(text: &str) -> Result<OidcAlgorithm, String> {
-    match text {
-        "RS256" => Ok(OidcAlgorithm::Rs256),
-        "PS256" => Ok(OidcAlgorithm::Ps256),
-        "ES256" => Ok(OidcAlgorithm::Es256),
-        "EdDSA" => Ok(OidcAlgorithm::EdDsa),
-        _ => Err(format!("expected RS256, PS256, ES256 or EdDSA, not `{text}`")),
-    }
 }
