@@ -51,7 +51,7 @@ mod tests {
         Facts {
             address: "127.0.0.1:8787".parse().unwrap(),
             admin: Some("127.0.0.1:9464".parse().unwrap()),
-            database: "sqlite:./vaultsync-data/vaultsync.sqlite3".to_owned(),
+            database: "/srv/vaultsync-data/vaultsync.sqlite3".to_owned(),
             local_issuer: true,
             token: token.map(str::to_owned),
         }

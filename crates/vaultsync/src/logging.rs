@@ -22,6 +22,10 @@ pub(crate) fn init(log: &Log) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()));
-    let started = if text { lines.try_init() } else { lines.json().flatten_event(true).try_init() };
+    let started = if text {
+        lines.try_init()
+    } else {
+        lines.json().flatten_event(true).with_span_list(false).try_init()
+    };
     started.map_err(anyhow::Error::from_boxed).context("logging cannot be started")
 }

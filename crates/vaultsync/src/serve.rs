@@ -113,10 +113,17 @@ fn greeting(
     Ok(greeting::text(&greeting::Facts {
         address,
         admin: admin.map(TcpListener::local_addr).transpose()?,
-        database: settings.database.to_string(),
+        database: place(&settings.database)?,
         local_issuer: key.is_some(),
         token,
     }))
+}
+
+/// Where the records are, so that they are found from anywhere.
+fn place(database: &Database) -> anyhow::Result<String> {
+    match database {
+        Database::Sqlite(path) => Ok(std::path::absolute(path)?.display().to_string()),
+    }
 }
 
 /// Stops the server at the first SIGTERM or SIGINT, and the process at the second.

@@ -66,7 +66,7 @@ impl Writer {
     /// Queues a push, or refuses it at once where too many wait.
     pub(super) fn send(&self, job: Job) -> Result<(), StoreError> {
         let sent = self.queue.try_send(Message::Push(Box::new(job)));
-        metrics::gauge!("vaultsync_store_queue_pushes").set(self.queued());
+        gauge_queue(self.queue.max_capacity() - self.queue.capacity());
         sent.map_err(|error| {
             StoreError::Unavailable(match error {
                 mpsc::error::TrySendError::Full(_) => format!("{QUEUE_MAX} pushes wait already"),
@@ -92,11 +92,11 @@ impl Writer {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }
+}
 
-    #[expect(clippy::cast_precision_loss, reason = "a queue is far shorter than 2^53")]
-    fn queued(&self) -> f64 {
-        (self.queue.max_capacity() - self.queue.capacity()) as f64
-    }
+#[expect(clippy::cast_precision_loss, reason = "a queue is far shorter than 2^53")]
+fn gauge_queue(pushes: usize) {
+    metrics::gauge!("vaultsync_store_queue_pushes").set(pushes as f64);
 }
 
 struct Loop {
@@ -137,6 +137,7 @@ impl Loop {
                 Err(_) => break,
             }
         }
+        gauge_queue(self.messages.len());
         // Whoever has gone away cannot be told, so their push is not begun.
         group.retain(|job| !job.reply.is_closed());
         group

@@ -1,0 +1,5 @@
+//! The built program as a process: how it starts, serves, stops and is killed.
+
+mod kill;
+mod serve;
+mod support;

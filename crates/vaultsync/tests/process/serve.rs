@@ -1,0 +1,167 @@
+//! Starting and stopping.
+
+use std::{
+    net::TcpListener,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{Server, run, token, vaultsync};
+
+/// The commands that the greeting says to paste.
+fn pasted(server: &Server) -> Vec<&str> {
+    server.greeting.lines().filter(|line| line.starts_with("curl ")).collect()
+}
+
+fn bash(line: &str) -> Value {
+    let (code, out, err) = run(Command::new("bash").args(["-c", line]));
+    assert_eq!(code, Some(0), "{line}: {err}");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+}
+
+#[test]
+fn the_commands_of_the_greeting_work_as_pasted() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("made/at/start"), &[]);
+    let [push, pull] = pasted(&server)[..] else { panic!("{}", server.greeting) };
+    let pushed = bash(push);
+    assert_eq!(pushed, json!({"success": true, "results": [{"recordId": "hello", "version": 1}]}));
+    assert_eq!(bash(push), pushed, "pasting it twice is a retry");
+    let page = bash(pull);
+    assert_eq!(page["records"][0]["recordId"], "hello");
+    assert_eq!(page["records"][0]["ciphertext"], "aGVsbG8=");
+}
+
+#[test]
+fn data_outlives_a_restart_and_its_folder_is_private() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut server = Server::start(&data, &[]);
+    bash(pasted(&server)[0]);
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    let again = Server::start(&data, &[]);
+    assert_eq!(bash(pasted(&again)[1])["records"][0]["version"], 1);
+    #[cfg(unix)]
+    for (file, mode) in
+        [("", 0o700), ("local-issuer.key", 0o600), ("log.key", 0o600), ("vaultsync.sqlite3", 0o600)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let found = std::fs::metadata(data.join(file)).unwrap().permissions().mode();
+        assert_eq!(found & 0o777, mode, "{file}");
+    }
+}
+
+#[test]
+fn both_signals_end_it_with_0() {
+    for signal in ["TERM", "INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = Server::start(folder.path(), &[]);
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_pull_is_answered_when_the_server_is_told_to_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(folder.path(), &[]);
+    let token = token(folder.path(), "ada");
+    let client = reqwest::Client::new();
+    // Once a first pull is answered the server is up; a second one then waits.
+    let pull = |wait: u8| {
+        client.get(format!("{}/api/sync/pull?wait={wait}", server.url)).bearer_auth(&token).send()
+    };
+    pull(0).await.unwrap();
+    let waiting = tokio::spawn(pull(55));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.signal("TERM");
+    let answer = waiting.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.json::<Value>().await.unwrap()["records"], json!([]));
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_server_on_one_database_says_that_it_is_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Server::start(folder.path(), &[]);
+    let database = format!("sqlite:{}", folder.path().join("vaultsync.sqlite3").display());
+    let elsewhere = folder.path().join("elsewhere");
+    let (code, out, err) = run(vaultsync()
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--database"])
+        .arg(&database)
+        .arg("--data-dir")
+        .arg(&elsewhere));
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    assert!(err.contains("vaultsync.sqlite3 is in use by another `vaultsync serve`"), "{err}");
+    assert_eq!(bash(pasted(&first)[0])["success"], true, "the first one is unharmed");
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_with_its_setting() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (listen, admin, setting) in
+        [(address.as_str(), "off", "`listen`"), ("127.0.0.1:0", &address, "`admin_listen`")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let (code, _, err) = run(vaultsync()
+            .args(["serve", "--listen", listen, "--admin-listen", admin, "--data-dir"])
+            .arg(folder.path()));
+        assert_eq!(code, Some(1));
+        assert!(err.contains(&address) && err.contains(setting), "{err}");
+    }
+}
+
+#[test]
+fn a_database_that_is_not_ours_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    std::fs::write(&path, "not a database, and long enough to be taken for one".repeat(99))
+        .unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let (code, _, err) = run(vaultsync()
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--data-dir"])
+        .arg(folder.path())
+        .args(["--database", &format!("sqlite:{}", path.display())]));
+    assert_eq!(code, Some(1));
+    assert!(err.contains("notes.txt is not a Vaultsync database"), "{err}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_its_user_and_no_longer_than_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    let status = async |token: &str| {
+        let request = reqwest::Client::new().get(format!("{}/api/sync/pull", server.url));
+        request.bearer_auth(token).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status(&token(folder.path(), "ada")).await, 200);
+    let elsewhere = tempfile::tempdir().unwrap();
+    assert_eq!(status(&token(elsewhere.path(), "ada")).await, 401, "another server's key");
+}
+
+#[test]
+fn the_token_is_shown_on_loopback_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = vaultsync()
+        .args(["serve", "--listen", "0.0.0.0:0", "--admin-listen", "off", "--local-issuer"])
+        .arg("--data-dir")
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut out = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut out).unwrap();
+    assert!(out.contains("listens on http://0.0.0.0:"), "{out}");
+    assert!(!out.contains("eyJ") && !out.contains("curl"), "{out}");
+}
