@@ -133,9 +133,9 @@ async fn kill_9_loses_nothing_acknowledged_and_halves_no_push() {
         if token_of_user.is_empty() {
             token_of_user = token(folder.path(), "ada");
         }
-        let served = pull_all(&server.url, &token_of_user).await;
+        let pulled = pull_all(&server.url, &token_of_user).await;
         for (number, writer) in writers.iter().enumerate() {
-            check(&writer.lock().unwrap(), number, &served);
+            check(&writer.lock().unwrap(), number, &pulled);
         }
         let writing: Vec<_> = writers
             .iter()
@@ -154,11 +154,11 @@ async fn kill_9_loses_nothing_acknowledged_and_halves_no_push() {
         }
     }
     let server = Server::start(folder.path(), &flags);
-    let served = pull_all(&server.url, &token_of_user).await;
+    let pulled = pull_all(&server.url, &token_of_user).await;
     let mut acknowledged = 0;
     for (number, writer) in writers.iter().enumerate() {
         let writer = writer.lock().unwrap();
-        check(&writer, number, &served);
+        check(&writer, number, &pulled);
         acknowledged += writer.acknowledged.values().map(|(version, _)| version).sum::<u64>();
     }
     assert!(acknowledged > ROUNDS, "there was a load: {acknowledged} versions acknowledged");

@@ -1,6 +1,7 @@
 //! Starting and stopping.
 
 use std::{
+    io::{BufRead as _, BufReader},
     net::TcpListener,
     process::{Command, Stdio},
     time::Duration,
@@ -156,12 +157,13 @@ fn the_token_is_shown_on_loopback_only() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_secs(1));
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut out: Vec<String> = lines.by_ref().take(1).collect();
     let pid = child.id().to_string();
     assert!(Command::new("kill").arg(&pid).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let mut out = String::new();
-    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut out).unwrap();
-    assert!(out.contains("listens on http://0.0.0.0:"), "{out}");
+    out.extend(lines);
+    let out = out.join("\n");
+    assert!(out.contains("listens on http://0.0.0.0:") && out.contains("sign-in"), "{out}");
     assert!(!out.contains("eyJ") && !out.contains("curl"), "{out}");
 }
