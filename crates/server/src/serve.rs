@@ -69,7 +69,7 @@ async fn connection(app: App, stream: TcpStream, peer: Peer, router: Router) -> 
     let progress = stream.progress();
     let service = service_fn(move |request: Request<Incoming>| {
         let serving = progress.serve();
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| Body::new(progress.clone().watch(body)));
         request.extensions_mut().insert(peer);
         let answered = router.clone().oneshot(request);
         async move { answered.await.map(|response| response.map(|body| Held::new(body, serving))) }
