@@ -29,6 +29,11 @@ impl Memory {
         Self { free: Arc::new(Semaphore::new(units_max)), units_max }
     }
 
+    /// How much of it is reserved.
+    pub(crate) fn bytes_taken(&self) -> usize {
+        self.units_max.saturating_sub(self.free.available_permits()).saturating_mul(UNIT_BYTES)
+    }
+
     /// Adds to a reservation until it covers `bytes`; false where there is not that much left.
     pub(crate) fn grow(&self, reservation: &mut Reservation, bytes: usize) -> bool {
         let missing = bytes.div_ceil(UNIT_BYTES).saturating_sub(reservation.units());
@@ -79,11 +84,13 @@ mod tests {
         let mut body = Reservation::default();
         assert!(memory.grow(&mut body, 1));
         assert!(memory.grow(&mut body, 6 * UNIT_BYTES));
+        assert_eq!(memory.bytes_taken(), 6 * UNIT_BYTES);
         assert!(!memory.grow(&mut Reservation::default(), 5 * UNIT_BYTES));
         assert!(memory.reserve(5 * UNIT_BYTES).await.is_none());
         body.shrink(5 * UNIT_BYTES);
         let answer = memory.reserve(5 * UNIT_BYTES).await.unwrap();
         drop((body, answer));
+        assert_eq!(memory.bytes_taken(), 0);
         assert!(memory.reserve(99 * UNIT_BYTES).await.is_some(), "more than all is all");
     }
 }
