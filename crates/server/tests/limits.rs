@@ -297,8 +297,12 @@ async fn pages_that_do_not_fit_together_are_refused_and_all_memory_comes_back() 
     };
     tokio::time::timeout(SOON, until).await.expect("there is memory for a page");
 
-    let pulls = (0..8).map(|_| server.pull("ada", ""));
-    for pulled in futures_of(pulls).await {
+    let mut pulls = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let pull = server.request(Method::GET, "/api/sync/pull");
+        pulls.spawn(send(pull.bearer_auth(&token)));
+    }
+    for pulled in pulls.join_all().await {
         match pulled.status {
             200 => assert_eq!(pulled.json()["records"].as_array().map(Vec::len), Some(4)),
             503 => assert_eq!(pulled.header("retry-after"), "1"),
@@ -306,28 +310,6 @@ async fn pages_that_do_not_fit_together_are_refused_and_all_memory_comes_back() 
         }
     }
     assert_eq!(server.pull("ada", "").await.status, 200);
-}
-
-/// Runs them all at once.
-async fn futures_of<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
-    let mut running: Vec<_> = futures.into_iter().map(Box::pin).collect();
-    let mut done: Vec<Option<T>> = running.iter().map(|_| None).collect();
-    std::future::poll_fn(|cx| {
-        for (future, done) in running.iter_mut().zip(&mut done) {
-            if done.is_none()
-                && let std::task::Poll::Ready(output) = future.as_mut().poll(cx)
-            {
-                *done = Some(output);
-            }
-        }
-        if done.iter().all(Option::is_some) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    done.into_iter().flatten().collect()
 }
 
 #[tokio::test]
