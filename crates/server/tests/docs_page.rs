@@ -93,6 +93,24 @@ async fn the_page_shows_every_operation_without_any_other_host() {
         // A link may lead elsewhere, but nobody is sent there: there is none today.
         assert!(!elsewhere || value.starts_with("data:"), "{value}");
     }
+    assert_no_complaint(&log);
+}
+
+#[tokio::test]
+async fn the_page_shows_an_operation_in_full() {
+    let server = TestServer::start().await;
+    for (operation, shown) in [("push", "baseVersion"), ("pull", "hasMore")] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = server.url(&format!("/docs/#/sync/{operation}"));
+        let (dom, log) = open(&url, folder.path()).await;
+        assert!(dom.contains("Try it out") && dom.contains(shown), "{dom}");
+        assert_no_complaint(&log);
+    }
+}
+
+#[track_caller]
+fn assert_no_complaint(log: &str) {
     assert!(!log.contains("Content Security Policy"), "{log}");
     assert!(!log.contains("Failed to load"), "{log}");
+    assert!(!log.contains("Uncaught"), "{log}");
 }
