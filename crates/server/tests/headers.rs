@@ -86,11 +86,16 @@ async fn every_answer_tells_a_browser_to_keep_and_run_nothing() {
         ("/docs/", 200),
         ("/docs/swagger-ui.css", 200),
         ("/docs/nothing.js", 404),
+        ("/docs/%ff%fe", 404),
+        ("/docs/..%2f..%2fCargo.toml", 404),
     ] {
         let answer = send(get(&server, path)).await;
         assert_eq!(answer.status, status, "{path}");
         assert_protected(&answer);
         assert_ne!(answer.header("x-request-id"), "", "{path}");
+        if status >= 400 {
+            assert_ne!(answer.json()["code"], serde_json::Value::Null, "{path}");
+        }
     }
 }
 

@@ -439,3 +439,22 @@ async fn broken_bodies_leave_no_memory_behind() {
     }
     push_succeeds(&server, &vec![7; MIB]).await;
 }
+
+#[tokio::test]
+async fn a_request_that_could_be_read_in_two_ways_ends_its_connection() {
+    let server = server(Limits::default()).await;
+    let smuggled = "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n";
+    for (rest, body) in [
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"),
+        ("Content-Length: 5\r\nContent-Length: 6", "hello"),
+        ("Content-Length: +5", "hello"),
+        ("Transfer-Encoding: gzip", "hello"),
+        ("Transfer-Encoding: chunked", "zz\r\nhello\r\n"),
+        ("Transfer-Encoding: chunked\r\n folded: too", "0\r\n\r\n"),
+    ] {
+        let mut client = RawClient::connect(&server).await;
+        client.send(push_head(&server, rest) + body + smuggled).await;
+        assert_eq!(client.answer().await.status, 400, "{rest}");
+        assert!(client.try_answer().await.is_none(), "{rest}");
+    }
+}
