@@ -122,7 +122,8 @@ async fn a_hundred_conflicts_are_told(store: TestStore) {
     assert!(!refused.has_more);
 }
 
-/// The records `a` to `e` of 10 bytes each, all in the way; how many are told, and whether there are more.
+/// The records `a` to `e` of 10 bytes each, all in the way: how many are told, and whether
+/// there are more.
 async fn told_of_five(store: &TestStore) -> (usize, bool) {
     let vault = user();
     let ids = ["a", "b", "c", "d", "e"];

@@ -1,14 +1,13 @@
 //! The words that the cases are written in.
 
 use std::{
-    fs,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
 
 use uuid::Uuid;
 use vaultsync_protocol::{Cursor, Epoch, Operation, Page, Pull, Record, Timestamp, Written};
-use vaultsync_store::{PullOutcome, PushOutcome, Refused, Store, StoreOptions, Vault};
+use vaultsync_store::{PullOutcome, PushOutcome, Refused, StoreOptions, Vault};
 
 pub(crate) use crate::support::operation;
 use crate::support::{Backend, TestStore, batch, known};
@@ -106,25 +105,6 @@ impl TestStore {
     /// Another new store of the same kind, whose pages and conflict lists hold that much.
     pub(crate) fn with_page_bytes_max(&self, page_bytes_max: usize) -> Self {
         Self::open(self.backend, StoreOptions { page_bytes_max, ..self.options })
-    }
-
-    /// The same database, closed and opened again.
-    pub(crate) async fn reopened(self) -> Self {
-        self.store.close().await;
-        self.dropped_and_opened()
-    }
-
-    /// The same database, opened again after its store was dropped without a word.
-    pub(crate) fn dropped_and_opened(self) -> Self {
-        let Self { store, backend, options, folder } = self;
-        drop(store);
-        let store = match backend {
-            Backend::Sqlite => {
-                assert!(fs::exists(Self::sqlite_path(&folder)).unwrap());
-                Store::open_sqlite(Self::sqlite_path(&folder), options).expect("it opens again")
-            }
-        };
-        Self { store, backend, options, folder }
     }
 
     /// Pushes without an epoch, at [`NOW`].

@@ -37,7 +37,9 @@ async fn a_store_dropped_without_closing_keeps_what_it_acknowledged(mut store: T
     for n in 0..10 {
         store.applied(&vault, &creates(&format!("{n} "), 3)).await;
         let before = store.state(&vault).await;
-        store = store.dropped_and_opened();
+        let TestStore { store: dropped, backend, options, folder } = store;
+        drop(dropped);
+        store = TestStore::open_in(folder, backend, options);
         assert_eq!(store.state(&vault).await, before);
     }
 }

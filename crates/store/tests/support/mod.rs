@@ -28,10 +28,22 @@ pub(crate) struct TestStore {
 impl TestStore {
     /// Opens a new database.
     pub(crate) fn open(backend: Backend, options: StoreOptions) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::open_in(tempfile::tempdir().unwrap(), backend, options)
+    }
+
+    /// The same database, closed and opened again.
+    pub(crate) async fn reopened(self) -> Self {
+        self.store.close().await;
+        let Self { store, backend, options, folder } = self;
+        drop(store);
+        Self::open_in(folder, backend, options)
+    }
+
+    /// Opens the database of that folder, a new one where there is none.
+    pub(crate) fn open_in(folder: TempDir, backend: Backend, options: StoreOptions) -> Self {
         let store = match backend {
             Backend::Sqlite => {
-                Store::open_sqlite(Self::sqlite_path(&folder), options).expect("a new file opens")
+                Store::open_sqlite(Self::sqlite_path(&folder), options).expect("the file opens")
             }
         };
         Self { store, backend, options, folder }
