@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use axum::{extract::State, response::Response};
-use vaultsync_protocol::{PAGE_RECORDS_MAX, Page, Pull};
+use vaultsync_protocol::{Page, Pull};
 use vaultsync_store::{PullOutcome, Vault};
 
 use crate::{
     answer::{self, ApiError, Failure},
     app::App,
     extract::{Caller, PullQuery},
-    memory::Reservation,
+    memory::{NO_MEMORY, Reservation},
 };
 
 /// Reads one page of what changed after a cursor, oldest first.
@@ -55,25 +55,19 @@ pub(crate) async fn pull(
 }
 
 async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservation), ApiError> {
-    let memory = app.memory.reserve(page_bytes_max(app, pull)).await;
-    let memory = memory.ok_or_else(|| ApiError::Unavailable("no memory left".to_owned()))?;
-    let reading = app.store.pull(vault, pull);
-    let outcome = tokio::time::timeout(app.limits.handler_timeout, reading)
+    let reading = app.store.pull(vault, pull, app.memory.room());
+    let (outcome, room) = tokio::time::timeout(app.limits.handler_timeout, reading)
         .await
         .map_err(|_| ApiError::Unavailable("the store took too long".to_owned()))??;
     match outcome {
-        PullOutcome::Page(page) => Ok((page, memory)),
+        PullOutcome::Page(page) => {
+            let memory = room.into_reservation(page.records.len());
+            let memory = memory.ok_or_else(|| ApiError::Unavailable(NO_MEMORY.to_owned()))?;
+            Ok((page, memory))
+        }
         PullOutcome::EpochChanged => Err(ApiError::EpochChanged),
         PullOutcome::CursorAhead => Err(ApiError::CursorAhead),
     }
-}
-
-/// The most that a page and its answer can take while both are in memory: what was read, and four
-/// thirds of it as base64.
-fn page_bytes_max(app: &App, pull: &Pull) -> usize {
-    let one = app.limits.ciphertext_bytes_max;
-    let ciphertext = (app.limits.page_bytes_max.max(one)).min(one.saturating_mul(pull.limit));
-    ciphertext.saturating_mul(7) / 3 + PAGE_RECORDS_MAX * 512
 }
 
 /// Reads again at each change until there is something to answer, the time is up, or the server

@@ -1,13 +1,13 @@
 //! `POST /api/sync/push`
 
 use axum::{extract::State, response::Response};
-use vaultsync_protocol::Conflict;
 use vaultsync_store::{PushOutcome, Refused, VaultId};
 
 use crate::{
     answer::{self, ApiError, Failure, PushApplied, PushRefused},
     app::App,
     extract::{Caller, PushBody, hashes},
+    memory::{NO_MEMORY, Reservation, record_bytes},
     openapi::PushRequest,
 };
 
@@ -52,12 +52,12 @@ pub(crate) async fn push(
             metrics::counter!("vaultsync_records_pushed_total").increment(count);
             Ok(answer::applied(results))
         }
-        PushOutcome::Refused(refused) => refuse(&app, vault.id(), refused).await,
+        PushOutcome::Refused(refused) => refuse(&app, vault.id(), refused),
         PushOutcome::EpochChanged => Err(ApiError::EpochChanged),
     }
 }
 
-async fn refuse(app: &App, vault: VaultId, refused: Refused) -> Result<Response, ApiError> {
+fn refuse(app: &App, vault: VaultId, refused: Refused) -> Result<Response, ApiError> {
     let conflicts = &refused.conflicts;
     metrics::counter!("vaultsync_conflicts_total").increment(conflicts.len() as u64);
     tracing::info!(
@@ -65,12 +65,10 @@ async fn refuse(app: &App, vault: VaultId, refused: Refused) -> Result<Response,
         records = hashes(app, vault, conflicts.iter().map(|conflict| &conflict.record_id)),
         "push refused"
     );
-    let memory = app.memory.reserve(conflicts.iter().map(answer_bytes).sum()).await;
-    let memory = memory.ok_or_else(|| ApiError::Unavailable("no memory left".to_owned()))?;
+    let mut memory = Reservation::default();
+    let bytes = conflicts.iter().map(|conflict| record_bytes(conflict.ciphertext.len())).sum();
+    if !app.memory.grow(&mut memory, bytes) {
+        return Err(ApiError::Unavailable(NO_MEMORY.to_owned()));
+    }
     Ok(answer::refused(refused, memory))
-}
-
-/// About what a conflict takes in an answer: its base64, and the rest of its members.
-fn answer_bytes(conflict: &Conflict) -> usize {
-    conflict.ciphertext.len() / 3 * 4 + 512
 }

@@ -1,7 +1,7 @@
 //! What outlives a closed store, and what a store that is closing answers.
 
 use vaultsync_protocol::Timestamp;
-use vaultsync_store::StoreError;
+use vaultsync_store::{StoreError, Unbounded};
 
 use crate::{
     dsl::{HOUR, NOW, after, create, creates, delete, update, user, versions},
@@ -60,7 +60,7 @@ async fn a_closed_store_refuses_and_writes_nothing(store: TestStore) {
     let late = batch(&[create("late", "v1")], None);
     let pushed = store.store.push(&vault, late, Timestamp::from_millis(NOW)).await;
     assert!(matches!(pushed, Err(StoreError::Unavailable(_))), "{pushed:?}");
-    let pulled = store.store.pull(&vault, &after(None, 100)).await;
+    let pulled = store.store.pull(&vault, &after(None, 100), Unbounded).await;
     assert!(matches!(pulled, Err(StoreError::Unavailable(_))), "{pulled:?}");
     assert!(store.store.check().await.is_err());
     store.store.close().await;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use vaultsync_protocol::{
     Ciphertext, Epoch, KnownEpoch, Operation, Pull, Push, RecordId, Timestamp, Version,
 };
-use vaultsync_store::{PullOutcome, PushOutcome, Store, StoreOptions, Vault};
+use vaultsync_store::{PullOutcome, PushOutcome, Store, StoreOptions, Unbounded, Vault};
 
 /// The databases that the suites run on.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ impl TestStore {
 
     /// Pulls from a store that does not fail.
     pub(crate) async fn pull(&self, vault: &Vault, pull: &Pull) -> PullOutcome {
-        self.store.pull(vault, pull).await.expect("the store answers a pull")
+        self.store.pull(vault, pull, Unbounded).await.expect("the store answers a pull").0
     }
 }
 
