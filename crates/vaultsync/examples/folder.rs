@@ -37,7 +37,9 @@ async fn main() -> anyhow::Result<()> {
     for (id, ciphertext) in &records {
         digest.update(format!("{id} {ciphertext}\n"));
     }
-    println!("{} records, sha256 {:x}", records.len(), digest.finalize());
+    print!("{} records, sha256 ", records.len());
+    digest.finalize().iter().for_each(|byte| print!("{byte:02x}"));
+    println!();
     Ok(())
 }
 
