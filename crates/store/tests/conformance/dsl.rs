@@ -154,7 +154,9 @@ impl TestStore {
             assert!(page.records.len() <= limit, "a page is no longer than asked for");
             let last = page.records.last().map(|record| record.updated_at);
             assert_eq!(page.next_cursor, last, "the cursor is the last record's");
-            cursor = last.map(Timestamp::as_millis).or(cursor);
+            let next = last.map(Timestamp::as_millis);
+            assert!(next.is_none() || next > cursor, "a page with records moves the cursor");
+            cursor = next.or(cursor);
             records.extend(page.records);
             if !page.has_more {
                 return records;
