@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -16,6 +17,9 @@ use crate::support::{Backend, TestStore, batch, known};
 pub(crate) const NOW: i64 = 1_705_314_600_000;
 
 pub(crate) const HOUR: i64 = 3_600_000;
+
+/// How long a case may take. The longest takes a second or two.
+pub(crate) const CASE_MAX: Duration = Duration::from_mins(1);
 
 /// What a server's page holds unless it is told otherwise.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
