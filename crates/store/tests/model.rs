@@ -117,6 +117,8 @@ impl System {
         let outcome = self.pull(user, &pull(self.devices[index].cursor, limit));
         let PullOutcome::Page(told) = outcome else { panic!("{outcome:?}") };
         let (told, device) = (page(told), &mut self.devices[index]);
+        let moves = told.next_cursor.is_none() || told.next_cursor > device.cursor;
+        assert!(moves, "a page with records moves the cursor");
         device.held.extend(told.records.iter().cloned());
         device.cursor = told.next_cursor.or(device.cursor);
         told

@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -16,6 +17,9 @@ use crate::support::{Backend, TestStore, batch, known};
 pub(crate) const NOW: i64 = 1_705_314_600_000;
 
 pub(crate) const HOUR: i64 = 3_600_000;
+
+/// How long a case may take. The longest takes a second or two.
+pub(crate) const CASE_MAX: Duration = Duration::from_mins(1);
 
 /// What a server's page holds unless it is told otherwise.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -154,7 +158,9 @@ impl TestStore {
             assert!(page.records.len() <= limit, "a page is no longer than asked for");
             let last = page.records.last().map(|record| record.updated_at);
             assert_eq!(page.next_cursor, last, "the cursor is the last record's");
-            cursor = last.map(Timestamp::as_millis).or(cursor);
+            let next = last.map(Timestamp::as_millis);
+            assert!(next.is_none() || next > cursor, "a page with records moves the cursor");
+            cursor = next.or(cursor);
             records.extend(page.records);
             if !page.has_more {
                 return records;

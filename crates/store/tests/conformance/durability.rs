@@ -75,13 +75,15 @@ async fn what_is_queued_is_finished_before_closing(store: TestStore) {
     });
     // Each is polled once, and so queued, before the store is told to close.
     let mut pushes: Vec<_> = pushes.map(Box::pin).collect();
-    for push in &mut pushes {
-        assert!(crate::dsl::poll_once(push).is_none(), "a commit takes longer than a poll");
-    }
+    let early: Vec<_> = pushes.iter_mut().map(crate::dsl::poll_once).collect();
     store.store.close().await;
     let mut acknowledged = Vec::new();
-    for (push, operations) in pushes.into_iter().zip(&batches) {
-        if push.await.is_ok() {
+    for ((push, early), operations) in pushes.into_iter().zip(early).zip(&batches) {
+        let answer = match early {
+            Some(answer) => answer,
+            None => push.await,
+        };
+        if answer.is_ok() {
             acknowledged.extend(operations.iter().map(|operation| operation.record_id.clone()));
         }
     }

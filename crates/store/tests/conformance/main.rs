@@ -18,7 +18,9 @@ macro_rules! backends {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     let backend = $crate::support::Backend::$backend;
-                    super::$case($crate::dsl::open(backend)).await;
+                    let case = super::$case($crate::dsl::open(backend));
+                    let ended = tokio::time::timeout($crate::dsl::CASE_MAX, case).await;
+                    ended.expect("a case ends: this one waits for what never comes");
                 }
             )+
         }
