@@ -8,7 +8,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http_body_util::Full;
 use serde::Serialize;
 use utoipa::ToSchema;
 use vaultsync_protocol::{Conflict, Issue, Page, PushError, Written};
@@ -16,7 +15,6 @@ use vaultsync_store::{Refused, StoreError};
 
 use crate::{
     auth::{Outcome, Refusal},
-    body::Held,
     memory::Reservation,
     rates::TooMany,
 };
@@ -296,8 +294,22 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 fn json(status: StatusCode, answer: &impl Serialize, mut memory: Reservation) -> Response {
     let bytes = encode(answer);
     memory.shrink(bytes.len());
-    let body = Body::new(Held::new(Full::new(bytes), memory));
+    // With the bytes and not with the body: hyper drops a body when it has its last bytes, long
+    // before a slow client has them.
+    let body = Body::from(Bytes::from_owner(Encoded { bytes, _memory: memory }));
     (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
+}
+
+/// An answer, and the memory it takes.
+struct Encoded {
+    bytes: Bytes,
+    _memory: Reservation,
+}
+
+impl AsRef<[u8]> for Encoded {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 fn encode(answer: &impl Serialize) -> Bytes {

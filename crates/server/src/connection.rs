@@ -10,12 +10,13 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use http_body::{Body, Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -23,6 +24,12 @@ use tokio::{
 };
 
 use crate::Limits;
+
+/// How long a connection is read from after an answer that did not wait for its request's end.
+///
+/// To close while bytes arrive is to reset the connection, and a reset may overtake the answer:
+/// the client would see a broken connection and not learn that, say, its token has expired.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What the other end is expected to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,33 +41,48 @@ enum Phase {
     Headers,
     /// Nothing: a request is being served. Its body has a deadline of its own.
     Served,
+    /// Take the answer, of which hyper has the last part. Writes have a deadline of their own.
+    Answered,
     /// Send another request, or close.
     Idle,
 }
 
 /// Where a connection stands, known to the bytes below hyper and to the service above it.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress(Arc<AtomicU8>);
+pub(crate) struct Progress(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    phase: AtomicU8,
+    /// Whether a request was answered whose body had not come to its end.
+    body_left: AtomicBool,
+}
 
 impl Progress {
     fn new() -> Self {
-        Self(Arc::new(AtomicU8::new(Phase::Silent as u8)))
+        let phase = AtomicU8::new(Phase::Silent as u8);
+        Self(Arc::new(Shared { phase, body_left: AtomicBool::new(false) }))
     }
 
-    /// Notes that headers are complete. What it returns notes, when dropped, that the answer is
-    /// written.
+    /// Notes that headers are complete. What it returns notes, when dropped, that hyper has the
+    /// whole answer.
     pub(crate) fn serve(&self) -> Serving {
         self.set(Phase::Served);
         Serving(self.clone())
     }
 
+    /// Watches whether a request's body is read to its end.
+    pub(crate) const fn watch<B: Body>(self, body: B) -> Watched<B> {
+        Watched { body, progress: self }
+    }
+
     fn set(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Relaxed);
+        self.0.phase.store(phase as u8, Ordering::Relaxed);
     }
 
     fn get(&self) -> Phase {
-        let phases = [Phase::Silent, Phase::Headers, Phase::Served, Phase::Idle];
-        phases[usize::from(self.0.load(Ordering::Relaxed))]
+        let phases = [Phase::Silent, Phase::Headers, Phase::Served, Phase::Answered, Phase::Idle];
+        phases[usize::from(self.0.phase.load(Ordering::Relaxed))]
     }
 }
 
@@ -69,7 +91,41 @@ pub(crate) struct Serving(Progress);
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.set(Phase::Idle);
+        self.0.set(Phase::Answered);
+    }
+}
+
+/// A request's body, and whether all of it was read.
+pub(crate) struct Watched<B: Body> {
+    body: B,
+    progress: Progress,
+}
+
+impl<B: Body + Unpin> Body for Watched<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B: Body> Drop for Watched<B> {
+    fn drop(&mut self) {
+        if !self.body.is_end_stream() {
+            self.progress.0.body_left.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -77,11 +133,17 @@ impl Drop for Serving {
 pub(crate) struct Connection {
     stream: TcpStream,
     progress: Progress,
-    /// When reading fails, in the phase it was set for.
+    /// When reading fails, in the phases that wait for the other end.
     read_deadline: Pin<Box<Sleep>>,
-    read_deadline_for: Phase,
     /// When writing fails; set while a write makes no progress.
     write_deadline: Option<Pin<Box<Sleep>>>,
+    /// Whether hyper may hold bytes of a request that it has not looked at.
+    ///
+    /// While it serves a request whose body is complete, hyper reads only if it holds no bytes: so
+    /// a read that then finds nothing says that it holds none, and no such read says that it does.
+    ahead: bool,
+    /// Whether the writing half is closed.
+    shut: bool,
     timeouts: Timeouts,
 }
 
@@ -105,8 +167,9 @@ impl Connection {
             stream,
             progress: Progress::new(),
             read_deadline: Box::pin(tokio::time::sleep(timeouts.first_byte)),
-            read_deadline_for: Phase::Silent,
             write_deadline: None,
+            ahead: false,
+            shut: false,
             timeouts,
         }
     }
@@ -115,22 +178,28 @@ impl Connection {
         self.progress.clone()
     }
 
-    /// Fails once the current phase has lasted too long.
-    fn check_read_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let phase = self.progress.get();
+    /// Waits for the other end from now on, for as long as `phase` may take.
+    fn begin(&mut self, phase: Phase) {
         let timeout = match phase {
             Phase::Silent => self.timeouts.first_byte,
             Phase::Headers => self.timeouts.headers,
             Phase::Idle => self.timeouts.idle,
-            Phase::Served => return Ok(()),
+            Phase::Served | Phase::Answered => return,
         };
-        if self.read_deadline_for != phase {
-            self.read_deadline_for = phase;
-            self.read_deadline.as_mut().reset(Instant::now() + timeout);
-        }
-        match self.read_deadline.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(timed_out()),
-            Poll::Pending => Ok(()),
+        self.progress.set(phase);
+        self.read_deadline.as_mut().reset(Instant::now() + timeout);
+    }
+
+    /// Fails once the current phase has lasted too long.
+    fn check_read_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.progress.get() {
+            Phase::Served | Phase::Answered => Ok(()),
+            Phase::Silent | Phase::Headers | Phase::Idle => {
+                match self.read_deadline.as_mut().poll(cx) {
+                    Poll::Ready(()) => Err(timed_out()),
+                    Poll::Pending => Ok(()),
+                }
+            }
         }
     }
 
@@ -150,6 +219,19 @@ impl Connection {
         ready!(deadline.as_mut().poll(cx));
         Poll::Ready(Err(timed_out()))
     }
+
+    /// Takes what still arrives, to no end but that the answer is read.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scrap = [0; 4096];
+        while self.read_deadline.as_mut().poll(cx).is_pending() {
+            let mut buf = ReadBuf::new(&mut scrap);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                Ok(()) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
+    }
 }
 
 fn timed_out() -> io::Error {
@@ -165,13 +247,20 @@ impl AsyncRead for Connection {
         // Before the read too: a client that sends its headers one by one is never pending for long.
         self.check_read_deadline(cx)?;
         let filled = buf.filled().len();
-        if Pin::new(&mut self.stream).poll_read(cx, buf)?.is_ready() {
-            if buf.filled().len() > filled && self.progress.get() != Phase::Served {
-                self.progress.set(Phase::Headers);
+        let phase = self.progress.get();
+        if Pin::new(&mut self.stream).poll_read(cx, buf)?.is_pending() {
+            if matches!(phase, Phase::Served | Phase::Answered) {
+                self.ahead = false;
             }
-            return Poll::Ready(Ok(()));
+            return Poll::Pending;
         }
-        Poll::Pending
+        if buf.filled().len() > filled {
+            self.ahead = true;
+            if matches!(phase, Phase::Silent | Phase::Idle) {
+                self.begin(Phase::Headers);
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -198,11 +287,26 @@ impl AsyncWrite for Connection {
         self.stream.is_write_vectored()
     }
 
+    /// hyper flushes once it has written all it holds.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.progress.get() == Phase::Answered && !self.shut {
+            let next = if self.ahead { Phase::Headers } else { Phase::Idle };
+            self.begin(next);
+            // hyper may not read before bytes arrive, so the deadline has to wake it.
+            let _ = self.read_deadline.as_mut().poll(cx);
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if !self.shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.shut = true;
+            self.read_deadline.as_mut().reset(Instant::now() + LINGER);
+        }
+        if self.progress.0.body_left.load(Ordering::Relaxed) {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }

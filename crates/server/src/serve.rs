@@ -10,7 +10,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use crate::{address::Peer, app::App, body::Held, connection::Connection};
@@ -23,6 +23,13 @@ const HEAD_BUFFER_FACTOR: usize = 4;
 /// would fail as fast.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a connection that is turned away may take to read why.
+const TURN_AWAY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How many connections that are turned away are told why at a time: these come on top of the most
+/// that may be open. Any others are closed without a word.
+const TURNED_AWAY_MAX: usize = 100;
+
 /// Serves `router` on `listener` until the app is told to stop; then lets requests in flight finish,
 /// for at most the drain time.
 ///
@@ -30,6 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub async fn serve(app: App, listener: TcpListener, router: Router) {
     let connections = TaskTracker::new();
     let free = Arc::new(Semaphore::new(app.limits.connections_max));
+    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
+    let cut = CancellationToken::new();
     while let Some(accepted) = app.stop.run_until_cancelled(listener.accept()).await {
         let (stream, peer) = match accepted {
             Ok((stream, peer)) => (stream, Peer(peer)),
@@ -40,12 +49,13 @@ pub async fn serve(app: App, listener: TcpListener, router: Router) {
             }
         };
         let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
-            turn_away(stream);
+            turn_away(stream, &turned_away);
             continue;
         };
         let connection = connection(app.clone(), stream, peer, router.clone());
+        let cut = cut.clone();
         connections.spawn(async move {
-            if let Err(error) = connection.await {
+            if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
                 tracing::debug!(%error, "a connection failed");
             }
             drop(permit);
@@ -58,6 +68,8 @@ pub async fn serve(app: App, listener: TcpListener, router: Router) {
             left = connections.len(),
             "connections were cut at the end of the drain time"
         );
+        cut.cancel();
+        connections.wait().await;
     }
 }
 
@@ -69,7 +81,7 @@ async fn connection(app: App, stream: TcpStream, peer: Peer, router: Router) -> 
     let progress = stream.progress();
     let service = service_fn(move |request: Request<Incoming>| {
         let serving = progress.serve();
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| Body::new(progress.clone().watch(body)));
         request.extensions_mut().insert(peer);
         let answered = router.clone().oneshot(request);
         async move { answered.await.map(|response| response.map(|body| Held::new(body, serving))) }
@@ -92,18 +104,26 @@ async fn connection(app: App, stream: TcpStream, peer: Peer, router: Router) -> 
     }
 }
 
-/// Says that there are too many connections, if that can be said without waiting.
-fn turn_away(stream: TcpStream) {
-    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
-        Content-Type: application/json\r\nContent-Length: 77\r\nConnection: close\r\n\r\n\
-        {\"error\":\"Too many connections.\",\"code\":\"unavailable\",\"requestId\":\"unassigned\"}";
+/// Says that there are too many connections, if that can be said without waiting long.
+fn turn_away(mut stream: TcpStream, turned_away: &Arc<Semaphore>) {
+    const BODY: &str =
+        r#"{"error":"Too many connections.","code":"unavailable","requestId":"unassigned"}"#;
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nCache-Control: no-store\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{BODY}",
+        BODY.len(),
+    );
+    let Ok(permit) = Arc::clone(turned_away).try_acquire_owned() else { return };
     tokio::spawn(async move {
-        let mut stream = stream;
         let say = async {
-            stream.write_all(ANSWER).await?;
-            stream.shutdown().await
+            stream.write_all(answer.as_bytes()).await?;
+            stream.shutdown().await?;
+            // To close while a request arrives is to reset the connection, and the reset may
+            // overtake the answer.
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
         };
-        let said: Result<io::Result<()>, _> = tokio::time::timeout(ACCEPT_PAUSE, say).await;
+        let said: Result<io::Result<_>, _> = tokio::time::timeout(TURN_AWAY_TIMEOUT, say).await;
         tracing::warn!(said = said.is_ok(), "a connection was turned away: too many are open");
+        drop(permit);
     });
 }

@@ -5,7 +5,9 @@
 pub mod clock;
 pub mod forge;
 pub mod jwks_server;
+mod raw;
 mod server;
 
 pub use clock::ManualClock;
+pub use raw::RawClient;
 pub use server::{Answer, Setup, TestServer, operation, push_of, send};

@@ -1,0 +1,405 @@
+//! No client keeps a connection, or memory, by being slow: each deadline, met and missed.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use vaultsync_server::Limits;
+use vaultsync_testkit::{RawClient, Setup, TestServer, operation, push_of};
+
+const MIB: usize = 1024 * 1024;
+
+/// What a test sets a deadline to that it wants to see missed.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// The most that may pass until a short deadline is seen, on a machine that is busy.
+const SOON: Duration = Duration::from_secs(8);
+
+/// Deadlines that no test reaches.
+fn patient() -> Limits {
+    let long = Duration::from_secs(600);
+    Limits {
+        rate_per_user: 0,
+        first_byte_timeout: long,
+        header_timeout: long,
+        body_timeout: long,
+        write_stall_timeout: long,
+        idle_timeout: long,
+        ..Limits::default()
+    }
+}
+
+async fn server(limits: Limits) -> TestServer {
+    TestServer::start_with(Setup { limits, ..Setup::default() }).await
+}
+
+async fn assert_served(server: &TestServer) {
+    assert_eq!(server.pull("someone-else", "").await.status, 200);
+}
+
+#[track_caller]
+fn assert_between(took: Duration, least: Duration, most: Duration) {
+    assert!((least..most).contains(&took), "{took:?} is not between {least:?} and {most:?}");
+}
+
+/// `count` records of `bytes` each, as `ada`.
+async fn fill(server: &TestServer, count: usize, bytes: usize) {
+    for number in 0..count {
+        let push = push_of([operation(&format!("r{number}"), None, &vec![7; bytes])]);
+        assert_eq!(server.push("ada", &push).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed() {
+    let server = server(Limits { first_byte_timeout: SHORT, ..patient() }).await;
+    let client = RawClient::connect(&server).await;
+    assert_between(client.closed().await, SHORT / 2, SOON);
+    assert_served(&server).await;
+}
+
+#[tokio::test]
+async fn half_a_request_line_is_closed() {
+    let server = server(Limits { header_timeout: SHORT, ..patient() }).await;
+    let mut client = RawClient::connect(&server).await;
+    client.send("GET /heal").await;
+    assert_between(client.closed().await, SHORT / 2, SOON);
+    assert_served(&server).await;
+}
+
+#[tokio::test]
+async fn half_a_header_is_closed() {
+    let server = server(Limits { header_timeout: SHORT, ..patient() }).await;
+    let mut client = RawClient::connect(&server).await;
+    client.send("GET /healthz HTTP/1.1\r\nHost: te").await;
+    assert_between(client.closed().await, SHORT / 2, SOON);
+    assert_served(&server).await;
+}
+
+#[tokio::test]
+async fn headers_without_their_last_line_are_closed() {
+    let server = server(Limits { header_timeout: SHORT, ..patient() }).await;
+    let mut client = RawClient::connect(&server).await;
+    client.send("GET /healthz HTTP/1.1\r\nHost: test\r\n").await;
+    assert_between(client.closed().await, SHORT / 2, SOON);
+}
+
+#[tokio::test]
+async fn a_byte_at_a_time_does_not_renew_the_deadline_of_headers() {
+    let server = server(Limits { header_timeout: SHORT, ..patient() }).await;
+    let mut client = RawClient::connect(&server).await;
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: test\r\nX-Slow: {}", "z".repeat(10_000));
+    let began = tokio::time::Instant::now();
+    for byte in head.as_bytes() {
+        if client.try_send([*byte]).await.is_err() {
+            break;
+        }
+        assert!(began.elapsed() < SOON, "still open");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    client.closed().await;
+    assert_between(began.elapsed(), SHORT / 2, SOON);
+}
+
+#[tokio::test]
+async fn headers_in_pieces_are_fine_within_their_deadline() {
+    let server = server(patient()).await;
+    let mut client = RawClient::connect(&server).await;
+    for piece in ["GE", "T /healthz HT", "TP/1.1\r", "\nHost: te", "st\r\n", "\r\n"] {
+        client.send(piece).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(client.answer().await.status, 200);
+}
+
+fn push_head(server: &TestServer, length: usize) -> String {
+    let token = server.token("ada");
+    format!(
+        "POST /api/sync/push HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_answered_and_closed() {
+    let server = server(Limits { body_timeout: SHORT, ..patient() }).await;
+    let mut client = RawClient::connect(&server).await;
+    client.send(push_head(&server, 100)).await;
+    client.send("{\"operations\"").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, &answer.json()["code"]), (408, &"request_timeout".into()));
+    assert_between(client.closed().await, Duration::ZERO, SOON);
+    assert_served(&server).await;
+}
+
+#[tokio::test]
+async fn a_body_a_byte_at_a_time_is_answered_and_closed() {
+    let server = server(Limits { body_timeout: SHORT, ..patient() }).await;
+    let mut client = RawClient::connect(&server).await;
+    client.send(push_head(&server, 10_000)).await;
+    let began = tokio::time::Instant::now();
+    while client.try_send(" ").await.is_ok() {
+        assert!(began.elapsed() < SOON, "still open");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_served(&server).await;
+}
+
+#[tokio::test]
+async fn a_chunked_body_that_stalls_is_answered_and_closed() {
+    let server = server(Limits { body_timeout: SHORT, ..patient() }).await;
+    let mut client = RawClient::connect(&server).await;
+    let head = push_head(&server, 0).replace("Content-Length: 0", "Transfer-Encoding: chunked");
+    client.send(head).await;
+    client.send("5\r\n{\"ope\r\n4").await;
+    assert_eq!(client.answer().await.status, 408);
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_its_connection_and_frees_its_memory() {
+    let limits = Limits {
+        page_bytes_max: 6 * MIB,
+        memory_bytes_max: 15 * MIB,
+        write_stall_timeout: Duration::from_secs(3),
+        ..patient()
+    };
+    let server = server(limits).await;
+    fill(&server, 6, MIB - 1024).await;
+
+    let mut client = RawClient::connect_narrow(&server).await;
+    client.get("/api/sync/pull", Some(&server.token("ada"))).await;
+    assert!(client.read_some(16).await.is_some(), "the answer has begun");
+    // A page takes 14 MiB to make: it has to wait for the 8 MiB that are not read yet.
+    let busy = server.pull("ada", "").await;
+    assert_eq!((busy.status, &busy.json()["code"]), (503, &"unavailable".into()));
+    assert_eq!(busy.header("retry-after"), "1");
+
+    let freed = async {
+        while server.pull("ada", "").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), freed).await.expect("the memory comes back");
+    // What had been on its way arrives, and then nothing.
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_gets_its_whole_answer() {
+    let limits = Limits { idle_timeout: SHORT * 3, header_timeout: SHORT * 3, ..patient() };
+    let server = server(limits).await;
+    fill(&server, 6, MIB - 1024).await;
+    let mut client = RawClient::connect_narrow(&server).await;
+    client.get("/api/sync/pull", Some(&server.token("ada"))).await;
+    let began = tokio::time::Instant::now();
+    let mut answer = Vec::new();
+    while let Some(more) = client.read_some(64 * 1024).await {
+        answer.extend(more);
+        if began.elapsed() < SHORT * 7 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let at = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+    let page: Value = serde_json::from_slice(&answer[at + 4..]).expect("a whole page");
+    assert_eq!(page["records"].as_array().map(Vec::len), Some(6));
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let server = server(Limits { idle_timeout: SHORT, ..patient() }).await;
+    let mut client = RawClient::connect(&server).await;
+    client.get("/healthz", None).await;
+    assert_eq!(client.answer().await.status, 200);
+    assert_between(client.closed().await, SHORT / 2, SOON);
+}
+
+#[tokio::test]
+async fn a_connection_that_idles_after_a_push_is_closed() {
+    let server = server(Limits { idle_timeout: SHORT, ..patient() }).await;
+    let mut client = RawClient::connect(&server).await;
+    let body = push_of([operation("a", None, b"hello")]).to_string();
+    client.send(push_head(&server, body.len())).await;
+    client.send(body).await;
+    assert_eq!(client.answer().await.status, 200);
+    assert_between(client.closed().await, SHORT / 2, SOON);
+}
+
+#[tokio::test]
+async fn a_connection_may_idle_longer_than_headers_may_take() {
+    let limits = Limits { first_byte_timeout: SHORT, header_timeout: SHORT, ..patient() };
+    let server = server(limits).await;
+    let mut client = RawClient::connect(&server).await;
+    let body = push_of([operation("a", None, b"hello")]).to_string();
+    for _ in 0..3 {
+        client.send(push_head(&server, body.len()) + &body).await;
+        assert_eq!(client.answer().await.status, 200);
+        tokio::time::sleep(SHORT * 2).await;
+        client.get("/healthz", None).await;
+        assert_eq!(client.answer().await.status, 200);
+        tokio::time::sleep(SHORT * 2).await;
+    }
+}
+
+#[tokio::test]
+async fn each_request_of_a_connection_gets_deadlines_of_its_own() {
+    let limits = Limits { idle_timeout: Duration::from_secs(3), ..patient() };
+    let server = server(limits).await;
+    let mut client = RawClient::connect(&server).await;
+    // Were the deadline the first one's, the connection would end before the last of these.
+    for _ in 0..4 {
+        client.get("/healthz", None).await;
+        assert_eq!(client.answer().await.status, 200);
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+    }
+    assert_between(client.closed().await, Duration::ZERO, SOON);
+}
+
+#[tokio::test]
+async fn half_a_header_after_a_request_is_closed_as_early_as_any() {
+    let server = server(Limits { header_timeout: SHORT, ..patient() }).await;
+    let mut together = RawClient::connect(&server).await;
+    together.send("GET /healthz HTTP/1.1\r\nHost: test\r\n\r\nGET /heal").await;
+    assert_eq!(together.answer().await.status, 200);
+    assert_between(together.closed().await, SHORT / 2, SOON);
+
+    let mut after_a_push = RawClient::connect(&server).await;
+    let body = push_of([operation("a", None, b"hello")]).to_string();
+    after_a_push.send(push_head(&server, body.len()) + &body + "GET /heal").await;
+    assert_eq!(after_a_push.answer().await.status, 200);
+    assert_between(after_a_push.closed().await, SHORT / 2, SOON);
+
+    let mut later = RawClient::connect(&server).await;
+    later.get("/healthz", None).await;
+    assert_eq!(later.answer().await.status, 200);
+    later.send("GET /heal").await;
+    assert_between(later.closed().await, SHORT / 2, SOON);
+}
+
+#[tokio::test]
+async fn requests_sent_ahead_are_all_answered() {
+    let server = server(patient()).await;
+    let mut client = RawClient::connect(&server).await;
+    let body = push_of([operation("a", None, b"hello")]).to_string();
+    let push = push_head(&server, body.len()) + &body;
+    let get = "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n";
+    client.send([get, &push, get, get, &push, get].concat()).await;
+    for _ in 0..6 {
+        assert_eq!(client.answer().await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_wait_is_longer_than_any_deadline() {
+    let limits = Limits {
+        first_byte_timeout: SHORT,
+        header_timeout: SHORT,
+        body_timeout: SHORT,
+        handler_timeout: Duration::from_secs(5),
+        write_stall_timeout: SHORT,
+        idle_timeout: SHORT,
+        ..patient()
+    };
+    let server = server(limits).await;
+    let began = tokio::time::Instant::now();
+    let page = server.pull("ada", "?wait=2").await;
+    assert_eq!(page.status, 200, "{page:?}");
+    assert!(began.elapsed() >= Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so_and_the_next_is_served_once_one_is_gone() {
+    let server = server(Limits { connections_max: 2, ..patient() }).await;
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut client = RawClient::connect(&server).await;
+        client.get("/healthz", None).await;
+        assert_eq!(client.answer().await.status, 200);
+        kept.push(client);
+    }
+
+    let mut turned_away = RawClient::connect(&server).await;
+    turned_away.get("/healthz", None).await;
+    let mut answer = Vec::new();
+    while let Some(more) = turned_away.read_some(4096).await {
+        answer.extend(more);
+    }
+    let answer = String::from_utf8(answer).expect("an answer in UTF-8");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}\n{body}");
+    assert!(head.contains("Retry-After: 1\r\n"), "{head}");
+    let body: Value = serde_json::from_str(body).expect("a body in JSON");
+    assert_eq!(body["code"], "unavailable");
+
+    kept.pop();
+    let served = async {
+        loop {
+            let mut client = RawClient::connect(&server).await;
+            client.get("/healthz", None).await;
+            if client.try_answer().await.is_some_and(|answer| answer.status == 200) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, served).await.expect("a place is free again");
+}
+
+#[tokio::test]
+async fn five_hundred_silent_connections_are_in_nobodys_way() {
+    let server = server(patient()).await;
+    let mut silent = Vec::new();
+    for _ in 0..500 {
+        silent.push(RawClient::connect(&server).await);
+    }
+    for number in 0..20 {
+        let push = push_of([operation(&format!("r{number}"), None, b"hello")]);
+        assert_eq!(server.push("ada", &push).await.status, 200);
+    }
+    assert_eq!(server.pull("ada", "").await.json()["records"].as_array().map(Vec::len), Some(20));
+    drop(silent);
+}
+
+#[tokio::test]
+async fn by_default_silence_and_half_a_header_end_within_fifteen_seconds() {
+    let server = TestServer::start().await;
+    let silent = RawClient::connect(&server).await;
+    let mut half = RawClient::connect(&server).await;
+    half.send("GET /healthz HTTP/1.1\r\nHo").await;
+    let (silent, half) = tokio::join!(silent.closed(), half.closed());
+    let (least, most) = (Duration::from_secs(8), Duration::from_secs(15));
+    assert_between(silent, least, most);
+    assert_between(half, least, most);
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let server = server(patient()).await;
+    for number in 0..20 {
+        let mut client = RawClient::connect(&server).await;
+        client
+            .send(
+                "POST /api/sync/push HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer expired\r\n\
+                 Content-Length: 8000000\r\n\r\n",
+            )
+            .await;
+        for _ in 0..1000 {
+            client.send([b' '; 8000]).await;
+        }
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 401, "number {number}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_stops_sending_after_a_refusal_is_closed() {
+    let server = server(patient()).await;
+    let mut client = RawClient::connect(&server).await;
+    client
+        .send("POST /api/sync/push HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    let began = tokio::time::Instant::now();
+    while client.try_send("4\r\nzzzz\r\n").await.is_ok() {
+        assert!(began.elapsed() < SOON, "still open");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

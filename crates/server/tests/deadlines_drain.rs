@@ -1,0 +1,136 @@
+//! A server that is told to stop: who is still answered, who is let go, and when it is over.
+
+use std::time::Duration;
+
+use vaultsync_server::Limits;
+use vaultsync_testkit::{RawClient, Setup, TestServer, operation, push_of};
+
+/// More than stopping takes, and less than any deadline that would end a connection.
+const SOON: Duration = Duration::from_secs(8);
+
+async fn server(limits: Limits) -> TestServer {
+    let limits = Limits { rate_per_user: 0, ..limits };
+    TestServer::start_with(Setup { limits, ..Setup::default() }).await
+}
+
+async fn stops_soon(server: TestServer) {
+    tokio::time::timeout(SOON, server.stop()).await.expect("the server stops");
+}
+
+/// A push as `ada`, as it stands on the wire: its head and its body.
+fn push(server: &TestServer) -> (String, String) {
+    let body = push_of([operation("a", None, b"hello")]).to_string();
+    let head = format!(
+        "POST /api/sync/push HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: {}\r\n\r\n",
+        server.token("ada"),
+        body.len()
+    );
+    (head, body)
+}
+
+/// A connection that was served once and is kept.
+async fn idle(server: &TestServer) -> RawClient {
+    let mut client = RawClient::connect(server).await;
+    client.get("/healthz", None).await;
+    assert_eq!(client.answer().await.status, 200);
+    client
+}
+
+#[tokio::test]
+async fn a_push_in_flight_is_answered() {
+    let server = server(Limits::default()).await;
+    let (head, body) = push(&server);
+    let (first, rest) = body.split_at(body.len() / 2);
+    let mut client = RawClient::connect(&server).await;
+    client.send(head).await;
+    client.send(first).await;
+    // A second one's answer tells that the first has been taken in.
+    idle(&server).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.begin_stop();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    client.send(rest).await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    client.closed().await;
+    stops_soon(server).await;
+}
+
+#[tokio::test]
+async fn a_waiting_pull_is_answered_at_once() {
+    let server = server(Limits::default()).await;
+    let token = server.token("ada");
+    let mut client = RawClient::connect(&server).await;
+    client.get("/api/sync/pull?wait=55", Some(&token)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.begin_stop();
+    let answer = tokio::time::timeout(SOON, client.answer()).await.expect("an answer at once");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["records"], serde_json::json!([]));
+    client.closed().await;
+    stops_soon(server).await;
+}
+
+#[tokio::test]
+async fn no_new_connection_is_taken() {
+    let server = server(Limits::default()).await;
+    // Keeps the server from being gone altogether.
+    let mut client = RawClient::connect(&server).await;
+    client.send(push(&server).0).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.begin_stop();
+    let refused = async {
+        while RawClient::try_connect(server.address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, refused).await.expect("connections are refused");
+}
+
+#[tokio::test]
+async fn connections_without_a_request_are_closed_at_once() {
+    let server = server(Limits::default()).await;
+    let kept = idle(&server).await;
+    let silent = RawClient::connect(&server).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.begin_stop();
+    let both = async { tokio::join!(kept.closed(), silent.closed()) };
+    tokio::time::timeout(SOON, both).await.expect("both are closed");
+    stops_soon(server).await;
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_at_the_end_of_the_drain_time() {
+    let drain_timeout = Duration::from_millis(500);
+    let server = server(Limits { drain_timeout, ..Limits::default() }).await;
+    let mut client = RawClient::connect(&server).await;
+    client.send(push(&server).0).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let began = tokio::time::Instant::now();
+    server.begin_stop();
+    stops_soon(server).await;
+    assert!(began.elapsed() >= drain_timeout / 2, "{:?}", began.elapsed());
+    tokio::time::timeout(SOON, client.closed()).await.expect("the connection is closed");
+}
+
+#[tokio::test]
+async fn half_a_header_and_an_unread_answer_do_not_outlive_the_drain_time() {
+    let mib = 1024 * 1024;
+    let drain_timeout = Duration::from_millis(500);
+    let server = server(Limits { drain_timeout, ..Limits::default() }).await;
+    for number in 0..6 {
+        let push = push_of([operation(&format!("r{number}"), None, &vec![7; mib])]);
+        assert_eq!(server.push("ada", &push).await.status, 200);
+    }
+    let mut unread = RawClient::connect_narrow(&server).await;
+    unread.get("/api/sync/pull", Some(&server.token("ada"))).await;
+    assert!(unread.read_some(16).await.is_some(), "the answer has begun");
+    let mut half = RawClient::connect(&server).await;
+    half.send("GET /heal").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.begin_stop();
+    stops_soon(server).await;
+    let both = async { tokio::join!(unread.closed(), half.closed()) };
+    tokio::time::timeout(SOON, both).await.expect("both are closed");
+}
