@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::{
-    extract::Path,
+    extract::{Path, rejection::PathRejection},
     http::{HeaderValue, header},
     response::{IntoResponse, Redirect, Response},
 };
@@ -32,7 +32,9 @@ pub(super) async fn index() -> Result<Response, ApiError> {
     serve("")
 }
 
-pub(super) async fn file(Path(file): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn file(file: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
+    // A path that is not UTF-8 names no file.
+    let Path(file) = file.map_err(|_| ApiError::NotFound)?;
     serve(&file)
 }
 
