@@ -24,20 +24,20 @@ use crate::{
     security(("bearer" = [])),
     params(
         ("cursor" = Option<String>, Query, description = "Only records with a later `updated_at`: an RFC 3339 date and time with an offset. None, or an empty one, is from the start.", example = "2024-01-15T10:30:00.000Z"),
-        ("limit" = Option<u32>, Query, description = "The most records to answer.", minimum = 1, maximum = 100, example = 100),
+        ("limit" = Option<u32>, Query, description = "The most records to answer; 100 where it is not given.", minimum = 1, maximum = 100, example = 100),
         ("wait" = Option<u32>, Query, description = "Seconds that an empty page waits for a change before it is answered.", minimum = 0, maximum = 55, example = 0),
         ("epoch" = Option<String>, Query, description = "The `epoch` of an earlier answer: 410 where the vault's history is another one.", max_length = 64),
     ),
     responses(
         (status = 200, description = "A page.", body = Page),
         (status = 400, description = "`invalid_request`.", body = Failure),
-        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure),
+        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure, headers(("WWW-Authenticate" = String, description = "As RFC 6750 has it."))),
         (status = 403, description = "`forbidden`.", body = Failure),
         (status = 410, description = "`epoch_changed` or `cursor_ahead`; only where `epoch` is sent.", body = Failure),
-        (status = 429, description = "`rate_limited`, with `Retry-After`.", body = Failure),
+        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
         (status = 431, description = "`headers_too_large`.", body = Failure),
         (status = 500, description = "`internal`.", body = Failure),
-        (status = 503, description = "`unavailable`, with `Retry-After`.", body = Failure),
+        (status = 503, description = "`unavailable`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
     ),
 )]
 pub(crate) async fn pull(

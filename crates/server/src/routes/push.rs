@@ -24,17 +24,17 @@ use crate::{
     responses(
         (status = 200, description = "Every write is applied.", body = PushApplied),
         (status = 400, description = "`invalid_request` or `invalid_json`.", body = Failure),
-        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure),
+        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure, headers(("WWW-Authenticate" = String, description = "As RFC 6750 has it."))),
         (status = 403, description = "`forbidden`.", body = Failure),
         (status = 408, description = "`request_timeout`: the body took too long.", body = Failure),
         (status = 409, description = "Nothing is written.", body = PushRefused),
         (status = 410, description = "`epoch_changed`. Nothing is written.", body = Failure),
         (status = 413, description = "`payload_too_large`.", body = Failure),
         (status = 415, description = "`unsupported_media_type`.", body = Failure),
-        (status = 429, description = "`rate_limited`, with `Retry-After`.", body = Failure),
+        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
         (status = 431, description = "`headers_too_large`.", body = Failure),
         (status = 500, description = "`internal`.", body = Failure),
-        (status = 503, description = "`unavailable`, with `Retry-After`; or `outcome_unknown`: send the same body again.", body = Failure),
+        (status = 503, description = "`unavailable`; or `outcome_unknown`: send the same body again.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
     ),
 )]
 pub(crate) async fn push(
