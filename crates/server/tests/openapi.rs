@@ -1,4 +1,5 @@
-//! The document at `/openapi.json`: the one that is committed, and true to what the server does.
+//! The document at `/openapi.json`: the one that is committed, and true to what the server does; and
+//! what of `docs/PROTOCOL.md` can be checked alike.
 
 use std::{collections::BTreeSet, fs};
 
@@ -7,6 +8,8 @@ use serde_json::{Value, json};
 use vaultsync_testkit::{Answer, TestServer, operation, push_of, send};
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+
+const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
 
 /// The routes that the document tells of: all but itself and the page that shows it.
 const ROUTES: [(&str, &str); 5] = [
@@ -249,4 +252,41 @@ async fn a_member_that_is_always_there_is_required() {
         }
     }
     assert_eq!(found, optional);
+}
+
+#[tokio::test]
+async fn the_protocol_page_tells_every_limit_and_every_described_status() {
+    let server = TestServer::start().await;
+    let info = send(server.request(Method::GET, "/api/sync/info")).await.json();
+    for limit in info["limits"].as_object().expect("limits").keys() {
+        assert!(PROTOCOL.contains(&format!("\n| `{limit}` |")), "no row for {limit}");
+    }
+    let document = served(&server).await;
+    for (method, path) in ROUTES {
+        let responses = &document["paths"][path][method]["responses"];
+        for (status, response) in responses.as_object().expect("responses") {
+            let is_told = PROTOCOL.contains(&format!("\n| {status} | `"));
+            assert!(is_told || ["200", "409"].contains(&status.as_str()), "no row for {status}");
+            let described = response["description"].as_str().expect("a description");
+            for code in described.split('`').skip(1).step_by(2) {
+                assert!(PROTOCOL.contains(&format!("`{code}`")), "{path} {status}: {code}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_examples_of_the_protocol_page_are_what_the_server_takes_and_gives() {
+    let server = TestServer::start().await;
+    let document = served(&server).await;
+    let blocks = PROTOCOL.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let examples: Vec<Value> =
+        blocks.map(|block| serde_json::from_str(block).expect("JSON")).collect();
+    let schemas = ["PushRequest", "PushApplied", "PushRefused", "Page", "Failure"];
+    assert_eq!(examples.len(), schemas.len());
+    for (example, name) in examples.iter().zip(schemas) {
+        check(&document, &document["components"]["schemas"][name], example, name);
+    }
+    let answer = server.push("ada", &examples[0]).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
