@@ -2,7 +2,7 @@
 
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
 
-use crate::{answer::ApiError, app::App, observe};
+use crate::{answer::ApiError, app::App, observe, telemetry};
 
 /// Everything the admin address serves.
 pub fn admin_router(app: App) -> Router {
@@ -16,5 +16,6 @@ pub fn admin_router(app: App) -> Router {
 
 /// `GET /metrics`, in the Prometheus text format.
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    telemetry::measure(app.memory.bytes_taken());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
 }

@@ -18,7 +18,10 @@ pub(crate) const NO_MEMORY: &str = "no memory is left for bodies and answers";
 /// The memory there is. Nobody waits for it: where there is none left, the request is refused, and
 /// the client comes back.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory(Arc<Semaphore>);
+pub(crate) struct Memory {
+    free: Arc<Semaphore>,
+    units_max: usize,
+}
 
 /// A part of it, given back when dropped.
 #[derive(Debug, Default)]
@@ -26,8 +29,13 @@ pub(crate) struct Reservation(Option<OwnedSemaphorePermit>);
 
 impl Memory {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        let units = (bytes_max / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
-        Self(Arc::new(Semaphore::new(units)))
+        let units_max = (bytes_max / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(units_max)), units_max }
+    }
+
+    /// How much of it is reserved.
+    pub(crate) fn bytes_taken(&self) -> usize {
+        self.units_max.saturating_sub(self.free.available_permits()).saturating_mul(UNIT_BYTES)
     }
 
     /// Adds to a reservation until it covers `bytes`; false where there is not that much left.
@@ -37,7 +45,7 @@ impl Memory {
         if missing == 0 {
             return true;
         }
-        let Ok(more) = Arc::clone(&self.0).try_acquire_many_owned(missing) else { return false };
+        let Ok(more) = Arc::clone(&self.free).try_acquire_many_owned(missing) else { return false };
         match &mut reservation.0 {
             Some(permit) => permit.merge(more),
             None => reservation.0 = Some(more),
@@ -107,11 +115,13 @@ mod tests {
         let mut body = Reservation::default();
         assert!(memory.grow(&mut body, 1));
         assert!(memory.grow(&mut body, 6 * UNIT_BYTES));
+        assert_eq!(memory.bytes_taken(), 6 * UNIT_BYTES);
         let mut answer = Reservation::default();
         assert!(!memory.grow(&mut answer, 5 * UNIT_BYTES));
         body.shrink(5 * UNIT_BYTES);
         assert!(memory.grow(&mut answer, 5 * UNIT_BYTES));
         drop((body, answer));
+        assert_eq!(memory.bytes_taken(), 0);
         assert!(memory.grow(&mut Reservation::default(), 10 * UNIT_BYTES));
         assert!(!memory.grow(&mut Reservation::default(), 11 * UNIT_BYTES));
     }

@@ -13,7 +13,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::{address::Peer, app::App, body::Held, connection::Connection};
+use crate::{
+    address::Peer, app::App, body::Held, connection::Connection, telemetry::OpenConnection,
+};
 
 /// What hyper buffers of a head: more than the limit, so that a head that is somewhat too long gets
 /// an answer that says so.
@@ -54,11 +56,12 @@ pub async fn serve(app: App, listener: TcpListener, router: Router) {
         };
         let connection = connection(app.clone(), stream, peer, router.clone());
         let cut = cut.clone();
+        let counted = OpenConnection::count();
         connections.spawn(async move {
             if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
                 tracing::debug!(%error, "a connection failed");
             }
-            drop(permit);
+            drop((permit, counted));
         });
     }
     drop(listener);

@@ -2,6 +2,8 @@
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+#[cfg(target_os = "linux")]
+use metrics_process::Collector;
 
 /// Seconds, from what memory answers to the longest deadline.
 const SECONDS: [f64; 14] =
@@ -26,7 +28,34 @@ pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
+/// Measures what is not counted as it happens: just before `/metrics` reads it.
+#[expect(clippy::cast_precision_loss, reason = "no process has that much memory")]
+pub(crate) fn measure(memory_bytes: usize) {
+    metrics::gauge!("vaultsync_memory_reserved_bytes").set(memory_bytes as f64);
+    #[cfg(target_os = "linux")]
+    Collector::default().collect();
+}
+
+/// A connection that is counted for as long as it is open.
+pub(crate) struct OpenConnection(());
+
+impl OpenConnection {
+    pub(crate) fn count() -> Self {
+        metrics::gauge!("vaultsync_connections_open").increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        metrics::gauge!("vaultsync_connections_open").decrement(1.0);
+    }
+}
+
 fn describe() {
+    // `process_…`: processor time, memory, file descriptors, threads, start.
+    #[cfg(target_os = "linux")]
+    Collector::default().describe();
     describe_counter!("vaultsync_http_requests_total", "Requests answered.");
     describe_histogram!(
         "vaultsync_http_request_seconds",
@@ -37,6 +66,12 @@ fn describe() {
     describe_counter!("vaultsync_records_pulled_total", "Records answered to pulls.");
     describe_counter!("vaultsync_conflicts_total", "Conflicts answered to pushes.");
     describe_counter!("vaultsync_sign_in_failures_total", "Requests turned away at sign-in.");
+    describe_gauge!("vaultsync_connections_open", "Connections, those to the admin address too.");
+    describe_gauge!(
+        "vaultsync_memory_reserved_bytes",
+        Unit::Bytes,
+        "Bodies and answers in flight: the more there are, the nearer is a 503."
+    );
     describe_gauge!("vaultsync_store_queue_pushes", "Pushes that wait for the writing thread.");
     describe_histogram!("vaultsync_store_commit_pushes", "Pushes that shared a commit.");
 }

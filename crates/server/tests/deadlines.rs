@@ -332,7 +332,7 @@ async fn one_connection_too_many_is_told_so_and_the_next_is_served_once_one_is_g
     assert_eq!(body["code"], "unavailable");
 
     kept.pop();
-    let served = async {
+    let until_free = async {
         loop {
             let mut client = RawClient::connect(&server).await;
             client.get("/healthz", None).await;
@@ -341,7 +341,7 @@ async fn one_connection_too_many_is_told_so_and_the_next_is_served_once_one_is_g
             }
         }
     };
-    tokio::time::timeout(SOON, served).await.expect("a place is free again");
+    tokio::time::timeout(SOON, until_free).await.expect("a place is free again");
 }
 
 #[tokio::test]
@@ -383,7 +383,7 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
             )
             .await;
         for _ in 0..1000 {
-            client.send([b' '; 8000]).await;
+            client.send(" ".repeat(8000)).await;
         }
         let answer = client.answer().await;
         assert_eq!(answer.status, 401, "number {number}");

@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Redirect, Response},
 };
+use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
 use crate::answer::{self, ApiError};
@@ -19,9 +20,10 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'",
 );
 
-/// The OpenAPI document.
+/// The OpenAPI document, put together once: anybody may ask for it, as often as they like.
 pub(super) async fn document() -> Response {
-    answer::ok(&openapi())
+    static DOCUMENT: OnceLock<OpenApi> = OnceLock::new();
+    answer::ok(DOCUMENT.get_or_init(openapi))
 }
 
 pub(super) async fn to_page() -> Redirect {

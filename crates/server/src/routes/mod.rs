@@ -35,23 +35,29 @@ pub fn router(app: App) -> Router {
         .route("/api/sync/pull", get(pull::pull))
         .route("/api/sync/info", get(info::info))
         .route_layer(middleware::from_fn_with_state(app.clone(), within_rate_and_size));
-    let router = Router::new()
+    let routes = Router::new()
         .merge(sync)
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/openapi.json", get(docs::document))
         .route("/docs", get(docs::to_page))
         .route("/docs/", get(docs::index))
-        .route("/docs/{*file}", get(docs::file))
+        .route("/docs/{*file}", get(docs::file));
+    with_layers(routes, app)
+}
+
+/// What stands around every route, and answers where there is none.
+fn with_layers(routes: Router<App>, app: App) -> Router {
+    let observed = routes
         .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(app.clone(), observe::observe));
-    let router = match cors(&app.cors_origins) {
-        Some(cors) => router.layer(cors),
-        None => router,
+    let open = match cors(&app.cors_origins) {
+        Some(cors) => observed.layer(cors),
+        None => observed,
     };
-    with_security_headers(router).with_state(app)
+    with_security_headers(open).with_state(app)
 }
 
 /// Charges the address before anything else is done for it.
@@ -116,4 +122,76 @@ fn with_security_headers(router: Router<App>) -> Router<App> {
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; frame-ancestors 'none'",
         ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::Body;
+    use http_body_util::BodyExt as _;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tokio_util::sync::CancellationToken;
+    use tower::ServiceExt as _;
+    use vaultsync_protocol::Epoch;
+    use vaultsync_store::{Store, StoreOptions};
+
+    use super::*;
+    use crate::{Clock, Limits, Parts, SystemClock, auth::Authenticator};
+
+    const ORIGIN: &str = "https://app.example";
+
+    fn app(folder: &tempfile::TempDir) -> App {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let limits = Limits::default();
+        let options = StoreOptions {
+            page_bytes_max: limits.page_bytes_max,
+            new_epoch: || Epoch::new(uuid::Uuid::new_v4()),
+        };
+        App::new(Parts {
+            store: Store::open_sqlite(folder.path().join("test.sqlite3"), options).unwrap(),
+            authenticator: Authenticator::new(vec![], limits.token_bytes_max, clock.clone()),
+            limits,
+            clock,
+            cors_origins: vec![HeaderValue::from_static(ORIGIN)],
+            trusted_proxies: vec![],
+            log_key: [0; 32],
+            metrics: PrometheusBuilder::new().build_recorder().handle(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    async fn get_from(router: &Router, path: &str) -> (Response, serde_json::Value) {
+        let request = Request::get(path).header("origin", ORIGIN).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let json = serde_json::from_slice(&bytes).unwrap();
+        (Response::from_parts(parts, Body::empty()), json)
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_its_own_request_and_says_nothing_of_the_inside() {
+        async fn panics() -> Response {
+            panic!("a secret of the inside")
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let two =
+            Router::new().route("/panics", get(panics)).route("/healthz", get(health::healthz));
+        let router = with_layers(two, app(&folder));
+        for _ in 0..3 {
+            let (response, json) = get_from(&router, "/panics").await;
+            assert_eq!(response.status().as_u16(), 500);
+            assert_eq!(json["code"], "internal");
+            assert_eq!(json["requestId"], response.headers()["x-request-id"].to_str().unwrap());
+            assert!(!json.to_string().contains("secret"), "{json}");
+            let headers = response.headers();
+            assert_eq!(headers["content-type"], "application/json");
+            assert_eq!(headers["cache-control"], "no-store");
+            assert_eq!(headers["x-content-type-options"], "nosniff");
+            assert_eq!(headers["access-control-allow-origin"], ORIGIN);
+            let (response, _) = get_from(&router, "/healthz").await;
+            assert_eq!(response.status().as_u16(), 200);
+        }
+    }
 }

@@ -1,0 +1,98 @@
+//! The page at `/docs/` in a real browser: it shows every operation and needs no other host.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use vaultsync_testkit::{TestServer, send};
+
+/// The browser: `VAULTSYNC_TEST_CHROMIUM`, or one in `PATH`.
+fn browser() -> PathBuf {
+    if let Some(path) = std::env::var_os("VAULTSYNC_TEST_CHROMIUM") {
+        return path.into();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    std::env::split_paths(&path)
+        .flat_map(|folder| names.map(|name| folder.join(name)))
+        .find(|candidate| candidate.is_file())
+        .expect("no Chromium: run `cargo xtask test`, or set VAULTSYNC_TEST_CHROMIUM")
+}
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Opens `url` until its scripts are done; gives its document, and what the browser logged.
+async fn open(url: &str, folder: &Path) -> (String, String) {
+    let file = |name: &str| std::fs::File::create(folder.join(name)).expect("a file");
+    let mut browser = Running(
+        Command::new(browser())
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"])
+            .args(["--no-first-run", "--disable-background-networking", "--disable-sync"])
+            .args(["--disable-component-update", "--disable-dev-shm-usage"])
+            .args(["--enable-logging=stderr", "--v=0"])
+            .arg(format!("--user-data-dir={}", folder.join("profile").display()))
+            .args(["--virtual-time-budget=10000", "--dump-dom", url])
+            .stdin(Stdio::null())
+            .stdout(file("dom"))
+            .stderr(file("log"))
+            .spawn()
+            .expect("a browser that starts"),
+    );
+    let ended = async {
+        while browser.0.try_wait().expect("a browser that can be waited for").is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), ended).await.expect("the browser ends");
+    let read = |name: &str| {
+        let bytes = std::fs::read(folder.join(name)).expect("a file");
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    (read("dom"), read("log"))
+}
+
+/// The values of an attribute, wherever it stands.
+fn values<'a>(dom: &'a str, attribute: &str) -> Vec<&'a str> {
+    dom.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+#[tokio::test]
+async fn the_page_shows_every_operation_without_any_other_host() {
+    let server = TestServer::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (dom, log) = open(&server.url("/docs/"), folder.path()).await;
+    assert!(dom.contains("opblock"), "Swagger UI has run\n{log}\n{dom}");
+
+    let document = send(server.request(reqwest::Method::GET, "/openapi.json")).await.json();
+    let mut operations = 0;
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        // The page breaks paths after each slash with an element of its own.
+        let shown = dom.contains(&format!("data-path=\"{path}\""));
+        assert!(shown, "{path} is shown\n{dom}");
+        for operation in methods.as_object().expect("methods").values() {
+            let summary = operation["summary"].as_str().expect("a summary");
+            assert!(dom.contains(summary), "{summary}\n{dom}");
+            operations += 1;
+        }
+    }
+    assert!(operations >= 5);
+    assert!(dom.contains("/api/sync/push") && dom.contains("/api/sync/pull"));
+
+    for value in [values(&dom, " src=\""), values(&dom, " href=\"")].concat() {
+        let elsewhere = value.contains("//") && !value.starts_with(&server.url("/"));
+        // A link may lead elsewhere, but nobody is sent there: there is none today.
+        assert!(!elsewhere || value.starts_with("data:"), "{value}");
+    }
+    assert!(!log.contains("Content Security Policy"), "{log}");
+    assert!(!log.contains("Failed to load"), "{log}");
+}

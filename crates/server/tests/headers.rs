@@ -1,0 +1,210 @@
+//! The headers that protect a browser, and which pages may call.
+
+use reqwest::Method;
+use serde_json::json;
+use vaultsync_server::Limits;
+use vaultsync_testkit::{Answer, Setup, TestServer, operation, push_of, send};
+
+const APP: &str = "https://app.example";
+
+async fn server_with_cors() -> TestServer {
+    let cors_origins = vec![APP, "http://localhost:5173"];
+    TestServer::start_with(Setup { cors_origins, ..Setup::default() }).await
+}
+
+fn get(server: &TestServer, path: &str) -> reqwest::RequestBuilder {
+    server.request(Method::GET, path)
+}
+
+fn preflight(server: &TestServer, origin: &str, method: &str) -> reqwest::RequestBuilder {
+    server
+        .request(Method::OPTIONS, "/api/sync/push")
+        .header("origin", origin)
+        .header("access-control-request-method", method)
+        .header("access-control-request-headers", "authorization,content-type")
+}
+
+/// The names in a header's list, in lower case, sorted.
+fn listed(answer: &Answer, name: &str) -> Vec<String> {
+    let mut names: Vec<_> = answer
+        .headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.to_str().expect("text").split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    names.sort();
+    names
+}
+
+#[track_caller]
+fn assert_protected(answer: &Answer) {
+    assert_eq!(answer.header("cache-control"), "no-store", "{answer:?}");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    assert_eq!(answer.header("strict-transport-security"), "max-age=31536000");
+    assert_eq!(answer.header("referrer-policy"), "no-referrer");
+    assert!(answer.header("content-security-policy").starts_with("default-src 'none';"));
+    assert!(answer.header("content-security-policy").contains("frame-ancestors 'none'"));
+    assert!(!answer.headers.contains_key("server"));
+    assert!(!answer.headers.contains_key("set-cookie"));
+}
+
+#[track_caller]
+fn assert_closed_to_pages(answer: &Answer) {
+    let mut names = answer.headers.keys().map(reqwest::header::HeaderName::as_str);
+    assert!(names.all(|name| name != "access-control-allow-origin"), "{answer:?}");
+}
+
+#[track_caller]
+fn assert_open_to(answer: &Answer, origin: &str) {
+    assert_eq!(answer.header("access-control-allow-origin"), origin, "{answer:?}");
+    assert!(listed(answer, "vary").contains(&"origin".to_owned()), "{answer:?}");
+    assert!(!answer.headers.contains_key("access-control-allow-credentials"));
+}
+
+async fn conflict(server: &TestServer) -> Answer {
+    assert_eq!(server.push("ada", &push_of([operation("a", None, b"one")])).await.status, 200);
+    let conflict = server.push("ada", &push_of([operation("a", None, b"two")])).await;
+    assert_eq!(conflict.status, 409);
+    conflict
+}
+
+#[tokio::test]
+async fn every_answer_tells_a_browser_to_keep_and_run_nothing() {
+    let server = TestServer::start().await;
+    assert_protected(&conflict(&server).await);
+    assert_protected(&server.pull("ada", "").await);
+    assert_protected(&server.pull("ada", "?limit=nonsense").await);
+    for (path, status) in [
+        ("/api/sync/pull", 401),
+        ("/api/sync/push", 405),
+        ("/api/sync/info", 200),
+        ("/nothing", 404),
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/openapi.json", 200),
+        ("/docs/", 200),
+        ("/docs/swagger-ui.css", 200),
+        ("/docs/nothing.js", 404),
+    ] {
+        let answer = send(get(&server, path)).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_protected(&answer);
+        assert_ne!(answer.header("x-request-id"), "", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_too_busy_protects_a_browser_too() {
+    let limits = Limits { rate_per_user: 0, memory_bytes_max: 1024, ..Limits::default() };
+    let server = TestServer::start_with(Setup { limits, ..Setup::default() }).await;
+    let busy = server.push("ada", &push_of([operation("a", None, &[7; 5000])])).await;
+    assert_eq!(busy.status, 503);
+    assert_protected(&busy);
+}
+
+#[tokio::test]
+async fn no_page_may_call_unless_an_origin_is_set() {
+    let server = TestServer::start().await;
+    let answer = send(get(&server, "/api/sync/info").header("origin", APP)).await;
+    assert_eq!(answer.status, 200);
+    assert_closed_to_pages(&answer);
+    let preflight = send(preflight(&server, APP, "POST")).await;
+    assert_eq!((preflight.status, &preflight.json()["code"]), (405, &"method_not_allowed".into()));
+    assert_closed_to_pages(&preflight);
+    assert_protected(&preflight);
+}
+
+#[tokio::test]
+async fn a_page_of_an_origin_that_is_set_may_call() {
+    let server = server_with_cors().await;
+    for origin in [APP, "http://localhost:5173"] {
+        for method in ["GET", "POST"] {
+            let preflight = send(preflight(&server, origin, method)).await;
+            assert_eq!(preflight.status, 200, "without a token: {preflight:?}");
+            assert_open_to(&preflight, origin);
+            let allowed = listed(&preflight, "access-control-allow-headers");
+            assert!(allowed.contains(&"authorization".to_owned()), "{allowed:?}");
+            assert!(allowed.contains(&"content-type".to_owned()), "{allowed:?}");
+            assert!(!allowed.contains(&"*".to_owned()));
+            let methods = listed(&preflight, "access-control-allow-methods");
+            assert_eq!(methods, ["get", "post"]);
+            assert_ne!(preflight.header("access-control-max-age"), "");
+        }
+        let answer = send(get(&server, "/api/sync/info").header("origin", origin)).await;
+        assert_eq!(answer.status, 200);
+        assert_open_to(&answer, origin);
+        let exposed = listed(&answer, "access-control-expose-headers");
+        for name in ["retry-after", "ratelimit", "ratelimit-policy", "x-request-id"] {
+            assert!(exposed.contains(&name.to_owned()), "{exposed:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_may_read_failures_as_well() {
+    let limits = Limits { rate_per_user: 1, ..Limits::default() };
+    let cors_origins = vec![APP];
+    let server = TestServer::start_with(Setup { limits, cors_origins, ..Setup::default() }).await;
+    let refused = send(get(&server, "/api/sync/pull").header("origin", APP)).await;
+    assert_eq!(refused.status, 401);
+    assert_open_to(&refused, APP);
+    assert_open_to(&send(get(&server, "/nothing").header("origin", APP)).await, APP);
+
+    let token = server.token("ada");
+    let push = |ciphertext: &[u8]| {
+        let request = server.request(Method::POST, "/api/sync/push").bearer_auth(&token);
+        send(request.header("origin", APP).json(&push_of([operation("a", None, ciphertext)])))
+    };
+    assert_eq!(push(b"one").await.status, 200);
+    let conflict = push(b"two").await;
+    assert_eq!(conflict.status, 409);
+    assert_open_to(&conflict, APP);
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        let answer = push(b"two").await;
+        assert_open_to(&answer, APP);
+        statuses.push(answer.status);
+    }
+    assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_get_nothing() {
+    let server = server_with_cors().await;
+    for origin in [
+        "null",
+        "https://evil.example",
+        "https://app.example.evil.example",
+        "https://evil-app.example",
+        "http://app.example",
+        "https://app.example:8443",
+        "https://APP.example",
+        "https://app.example/",
+        "https://app.example https://evil.example",
+        "*",
+        "",
+    ] {
+        let preflight = send(preflight(&server, origin, "POST")).await;
+        assert_closed_to_pages(&preflight);
+        let answer = send(get(&server, "/api/sync/info").header("origin", origin)).await;
+        assert_eq!(answer.status, 200);
+        assert_closed_to_pages(&answer);
+        assert!(listed(&answer, "vary").contains(&"origin".to_owned()), "{answer:?}");
+    }
+    let no_page = send(get(&server, "/api/sync/info")).await;
+    assert_closed_to_pages(&no_page);
+    assert!(listed(&no_page, "vary").contains(&"origin".to_owned()), "a cache must know");
+}
+
+#[tokio::test]
+async fn an_answer_says_what_it_is() {
+    let server = TestServer::start().await;
+    let page = server.pull("ada", "").await;
+    assert_eq!(page.header("content-type"), "application/json");
+    assert_eq!(page.json()["records"], json!([]));
+    let docs = send(get(&server, "/docs/")).await;
+    assert!(docs.header("content-type").starts_with("text/html"), "{docs:?}");
+    let redirect = send(get(&server, "/docs")).await;
+    assert!(redirect.text.contains("<html"), "/docs leads to /docs/");
+}

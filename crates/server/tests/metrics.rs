@@ -1,0 +1,292 @@
+//! What an operator sees, and that no token, record, ciphertext or person is in it.
+
+use std::{
+    io,
+    sync::{Mutex, Once},
+};
+
+use reqwest::Method;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use vaultsync_server::{Limits, admin_router};
+use vaultsync_testkit::{Answer, Setup, TestServer, operation, push_of, send};
+
+/// Everything that was logged in this process, by all of its tests.
+static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOGGED.lock().expect("no test panics in here").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps the log of this process from now on: all of it, as fine as it comes.
+fn keep_log() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing_subscriber::fmt()
+            .json()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+            .with_writer(|| Log)
+            .init();
+    });
+}
+
+fn logged() -> String {
+    String::from_utf8(LOGGED.lock().expect("no test panics in here").clone()).expect("UTF-8")
+}
+
+/// The lines that were logged about a request.
+fn logged_about(request_id: &str) -> Vec<Value> {
+    let lines = logged();
+    let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["span"]["id"] == request_id).collect()
+}
+
+/// A server with an admin address, and that address.
+async fn server_with_admin(limits: Limits) -> (TestServer, String) {
+    keep_log();
+    let limits = Limits { rate_per_user: 0, ..limits };
+    let server = TestServer::start_with(Setup { limits, ..Setup::default() }).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound address");
+    let router = admin_router(server.app.clone());
+    tokio::spawn(vaultsync_server::serve(server.app.clone(), listener, router));
+    (server, format!("http://{address}"))
+}
+
+async fn scrape(admin: &str) -> String {
+    let answer = send(reqwest::Client::new().get(format!("{admin}/metrics"))).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    answer.text
+}
+
+/// The value of a metric, named with its labels; 0 where there is none yet.
+fn value(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().expect("a number"))
+}
+
+/// Requests of many kinds, with secrets in them that must not come out again.
+async fn traffic(server: &TestServer) -> Vec<Answer> {
+    let token = server.token("ada-the-user");
+    let (signed, signature) = token.rsplit_once('.').expect("a token");
+    let forged = format!("{signed}.AAAA{}", &signature[4..]);
+    let get = |path: &str| server.request(Method::GET, path);
+    let push = |ciphertext: &[u8]| {
+        let push = push_of([operation("secret-record-id", None, ciphertext)]);
+        send(server.request(Method::POST, "/api/sync/push").bearer_auth(&token).json(&push))
+    };
+    let mut answers = vec![
+        push(b"secret ciphertext").await,
+        push(b"secret ciphertext that conflicts").await,
+        send(get("/api/sync/pull").bearer_auth(&token)).await,
+    ];
+    let cursor = answers[2].json()["nextCursor"].as_str().expect("a cursor").to_owned();
+    let path = format!("/api/sync/pull?cursor={cursor}&secret-query=1");
+    answers.push(send(get(&path).bearer_auth(&token)).await);
+    answers.push(send(get("/api/sync/pull").bearer_auth(forged)).await);
+    answers.push(send(get("/api/sync/pull")).await);
+    answers.push(send(get("/secret-path/of-a-caller")).await);
+    answers.push(send(get("/docs/secret-file")).await);
+    answers.push(send(get("/api/sync/push")).await);
+    let odd = Method::from_bytes(b"SECRETMETHOD").expect("a method");
+    answers.push(send(server.request(odd, "/api/sync/pull")).await);
+    let broken = server.request(Method::POST, "/api/sync/push").bearer_auth(&token);
+    answers.push(send(broken.body(r#"{"operations":[{"recordId":"secret-record-id","#)).await);
+    let invalid = r#"{"operations":[{"recordId":"secret-record-id","baseVersion":-1}]}"#;
+    let broken = server.request(Method::POST, "/api/sync/push").bearer_auth(&token);
+    answers.push(send(broken.body(invalid)).await);
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 409, 200, 200, 401, 401, 404, 404, 405, 405, 400, 400]);
+    answers
+}
+
+/// Fails where what went in with [`traffic`] came out again.
+#[track_caller]
+fn assert_tells_nothing(what: &str, text: &str, server: &TestServer, answers: &[Answer]) {
+    let token = server.token("ada-the-user");
+    let cursor = answers[2].json()["nextCursor"].as_str().expect("a cursor").to_owned();
+    // A token's head is the same for all tokens; its claims and its signature are not.
+    let claims = token.split('.').nth(1).expect("claims");
+    let ciphertext = base64_of_ciphertext(&answers[2]);
+    for secret in [
+        "secret-record-id",
+        "secret ciphertext",
+        ciphertext.as_str(),
+        &claims[..20],
+        "Bearer ",
+        "ada-the-user",
+        "secret-path",
+        "secret-file",
+        "secret-query",
+        "SECRETMETHOD",
+        cursor.as_str(),
+    ] {
+        if let Some(at) = text.find(secret) {
+            let line = text[..at].rfind('\n').map_or(0, |at| at + 1);
+            panic!("{what} tell {secret}: {}", text[line..].lines().next().unwrap_or_default());
+        }
+    }
+}
+
+fn base64_of_ciphertext(pulled: &Answer) -> String {
+    pulled.json()["records"][0]["ciphertext"].as_str().expect("a ciphertext").to_owned()
+}
+
+#[tokio::test]
+async fn metrics_tell_what_happens_and_nobodys_secrets() {
+    let (server, admin) = server_with_admin(Limits::default()).await;
+    let before = scrape(&admin).await;
+    let answers = traffic(&server).await;
+    let after = scrape(&admin).await;
+    assert_tells_nothing("the metrics", &after, &server, &answers);
+
+    let of_the_process: &[&str] = if cfg!(target_os = "linux") {
+        &[
+            "process_cpu_seconds_total",
+            "process_resident_memory_bytes",
+            "process_open_fds",
+            "process_start_time_seconds",
+        ]
+    } else {
+        &[]
+    };
+    for name in [
+        "vaultsync_http_requests_total",
+        "vaultsync_http_request_seconds",
+        "vaultsync_records_pushed_total",
+        "vaultsync_records_pulled_total",
+        "vaultsync_conflicts_total",
+        "vaultsync_sign_in_failures_total",
+        "vaultsync_connections_open",
+        "vaultsync_memory_reserved_bytes",
+        "vaultsync_store_queue_pushes",
+        "vaultsync_store_commit_pushes",
+    ]
+    .into_iter()
+    .chain(of_the_process.iter().copied())
+    {
+        let help = format!("# HELP {name} ");
+        assert!(after.contains(&help), "{name} is described");
+        let typed = after.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
+        assert!(typed, "{name} has a type");
+        let sample = after.lines().any(|line| line.starts_with(name));
+        assert!(sample, "{name} has a value");
+    }
+
+    // Others in this process push and pull too, so there may be more than these.
+    let grew = |name: &str| value(&after, name) - value(&before, name);
+    assert!(grew("vaultsync_records_pushed_total") >= 1.0);
+    assert!(grew("vaultsync_records_pulled_total") >= 1.0);
+    assert!(grew("vaultsync_conflicts_total") >= 1.0);
+    for reason in ["token-invalid-signature", "session-token-missing"] {
+        let name = format!("vaultsync_sign_in_failures_total{{reason=\"{reason}\"}}");
+        assert!(grew(&name) >= 1.0, "{name}\n{after}");
+    }
+    for (route, method, status) in [
+        ("/api/sync/push", "POST", 200),
+        ("/api/sync/push", "POST", 409),
+        ("/api/sync/push", "POST", 400),
+        ("/api/sync/push", "GET", 405),
+        ("/api/sync/pull", "GET", 401),
+        ("/api/sync/pull", "other", 405),
+        ("/docs/{*file}", "GET", 404),
+        ("none", "GET", 404),
+    ] {
+        let name = format!(
+            "vaultsync_http_requests_total{{route=\"{route}\",method=\"{method}\",\
+             status=\"{status}\"}}"
+        );
+        assert!(grew(&name) >= 1.0, "{name}\n{after}");
+    }
+    assert!(value(&after, "vaultsync_connections_open") >= 1.0);
+}
+
+#[tokio::test]
+async fn whatever_callers_make_up_metrics_do_not_grow() {
+    let (server, admin) = server_with_admin(Limits::default()).await;
+    let series = |metrics: &str| metrics.lines().filter(|line| line.contains("none")).count();
+    let make_up = async |number: u32| {
+        let method = Method::from_bytes(format!("METHOD{number}").as_bytes()).expect("a method");
+        for method in [method, Method::GET, Method::DELETE] {
+            send(server.request(method, &format!("/made-up/{number}?and={number}"))).await;
+        }
+    };
+    make_up(0).await;
+    let before = series(&scrape(&admin).await);
+    for number in 1..50 {
+        make_up(number).await;
+    }
+    assert_eq!(series(&scrape(&admin).await), before);
+}
+
+#[tokio::test]
+async fn the_admin_address_serves_nothing_else_and_the_public_one_no_metrics() {
+    let (server, admin) = server_with_admin(Limits::default()).await;
+    let public = send(server.request(Method::GET, "/metrics")).await;
+    assert_eq!((public.status, &public.json()["code"]), (404, &"not_found".into()));
+    let client = reqwest::Client::new();
+    let pull = send(client.get(format!("{admin}/api/sync/pull"))).await;
+    assert_eq!((pull.status, &pull.json()["code"]), (404, &"not_found".into()));
+    let post = send(client.post(format!("{admin}/metrics"))).await;
+    assert_eq!((post.status, &post.json()["code"]), (405, &"method_not_allowed".into()));
+}
+
+#[tokio::test]
+async fn logs_tell_nobodys_secrets() {
+    let (server, _) = server_with_admin(Limits::default()).await;
+    let answers = traffic(&server).await;
+    assert!(logged().contains("push refused"), "there is a log");
+    assert_tells_nothing("the logs", &logged(), &server, &answers);
+}
+
+#[tokio::test]
+async fn a_refused_push_is_logged_with_hashes_of_its_records_and_its_request() {
+    let (server, _) = server_with_admin(Limits::default()).await;
+    let answers = traffic(&server).await;
+    let lines = logged_about(answers[1].header("x-request-id"));
+    let refused = lines.iter().find(|line| line["fields"]["message"] == "push refused");
+    let fields = &refused.unwrap_or_else(|| panic!("{lines:?}"))["fields"];
+    assert_eq!(fields["conflicts"], 1);
+    let hash = fields["records"].as_str().expect("hashes");
+    assert!(hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
+    let answered = lines.iter().find(|line| line["fields"]["message"] == "answered");
+    assert_eq!(answered.expect("a line for the answer")["fields"]["status"], 409);
+}
+
+#[tokio::test]
+async fn a_failed_sign_in_is_logged_with_its_reason() {
+    let (server, _) = server_with_admin(Limits::default()).await;
+    let answers = traffic(&server).await;
+    let lines = logged_about(answers[4].header("x-request-id"));
+    let answered = lines.iter().find(|line| line["fields"]["message"] == "answered");
+    let fields = &answered.unwrap_or_else(|| panic!("{lines:?}"))["fields"];
+    assert_eq!(
+        (&fields["status"], &fields["cause"]),
+        (&401.into(), &"token-invalid-signature".into())
+    );
+}
+
+#[tokio::test]
+async fn a_failure_of_the_server_is_an_error_in_the_log_with_a_cause_that_the_client_is_not_told() {
+    let (server, _) =
+        server_with_admin(Limits { memory_bytes_max: 1024, ..Limits::default() }).await;
+    let busy = server.push("ada", &push_of([operation("a", None, &[7; 5000])])).await;
+    assert_eq!(busy.status, 503);
+    let lines = logged_about(busy.header("x-request-id"));
+    let answered = lines.iter().find(|line| line["fields"]["message"] == "answered");
+    let answered = answered.unwrap_or_else(|| panic!("{lines:?}"));
+    assert_eq!(answered["level"], "ERROR");
+    let cause = answered["fields"]["cause"].as_str().expect("a cause");
+    assert_ne!(cause, "");
+    assert!(!busy.text.contains(cause), "{}", busy.text);
+}
