@@ -100,16 +100,16 @@ pub struct Page {
     pub records: Vec<Record>,
     /// The last record's `updated_at`, to be sent as `cursor` next; null where the page is empty,
     /// and then the client keeps the cursor it has.
-    #[schema(value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
+    #[schema(required = true, value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
     pub next_cursor: Option<Timestamp>,
     /// Whether there is a later record than this page's last.
     pub has_more: bool,
     /// The name of the vault's history; null where nothing was ever pushed.
-    #[schema(value_type = Option<String>, example = "8a0f6c3e-1d1b-4c55-9a1e-3f0e2b7c9d10")]
+    #[schema(required = true, value_type = Option<String>, example = "8a0f6c3e-1d1b-4c55-9a1e-3f0e2b7c9d10")]
     pub epoch: Option<Epoch>,
     /// The vault's clock: the latest `updated_at` it has handed out; null where nothing was ever
     /// pushed.
-    #[schema(value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
+    #[schema(required = true, value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
     pub head: Option<Timestamp>,
 }
 

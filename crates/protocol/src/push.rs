@@ -221,7 +221,7 @@ pub struct Written {
     #[schema(value_type = String, example = "note-1")]
     pub record_id: RecordId,
     /// The version it has since.
-    #[schema(value_type = u64, example = 1)]
+    #[schema(value_type = u64, minimum = 1, example = 1)]
     pub version: Version,
 }
 
@@ -237,12 +237,12 @@ pub struct Conflict {
     #[schema(value_type = u64, example = 2)]
     pub current_version: Version,
     /// Its ciphertext; empty where the server has no such record.
-    #[schema(value_type = String, example = "aGVsbG8=")]
+    #[schema(value_type = String, content_encoding = "base64", example = "aGVsbG8=")]
     pub ciphertext: Ciphertext,
     /// Whether it is a tombstone; true where the server has no such record.
     pub deleted: bool,
     /// Where it stands in the vault's order; null where the server has no such record.
-    #[schema(value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
+    #[schema(required = true, value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
     pub updated_at: Option<Timestamp>,
 }
 

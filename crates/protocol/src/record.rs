@@ -148,10 +148,10 @@ pub struct Record {
     #[schema(value_type = String, example = "note-1")]
     pub record_id: RecordId,
     /// Standard base64 of the bytes last pushed.
-    #[schema(value_type = String, example = "aGVsbG8=")]
+    #[schema(value_type = String, content_encoding = "base64", example = "aGVsbG8=")]
     pub ciphertext: Ciphertext,
     /// How often it was written.
-    #[schema(value_type = u64, example = 1)]
+    #[schema(value_type = u64, minimum = 1, example = 1)]
     pub version: Version,
     /// Whether it is a tombstone.
     pub deleted: bool,

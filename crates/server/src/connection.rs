@@ -56,12 +56,15 @@ struct Shared {
     phase: AtomicU8,
     /// Whether a request was answered whose body had not come to its end.
     body_left: AtomicBool,
+    /// Whether it was too long for hyper to read past it, so that the connection ends.
+    long_body_left: AtomicBool,
 }
 
 impl Progress {
     fn new() -> Self {
         let phase = AtomicU8::new(Phase::Silent as u8);
-        Self(Arc::new(Shared { phase, body_left: AtomicBool::new(false) }))
+        let [body_left, long_body_left] = [false, false].map(AtomicBool::new);
+        Self(Arc::new(Shared { phase, body_left, long_body_left }))
     }
 
     /// Notes that headers are complete. What it returns notes, when dropped, that hyper has the
@@ -71,9 +74,14 @@ impl Progress {
         Serving(self.clone())
     }
 
+    /// Whether the connection ends because a body was not read to its end.
+    pub(crate) fn ends(&self) -> bool {
+        self.0.long_body_left.load(Ordering::Relaxed)
+    }
+
     /// Watches whether a request's body is read to its end.
     pub(crate) const fn watch<B: Body>(self, body: B) -> Watched<B> {
-        Watched { body, progress: self }
+        Watched { body, ended: false, progress: self }
     }
 
     fn set(&self, phase: Phase) {
@@ -95,9 +103,15 @@ impl Drop for Serving {
     }
 }
 
+/// How long the rest of a body may be for hyper to read past it: it tries once, and what is short
+/// has most often come with the headers.
+const SKIPPED_BYTES_MAX: u64 = 4096;
+
 /// A request's body, and whether all of it was read.
 pub(crate) struct Watched<B: Body> {
     body: B,
+    /// Of a chunked body hyper tells it only once.
+    ended: bool,
     progress: Progress,
 }
 
@@ -109,11 +123,13 @@ impl<B: Body + Unpin> Body for Watched<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.ended |= frame.is_none();
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.ended || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -123,8 +139,12 @@ impl<B: Body + Unpin> Body for Watched<B> {
 
 impl<B: Body> Drop for Watched<B> {
     fn drop(&mut self) {
-        if !self.body.is_end_stream() {
+        if !self.ended && !self.body.is_end_stream() {
             self.progress.0.body_left.store(true, Ordering::Relaxed);
+            let left = self.body.size_hint().upper();
+            if left.is_none_or(|bytes| bytes > SKIPPED_BYTES_MAX) {
+                self.progress.0.long_body_left.store(true, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     answer::ApiError,
     app::App,
     auth::{Outcome, Refusal},
-    memory::Reservation,
+    memory::{NO_MEMORY, Reservation},
 };
 
 /// The vault of whoever is calling: signed in, and within their rate.
@@ -134,7 +134,7 @@ async fn read(request: Request, app: &App, memory: &mut Reservation) -> Result<B
         }
         // Memory is taken as it fills, not as it is announced: announcing costs an attacker nothing.
         if !app.memory.grow(memory, read.len() + data.len()) {
-            return Err(ApiError::Unavailable("no memory left for bodies".to_owned()));
+            return Err(ApiError::Unavailable(NO_MEMORY.to_owned()));
         }
         if read.is_empty() && data.len() < announced {
             read.reserve(announced.min(FIRST_RESERVE_BYTES_MAX));

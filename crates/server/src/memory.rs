@@ -1,17 +1,23 @@
 //! How much memory bodies and answers in flight may take together.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use vaultsync_store::Room;
 
 /// What one permit stands for: a semaphore counts in 32 bits at a time, and bytes do not need to be
 /// told apart.
 const UNIT_BYTES: usize = 1024;
 
-/// How long an answer waits for memory. An overloaded server is to say so within a second.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// What a record takes in an answer beside its ciphertext: its id and the other members.
+const RECORD_BYTES: usize = 512;
 
-/// The memory there is.
+/// What the log says of a request that found none left.
+pub(crate) const NO_MEMORY: &str = "no memory is left for bodies and answers";
+
+/// The memory there is. Nobody waits for it: where there is none left, the request is refused, and
+/// the client comes back.
+#[derive(Clone, Debug)]
 pub(crate) struct Memory {
     free: Arc<Semaphore>,
     units_max: usize,
@@ -19,9 +25,7 @@ pub(crate) struct Memory {
 
 /// A part of it, given back when dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Reservation {
-    permit: Option<OwnedSemaphorePermit>,
-}
+pub(crate) struct Reservation(Option<OwnedSemaphorePermit>);
 
 impl Memory {
     pub(crate) fn new(bytes_max: usize) -> Self {
@@ -42,21 +46,16 @@ impl Memory {
             return true;
         }
         let Ok(more) = Arc::clone(&self.free).try_acquire_many_owned(missing) else { return false };
-        match &mut reservation.permit {
+        match &mut reservation.0 {
             Some(permit) => permit.merge(more),
-            None => reservation.permit = Some(more),
+            None => reservation.0 = Some(more),
         }
         true
     }
 
-    /// Reserves `bytes`, or all there is where that is less, waiting a moment for others to finish;
-    /// `None` where they do not.
-    pub(crate) async fn reserve(&self, bytes: usize) -> Option<Reservation> {
-        let units = bytes.div_ceil(UNIT_BYTES).min(self.units_max);
-        let units = u32::try_from(units).ok()?;
-        let permit =
-            tokio::time::timeout(PATIENCE, Arc::clone(&self.free).acquire_many_owned(units));
-        Some(Reservation { permit: Some(permit.await.ok()?.ok()?) })
+    /// Room for a page that is about to be read.
+    pub(crate) fn room(&self) -> PageRoom {
+        PageRoom { memory: self.clone(), reservation: Reservation::default(), bytes: 0 }
     }
 }
 
@@ -64,13 +63,45 @@ impl Reservation {
     /// Gives back what is not needed for `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         let spare = self.units().saturating_sub(bytes.div_ceil(UNIT_BYTES));
-        if let Some(permit) = &mut self.permit {
+        if let Some(permit) = &mut self.0 {
             drop(permit.split(spare));
         }
     }
 
     fn units(&self) -> usize {
-        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+        self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+}
+
+/// What a record takes while it is in memory as it was read and as it is answered: its ciphertext,
+/// four thirds of that as base64, and the rest.
+pub(crate) const fn record_bytes(ciphertext_bytes: usize) -> usize {
+    ciphertext_bytes.saturating_mul(7) / 3 + RECORD_BYTES
+}
+
+/// The memory of a page: taken as the page is read, so that a small page takes little.
+#[derive(Debug)]
+pub(crate) struct PageRoom {
+    memory: Memory,
+    reservation: Reservation,
+    bytes: usize,
+}
+
+impl Room for PageRoom {
+    fn take(&mut self, ciphertext_bytes: usize) -> bool {
+        let bytes = self.bytes + record_bytes(ciphertext_bytes);
+        let taken = self.memory.grow(&mut self.reservation, bytes);
+        if taken {
+            self.bytes = bytes;
+        }
+        taken
+    }
+}
+
+impl PageRoom {
+    /// The memory of a page with that many records; `None` where there was none for its first.
+    pub(crate) fn into_reservation(self, records: usize) -> Option<Reservation> {
+        (records == 0 || self.bytes > 0).then_some(self.reservation)
     }
 }
 
@@ -78,19 +109,35 @@ impl Reservation {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn what_is_reserved_is_missing_until_it_is_dropped() {
+    #[test]
+    fn what_is_reserved_is_missing_until_it_is_dropped() {
         let memory = Memory::new(10 * UNIT_BYTES);
         let mut body = Reservation::default();
         assert!(memory.grow(&mut body, 1));
         assert!(memory.grow(&mut body, 6 * UNIT_BYTES));
         assert_eq!(memory.bytes_taken(), 6 * UNIT_BYTES);
-        assert!(!memory.grow(&mut Reservation::default(), 5 * UNIT_BYTES));
-        assert!(memory.reserve(5 * UNIT_BYTES).await.is_none());
+        let mut answer = Reservation::default();
+        assert!(!memory.grow(&mut answer, 5 * UNIT_BYTES));
         body.shrink(5 * UNIT_BYTES);
-        let answer = memory.reserve(5 * UNIT_BYTES).await.unwrap();
+        assert!(memory.grow(&mut answer, 5 * UNIT_BYTES));
         drop((body, answer));
         assert_eq!(memory.bytes_taken(), 0);
-        assert!(memory.reserve(99 * UNIT_BYTES).await.is_some(), "more than all is all");
+        assert!(memory.grow(&mut Reservation::default(), 10 * UNIT_BYTES));
+        assert!(!memory.grow(&mut Reservation::default(), 11 * UNIT_BYTES));
+    }
+
+    #[test]
+    fn a_page_ends_where_memory_does() {
+        let memory = Memory::new(10 * UNIT_BYTES);
+        let mut room = memory.room();
+        assert!(room.take(3 * 1024));
+        assert!(!room.take(3 * 1024));
+        assert!(room.take(100), "a smaller one still fits");
+        let mut late = memory.room();
+        assert!(!late.take(3 * 1024));
+        assert!(late.into_reservation(1).is_none(), "a first record without room");
+        assert!(memory.room().into_reservation(0).is_some());
+        drop(room.into_reservation(2));
+        assert!(memory.room().take(3 * 1024));
     }
 }

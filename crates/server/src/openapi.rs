@@ -7,9 +7,18 @@ use utoipa::{
 
 use crate::routes;
 
-/// What a push body looks like. Only for the document: `vaultsync_protocol::Push` reads bodies.
+// Only for the document: `vaultsync_protocol::Push` reads bodies.
+/// A batch of writes, to be applied all or none.
 #[derive(ToSchema)]
-#[schema(as = PushRequest)]
+#[schema(
+    as = PushRequest,
+    example = json!({
+        "operations": [
+            { "recordId": "note-1", "baseVersion": null, "ciphertext": "aGVsbG8=", "deleted": false },
+            { "recordId": "note-2", "baseVersion": 3, "ciphertext": "", "deleted": true },
+        ],
+    }),
+)]
 #[expect(dead_code, reason = "its fields are read by the derive")]
 pub(crate) struct PushRequest {
     /// At most 100, no record twice.
@@ -45,7 +54,7 @@ struct OperationRequest {
     info(
         title = "Vaultsync",
         description = "Moves end-to-end encrypted records between a person's devices.",
-        license(name = "MIT OR Apache-2.0"),
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     paths(
         routes::push::push,

@@ -1,8 +1,13 @@
 //! Taking connections, and letting them go.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::Request};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, header::CONNECTION},
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -87,7 +92,16 @@ async fn connection(app: App, stream: TcpStream, peer: Peer, router: Router) -> 
         let mut request = request.map(|body| Body::new(progress.clone().watch(body)));
         request.extensions_mut().insert(peer);
         let answered = router.clone().oneshot(request);
-        async move { answered.await.map(|response| response.map(|body| Held::new(body, serving))) }
+        let progress = progress.clone();
+        async move {
+            let mut response = answered.await?;
+            if progress.ends() {
+                // hyper closes then, and only a client that is told so does not send its next
+                // request into the void.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response.map(|body| Held::new(body, serving)))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -3,8 +3,6 @@
 //! Not here: where keys come from and how long they are good (`sign_in_keys.rs`), what a setting
 //! may be (`sign_in_settings.rs`).
 
-#![expect(clippy::too_many_lines, reason = "a table is read row by row")]
-
 use std::sync::Arc;
 use std::time::Duration;
 

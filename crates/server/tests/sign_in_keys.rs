@@ -2,8 +2,6 @@
 //!
 //! Not here: which tokens those keys let in (`sign_in.rs`).
 
-#![expect(clippy::too_many_lines, reason = "a table is read row by row")]
-
 use std::sync::Arc;
 use std::time::Duration;
 

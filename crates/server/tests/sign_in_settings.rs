@@ -2,8 +2,6 @@
 //!
 //! Not here: the tokens (`sign_in.rs`).
 
-#![expect(clippy::too_many_lines, reason = "a table is read row by row")]
-
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Barrier};

@@ -5,6 +5,7 @@
 mod heads;
 mod judge;
 mod receipts;
+mod room;
 mod sqlite;
 mod store;
 mod vault;
@@ -12,5 +13,6 @@ mod vault;
 pub use heads::{HeadListener, Heads};
 pub use judge::{Head, Verdict, judge};
 pub use receipts::RECEIPTS_MAX;
+pub use room::{Room, Unbounded};
 pub use store::{OpenError, PullOutcome, PushOutcome, Refused, Store, StoreError, StoreOptions};
 pub use vault::{Vault, VaultId};

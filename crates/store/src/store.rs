@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use vaultsync_protocol::{Conflict, Epoch, Page, Pull, Push, Timestamp, Written};
 
-use crate::{Heads, Vault, sqlite::Sqlite};
+use crate::{Heads, Room, Vault, sqlite::Sqlite};
 
 /// What a store is opened with.
 #[derive(Clone, Copy, Debug)]
@@ -131,11 +131,16 @@ impl Store {
         }
     }
 
-    /// Reads one page of what changed after a cursor, from one snapshot. `pull.wait` is not waited
-    /// for here.
-    pub async fn pull(&self, vault: &Vault, pull: &Pull) -> Result<PullOutcome, StoreError> {
+    /// Reads one page of what changed after a cursor, from one snapshot, into `room`, which is given
+    /// back. `pull.wait` is not waited for here.
+    pub async fn pull<R: Room>(
+        &self,
+        vault: &Vault,
+        pull: &Pull,
+        room: R,
+    ) -> Result<(PullOutcome, R), StoreError> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.pull(vault, pull).await,
+            Self::Sqlite(sqlite) => sqlite.pull(vault, pull, room).await,
         }
     }
 

@@ -15,7 +15,7 @@ pub use crate::openapi::openapi;
 
 /// The page runs its own scripts and styles and talks to this server; nothing else.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; \
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'",
 );
@@ -35,7 +35,7 @@ pub(super) async fn index() -> Result<Response, ApiError> {
 }
 
 pub(super) async fn file(file: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
-    // A path that is not UTF-8 is no file of ours either.
+    // A path that is not UTF-8 names no file.
     let Path(file) = file.map_err(|_| ApiError::NotFound)?;
     serve(&file)
 }

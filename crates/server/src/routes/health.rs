@@ -35,7 +35,7 @@ pub(crate) async fn healthz() -> Response {
     tag = "operation",
     responses(
         (status = 200, description = "They can.", body = Health),
-        (status = 503, description = "They cannot: see `reasons`.", body = Failure),
+        (status = 503, description = "They cannot: see `reasons`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
     ),
 )]
 pub(crate) async fn readyz(State(app): State<App>) -> Result<Response, ApiError> {

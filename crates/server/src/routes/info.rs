@@ -5,7 +5,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use vaultsync_protocol::{OPERATIONS_MAX, PAGE_RECORDS_MAX, RecordId, WAIT_SECONDS_MAX};
 
-use crate::{answer, app::App};
+use crate::{
+    answer::{self, Failure},
+    app::App,
+};
 
 /// What this server is, and what it takes.
 #[derive(Debug, Serialize, ToSchema)]
@@ -63,7 +66,11 @@ pub(crate) struct LimitsInfo {
     get,
     path = "/api/sync/info",
     tag = "sync",
-    responses((status = 200, description = "Version, features and limits.", body = Info)),
+    responses(
+        (status = 200, description = "Version, features and limits.", body = Info),
+        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 431, description = "`headers_too_large`.", body = Failure),
+    ),
 )]
 pub(crate) async fn info(State(app): State<App>) -> Response {
     let limits = &app.limits;

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use axum::{extract::State, response::Response};
-use vaultsync_protocol::{PAGE_RECORDS_MAX, Page, Pull};
+use vaultsync_protocol::{Page, Pull};
 use vaultsync_store::{PullOutcome, Vault};
 
 use crate::{
     answer::{self, ApiError, Failure},
     app::App,
     extract::{Caller, PullQuery},
-    memory::Reservation,
+    memory::{NO_MEMORY, Reservation},
 };
 
 /// Reads one page of what changed after a cursor, oldest first.
@@ -24,20 +24,20 @@ use crate::{
     security(("bearer" = [])),
     params(
         ("cursor" = Option<String>, Query, description = "Only records with a later `updated_at`: an RFC 3339 date and time with an offset. None, or an empty one, is from the start.", example = "2024-01-15T10:30:00.000Z"),
-        ("limit" = Option<u32>, Query, description = "The most records to answer.", minimum = 1, maximum = 100, example = 100),
+        ("limit" = Option<u32>, Query, description = "The most records to answer; 100 where it is not given.", minimum = 1, maximum = 100, example = 100),
         ("wait" = Option<u32>, Query, description = "Seconds that an empty page waits for a change before it is answered.", minimum = 0, maximum = 55, example = 0),
         ("epoch" = Option<String>, Query, description = "The `epoch` of an earlier answer: 410 where the vault's history is another one.", max_length = 64),
     ),
     responses(
         (status = 200, description = "A page.", body = Page),
         (status = 400, description = "`invalid_request`.", body = Failure),
-        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure),
+        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure, headers(("WWW-Authenticate" = String, description = "As RFC 6750 has it."))),
         (status = 403, description = "`forbidden`.", body = Failure),
         (status = 410, description = "`epoch_changed` or `cursor_ahead`; only where `epoch` is sent.", body = Failure),
-        (status = 429, description = "`rate_limited`, with `Retry-After`.", body = Failure),
+        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
         (status = 431, description = "`headers_too_large`.", body = Failure),
         (status = 500, description = "`internal`.", body = Failure),
-        (status = 503, description = "`unavailable`, with `Retry-After`.", body = Failure),
+        (status = 503, description = "`unavailable`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
     ),
 )]
 pub(crate) async fn pull(
@@ -55,25 +55,19 @@ pub(crate) async fn pull(
 }
 
 async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservation), ApiError> {
-    let memory = app.memory.reserve(page_bytes_max(app, pull)).await;
-    let memory = memory.ok_or_else(|| ApiError::Unavailable("no memory left".to_owned()))?;
-    let reading = app.store.pull(vault, pull);
-    let outcome = tokio::time::timeout(app.limits.handler_timeout, reading)
+    let reading = app.store.pull(vault, pull, app.memory.room());
+    let (outcome, room) = tokio::time::timeout(app.limits.handler_timeout, reading)
         .await
         .map_err(|_| ApiError::Unavailable("the store took too long".to_owned()))??;
     match outcome {
-        PullOutcome::Page(page) => Ok((page, memory)),
+        PullOutcome::Page(page) => {
+            let memory = room.into_reservation(page.records.len());
+            let memory = memory.ok_or_else(|| ApiError::Unavailable(NO_MEMORY.to_owned()))?;
+            Ok((page, memory))
+        }
         PullOutcome::EpochChanged => Err(ApiError::EpochChanged),
         PullOutcome::CursorAhead => Err(ApiError::CursorAhead),
     }
-}
-
-/// The most that a page and its answer can take while both are in memory: what was read, and four
-/// thirds of it as base64.
-fn page_bytes_max(app: &App, pull: &Pull) -> usize {
-    let one = app.limits.ciphertext_bytes_max;
-    let ciphertext = (app.limits.page_bytes_max.max(one)).min(one.saturating_mul(pull.limit));
-    ciphertext.saturating_mul(7) / 3 + PAGE_RECORDS_MAX * 512
 }
 
 /// Reads again at each change until there is something to answer, the time is up, or the server

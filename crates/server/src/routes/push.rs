@@ -1,13 +1,13 @@
 //! `POST /api/sync/push`
 
 use axum::{extract::State, response::Response};
-use vaultsync_protocol::Conflict;
 use vaultsync_store::{PushOutcome, Refused, VaultId};
 
 use crate::{
     answer::{self, ApiError, Failure, PushApplied, PushRefused},
     app::App,
     extract::{Caller, PushBody, hashes},
+    memory::{NO_MEMORY, Reservation, record_bytes},
     openapi::PushRequest,
 };
 
@@ -24,17 +24,17 @@ use crate::{
     responses(
         (status = 200, description = "Every write is applied.", body = PushApplied),
         (status = 400, description = "`invalid_request` or `invalid_json`.", body = Failure),
-        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure),
+        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure, headers(("WWW-Authenticate" = String, description = "As RFC 6750 has it."))),
         (status = 403, description = "`forbidden`.", body = Failure),
         (status = 408, description = "`request_timeout`: the body took too long.", body = Failure),
         (status = 409, description = "Nothing is written.", body = PushRefused),
         (status = 410, description = "`epoch_changed`. Nothing is written.", body = Failure),
         (status = 413, description = "`payload_too_large`.", body = Failure),
         (status = 415, description = "`unsupported_media_type`.", body = Failure),
-        (status = 429, description = "`rate_limited`, with `Retry-After`.", body = Failure),
+        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
         (status = 431, description = "`headers_too_large`.", body = Failure),
         (status = 500, description = "`internal`.", body = Failure),
-        (status = 503, description = "`unavailable`, with `Retry-After`; or `outcome_unknown`: send the same body again.", body = Failure),
+        (status = 503, description = "`unavailable`; or `outcome_unknown`: send the same body again.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
     ),
 )]
 pub(crate) async fn push(
@@ -52,12 +52,12 @@ pub(crate) async fn push(
             metrics::counter!("vaultsync_records_pushed_total").increment(count);
             Ok(answer::applied(results))
         }
-        PushOutcome::Refused(refused) => refuse(&app, vault.id(), refused).await,
+        PushOutcome::Refused(refused) => refuse(&app, vault.id(), refused),
         PushOutcome::EpochChanged => Err(ApiError::EpochChanged),
     }
 }
 
-async fn refuse(app: &App, vault: VaultId, refused: Refused) -> Result<Response, ApiError> {
+fn refuse(app: &App, vault: VaultId, refused: Refused) -> Result<Response, ApiError> {
     let conflicts = &refused.conflicts;
     metrics::counter!("vaultsync_conflicts_total").increment(conflicts.len() as u64);
     tracing::info!(
@@ -65,12 +65,10 @@ async fn refuse(app: &App, vault: VaultId, refused: Refused) -> Result<Response,
         records = hashes(app, vault, conflicts.iter().map(|conflict| &conflict.record_id)),
         "push refused"
     );
-    let memory = app.memory.reserve(conflicts.iter().map(answer_bytes).sum()).await;
-    let memory = memory.ok_or_else(|| ApiError::Unavailable("no memory left".to_owned()))?;
+    let mut memory = Reservation::default();
+    let bytes = conflicts.iter().map(|conflict| record_bytes(conflict.ciphertext.len())).sum();
+    if !app.memory.grow(&mut memory, bytes) {
+        return Err(ApiError::Unavailable(NO_MEMORY.to_owned()));
+    }
     Ok(answer::refused(refused, memory))
-}
-
-/// About what a conflict takes in an answer: its base64, and the rest of its members.
-fn answer_bytes(conflict: &Conflict) -> usize {
-    conflict.ciphertext.len() / 3 * 4 + 512
 }

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use vaultsync_protocol::{Pull, Push, Timestamp};
 
 use self::writer::{Job, Writer};
-use crate::{Heads, OpenError, PullOutcome, PushOutcome, StoreError, StoreOptions, Vault};
+use crate::{Heads, OpenError, PullOutcome, PushOutcome, Room, StoreError, StoreOptions, Vault};
 
 /// An open SQLite database.
 pub struct Sqlite {
@@ -58,9 +58,17 @@ impl Sqlite {
         })
     }
 
-    pub(crate) async fn pull(&self, vault: &Vault, pull: &Pull) -> Result<PullOutcome, StoreError> {
+    pub(crate) async fn pull<R: Room>(
+        &self,
+        vault: &Vault,
+        pull: &Pull,
+        mut room: R,
+    ) -> Result<(PullOutcome, R), StoreError> {
         let (id, pull, bytes_max) = (vault.id(), pull.clone(), self.options.page_bytes_max);
-        self.read(move |connection| pull::page(connection, id, &pull, bytes_max)).await
+        self.read(move |connection| {
+            pull::page(connection, id, &pull, bytes_max, &mut room).map(|outcome| (outcome, room))
+        })
+        .await
     }
 
     pub(crate) async fn check(&self) -> Result<(), StoreError> {

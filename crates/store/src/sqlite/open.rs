@@ -30,11 +30,20 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         create_private_folder(folder).map_err(|error| io_error(folder, error))?;
     }
-    // Created before SQLite would, so that only its owner may read it. SQLite gives its other files
-    // the same mode.
-    create_private_file(path).map_err(|error| io_error(path, error))?;
     // The same file under another name is the same database.
-    let path = fs::canonicalize(path).map_err(|error| io_error(path, error))?;
+    let canonical = match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Created before SQLite would, so that only its owner may read it. SQLite gives its
+            // other files the same mode. A file that is there is not opened here: to close it again
+            // would lift the locks that a store of this process may hold on it (fcntl(2)).
+            create_private_file(path).and_then(|_| fs::canonicalize(path))
+        }
+        found => found,
+    };
+    let path = canonical.map_err(|error| io_error(path, error))?;
+    if path.is_dir() {
+        return Err(io_error(&path, io::ErrorKind::IsADirectory.into()));
+    }
     let lock_path = beside(&path, ".lock");
     let file = create_private_file(&lock_path).map_err(|error| io_error(&lock_path, error))?;
     match file.try_lock() {
@@ -66,6 +75,10 @@ pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
         Some(ErrorCode::NotADatabase) => foreign(path, "it is no SQLite file".to_owned()),
         _ => database(path, error.to_string()),
     };
+    // SQLite takes a file of one byte for an empty one, and would write over it.
+    if fs::metadata(path).is_ok_and(|file| file.len() == 1) {
+        return Err(foreign(path, "it is no SQLite file".to_owned()));
+    }
     let mut connection = Connection::open(path).map_err(|error| wrong(&error))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| wrong(&error))?;
     claim(&connection).map_err(|error| wrong(&error))?.map_err(|reason| foreign(path, reason))?;

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, types::FromSqlError};
 use vaultsync_protocol::{Ciphertext, Epoch, Page, Pull, Record, RecordId, Timestamp};
 
 use super::push::version;
-use crate::{PullOutcome, VaultId};
+use crate::{PullOutcome, Room, VaultId};
 
 /// Reads one page, all of it from one snapshot.
 pub(super) fn page(
@@ -12,6 +12,7 @@ pub(super) fn page(
     vault: VaultId,
     pull: &Pull,
     bytes_max: usize,
+    room: &mut impl Room,
 ) -> rusqlite::Result<PullOutcome> {
     let snapshot = connection.unchecked_transaction()?;
     let found = snapshot
@@ -31,7 +32,7 @@ pub(super) fn page(
         }
     }
     let (records, has_more) = match found {
-        Some(_) => records(&snapshot, vault, pull, bytes_max)?,
+        Some(_) => records(&snapshot, vault, pull, bytes_max, room)?,
         None => (Vec::new(), false),
     };
     Ok(PullOutcome::Page(Page {
@@ -49,6 +50,7 @@ fn records(
     vault: VaultId,
     pull: &Pull,
     bytes_max: usize,
+    room: &mut impl Room,
 ) -> rusqlite::Result<(Vec<Record>, bool)> {
     let after = pull.cursor.map_or(i64::MIN, |cursor| cursor.timestamp().as_millis());
     let mut select = connection.prepare_cached(
@@ -64,7 +66,8 @@ fn records(
         }
         let ciphertext = row.get_ref(4)?.as_blob()?;
         bytes += ciphertext.len();
-        if bytes > bytes_max && !records.is_empty() {
+        let fits = room.take(ciphertext.len()) && bytes <= bytes_max;
+        if !fits && !records.is_empty() {
             return Ok((records, true));
         }
         records.push(record(row, ciphertext)?);

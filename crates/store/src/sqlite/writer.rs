@@ -31,6 +31,11 @@ const GROUP_PUSHES_MAX: usize = 64;
 /// How much ciphertext shares a commit at most; one push may be larger.
 const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How much ciphertext the conflicts of one group hold at most, all its refused pushes together: they
+/// are in memory until the last of the group is answered. Past it, a refused push is told of its
+/// first conflict and that there are more.
+const GROUP_CONFLICT_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// A push on its way to the database.
 pub(super) struct Job {
     pub(super) vault: Vault,
@@ -178,12 +183,19 @@ impl Loop {
             Err(error) => return (group.iter().map(|_| Err(failed(&error))).collect(), Ok(())),
         };
         let mut judged = Vec::with_capacity(group.len());
+        let mut conflict_bytes_left = GROUP_CONFLICT_BYTES_MAX;
         for job in group {
             let applied = transaction.savepoint().and_then(|savepoint| {
-                let applied = apply(&savepoint, &job.vault, &job.push, job.now, &self.options)?;
+                let mut options = self.options;
+                options.page_bytes_max = options.page_bytes_max.min(conflict_bytes_left);
+                let applied = apply(&savepoint, &job.vault, &job.push, job.now, &options)?;
                 savepoint.commit()?;
                 Ok(applied)
             });
+            if let Ok(Applied { outcome: PushOutcome::Refused(refused), .. }) = &applied {
+                let bytes = refused.conflicts.iter().map(|conflict| conflict.ciphertext.len());
+                conflict_bytes_left = conflict_bytes_left.saturating_sub(bytes.sum());
+            }
             judged.push(applied.map_err(|error| failed(&error)));
             // Some faults, a full disk among them, make SQLite roll back the whole transaction.
             if transaction.is_autocommit() {

@@ -1,0 +1,152 @@
+//! Paths and methods that are not there.
+
+use reqwest::Method;
+
+use crate::{Target, check_refusal, raw, want};
+
+#[tokio::test]
+async fn a_path_that_is_not_there_is_not_found() {
+    let target = Target::start().await;
+    for path in [
+        "/",
+        "/favicon.ico",
+        "/robots.txt",
+        "/.env",
+        "/api",
+        "/api/",
+        "/api/sync",
+        "/api/sync/",
+        "/api/sync/push/",
+        "/api/sync/pull/",
+        "/api/sync/pull/x",
+        "/api/sync/pulls",
+        "/api/sync/Pull",
+        "/API/SYNC/PULL",
+        "/api/v1/sync/pull",
+        "/api/sync/pull;x=1",
+        "/api/sync/pull%00",
+        "/api/sync/pull%20",
+        "/api/sync/pull%2F",
+        "/api/sync/%70ull",
+        "/api%2Fsync%2Fpull",
+        "/api/sync//pull",
+        "//api/sync/pull",
+        "/api//sync/pull",
+        "/healthz/",
+        "/readyz/x",
+        "/openapi.json/",
+        "/openapi.yaml",
+        "/metrics",
+        "/docs/none",
+        "/docs/index.html/x",
+        "/docs/%FF",
+        "/docs/%00",
+        "/docs/..%2f..%2fCargo.toml",
+    ] {
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            if path.starts_with("/docs/") && method != Method::GET {
+                continue;
+            }
+            let what = format!("{method} {path}");
+            let request = target.request(method, path);
+            target.check(&what, request, want(404, "not_found")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn dots_in_a_path_lead_nowhere() {
+    let target = Target::start().await;
+    let token = target.server.token(crate::USER);
+    for path in [
+        "/api/sync/../sync/pull",
+        "/api/sync/./pull",
+        "/./api/sync/pull",
+        "/../api/sync/pull",
+        "/api/sync/%2e/pull",
+        "/api/sync/%2e%2e/sync/pull",
+        "/api/sync/x/..%2Fpull",
+        "/api/sync/pull/..",
+        "/api/sync/pull/.",
+        "/docs/../api/sync/pull",
+        "/docs/%2e%2e/api/sync/pull",
+        "/docs/../../../../etc/passwd",
+        "/docs/%2e%2e/%2e%2e/etc/passwd",
+        "/..",
+        "/%2e%2e/%2e%2e/etc/passwd",
+    ] {
+        let request = raw::get(path, &token);
+        let answers = raw::exchange(target.server.address, request.as_bytes()).await;
+        assert_eq!(answers.len(), 1, "{path}: {answers:?}");
+        check_refusal(path, &answers[0], want(404, "not_found"));
+    }
+    target.check_unchanged("dots").await;
+}
+
+#[tokio::test]
+async fn a_method_that_a_path_does_not_take_is_refused_and_told_which_it_takes() {
+    let target = Target::start().await;
+    let all = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE", "get"];
+    for (path, allowed) in [
+        ("/api/sync/push", &["POST"][..]),
+        ("/api/sync/pull", &["GET", "HEAD"]),
+        ("/api/sync/info", &["GET", "HEAD"]),
+        ("/healthz", &["GET", "HEAD"]),
+        ("/readyz", &["GET", "HEAD"]),
+        ("/openapi.json", &["GET", "HEAD"]),
+        ("/docs", &["GET", "HEAD"]),
+        ("/docs/", &["GET", "HEAD"]),
+        ("/docs/index.html", &["GET", "HEAD"]),
+    ] {
+        for method in all.into_iter().filter(|method| !allowed.contains(method)) {
+            let what = format!("{method} {path}");
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            let is_head = method == Method::HEAD;
+            let request = target.request(method, path);
+            if is_head {
+                let answer = vaultsync_testkit::send(request).await;
+                assert_eq!((answer.status, answer.text.as_str()), (405, ""), "{what}");
+                assert_eq!(answer.header("allow"), allowed.join(","), "{what}");
+                continue;
+            }
+            let answer = target.check(&what, request, want(405, "method_not_allowed")).await;
+            assert_eq!(answer.header("allow"), allowed.join(","), "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_method_is_refused_before_anybody_is_asked_who_they_are() {
+    let target = Target::start().await;
+    let request = target.server.request(Method::PUT, "/api/sync/push").body("x");
+    target.check("PUT", request, want(405, "method_not_allowed")).await;
+}
+
+#[tokio::test]
+async fn a_head_is_answered_as_a_get_is_but_for_the_body() {
+    let target = Target::start().await;
+    for path in
+        ["/api/sync/pull", "/api/sync/pull?limit=1", "/api/sync/info", "/healthz", "/readyz"]
+    {
+        let get = vaultsync_testkit::send(target.request(Method::GET, path)).await;
+        let head = vaultsync_testkit::send(target.request(Method::HEAD, path)).await;
+        assert_eq!((head.status, head.text.as_str()), (200, ""), "{path}");
+        for name in ["content-type", "content-length", "cache-control"] {
+            assert_eq!(head.header(name), get.header(name), "{path}: {name}");
+        }
+    }
+    let refused = target.request(Method::HEAD, "/api/sync/pull?limit=0");
+    let refused = vaultsync_testkit::send(refused).await;
+    assert_eq!((refused.status, refused.text.as_str()), (400, ""));
+    assert_ne!(refused.header("x-request-id"), "");
+}
+
+#[tokio::test]
+async fn a_post_to_a_pull_reads_nothing_and_a_get_with_a_body_is_a_pull() {
+    let target = Target::start().await;
+    let request = target.request(Method::POST, "/api/sync/pull").body(r#"{"cursor":null}"#);
+    target.check("POST", request, want(405, "method_not_allowed")).await;
+    let request = target.request(Method::GET, "/api/sync/pull").body("not looked at");
+    let answer = vaultsync_testkit::send(request).await;
+    assert_eq!((answer.status, &answer.text), (200, &target.before));
+}

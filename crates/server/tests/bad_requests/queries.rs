@@ -1,0 +1,112 @@
+//! Queries of pulls.
+
+use reqwest::Method;
+
+use crate::{Target, Want};
+
+async fn check_invalid<'a>(rows: impl IntoIterator<Item = (String, &'a [&'a str])>) {
+    let target = Target::start().await;
+    for (query, issues) in rows {
+        let request = target.request(Method::GET, &format!("/api/sync/pull?{query}"));
+        let want = Want { status: 400, code: "invalid_request", issues };
+        target.check(&query, request, want).await;
+    }
+}
+
+#[tokio::test]
+async fn a_limit_is_a_whole_number_from_1_to_100() {
+    let limits = [
+        "",
+        "0",
+        "00",
+        "101",
+        "1000",
+        "-1",
+        "%2B5",
+        "+5",
+        "5.0",
+        "5.",
+        "1e1",
+        "0x10",
+        "ten",
+        "5%20",
+        "%205",
+        "5,6",
+        "null",
+        "NaN",
+        "%D9%A3",
+        "99999999999999999999",
+        "18446744073709551617",
+    ];
+    check_invalid(limits.map(|limit| (format!("limit={limit}"), &["limit"][..]))).await;
+}
+
+#[tokio::test]
+async fn a_wait_is_a_whole_number_of_seconds_up_to_55() {
+    let waits = ["", "56", "3600", "-1", "1.5", "1s", "true", "99999999999999999999"];
+    check_invalid(waits.map(|wait| (format!("wait={wait}"), &["wait"][..]))).await;
+}
+
+#[tokio::test]
+async fn a_cursor_is_a_time_with_an_offset() {
+    let cursors = [
+        "0",
+        "now",
+        "null",
+        "undefined",
+        "1705314600000",
+        "2024-01-15",
+        "2024-01-15T10:30:00",
+        "2024-01-15T10:30Z",
+        "2024-01-15%2010:30:00Z",
+        "2024-01-15T10:30:00Z%20",
+        "%202024-01-15T10:30:00Z",
+        "2024-13-15T10:30:00Z",
+        "2024-02-30T10:30:00Z",
+        "2024-01-15T24:00:00Z",
+        "2024-01-15T10:30:61Z",
+        "2024-01-15T10:30:00,5Z",
+        "2024-01-15T10:30:00.Z",
+        "2024-01-15T10:30:00%2B0100",
+        "2024-01-15T10:30:00%2B24:00",
+        "2024-01-15T10:30:00+01:60",
+        "2024-01-15T10:30:00++01:00",
+        "2024-01-15T10:30:00Z%00",
+        "%2B2024-01-15T10:30:00Z",
+        "Mon,%2015%20Jan%202024%2010:30:00%20GMT",
+        "'%20or%201=1%20--",
+        "%FF",
+        "%EF%BC%92024-01-15T10:30:00Z",
+    ];
+    check_invalid(cursors.map(|cursor| (format!("cursor={cursor}"), &["cursor"][..]))).await;
+}
+
+#[tokio::test]
+async fn an_epoch_in_a_query_is_at_most_64_bytes() {
+    let epochs = ["e".repeat(65), "%C3%A9".repeat(33), "e".repeat(4000)];
+    check_invalid(epochs.map(|epoch| (format!("epoch={epoch}"), &["epoch"][..]))).await;
+}
+
+#[tokio::test]
+async fn a_parameter_may_be_given_once() {
+    let rows: [(&str, &[&str]); 6] = [
+        ("limit=5&limit=5", &["limit"]),
+        ("cursor=&cursor=", &["cursor"]),
+        ("cursor=2024-01-15T10:30:00Z&curso%72=2024-01-15T10:30:00Z", &["cursor"]),
+        ("wait=0&limit=5&wait=0", &["wait"]),
+        ("epoch=&epoch=e", &["epoch"]),
+        ("limit=5&limit=5&limit=5", &["limit", "limit"]),
+    ];
+    check_invalid(rows.map(|(query, issues)| (query.to_owned(), issues))).await;
+}
+
+#[tokio::test]
+async fn everything_wrong_with_a_query_is_told_at_once() {
+    let many = "limit=0&".repeat(30);
+    let rows: [(&str, &[&str]); 3] = [
+        ("limit=0&cursor=x&wait=56", &["limit", "cursor", "wait"]),
+        ("wait=x&cursor=x&limit=x&limit=1", &["wait", "cursor", "limit", "limit"]),
+        (&many, &["limit"; 20]),
+    ];
+    check_invalid(rows.map(|(query, issues)| (query.to_owned(), issues))).await;
+}

@@ -1,0 +1,95 @@
+//! What is too large.
+
+use serde_json::json;
+use vaultsync_testkit::{Setup, operation, push_of};
+
+use crate::{Target, Want, check_refusal, raw, want};
+
+const MIB: usize = 1024 * 1024;
+
+fn with_bodies_of(body_bytes_max: usize) -> Setup {
+    let mut setup = Setup::default();
+    setup.limits.body_bytes_max = body_bytes_max;
+    setup
+}
+
+/// A good push that is padded to that many bytes.
+fn padded(length: usize) -> String {
+    let mut body = push_of([operation("n", None, b"hi")]);
+    body["x"] = json!("");
+    let bare = body.to_string().len();
+    body["x"] = json!("x".repeat(length - bare));
+    body.to_string()
+}
+
+#[tokio::test]
+async fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
+    let target = Target::start_with(with_bodies_of(2000)).await;
+    for length in [2001, 3000, 100_000] {
+        let what = format!("{length} bytes");
+        let request = target.push().body(padded(length));
+        target.check(&what, request, want(413, "payload_too_large")).await;
+    }
+    let answer = vaultsync_testkit::send(target.push().body(padded(2000))).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_body_is_at_most_16_mebibytes() {
+    let target = Target::start().await;
+    let request = target.push().body(padded(16 * MIB + 1));
+    target.check("a byte more", request, want(413, "payload_too_large")).await;
+    let answer = vaultsync_testkit::send(target.push().body(padded(16 * MIB))).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_body_in_chunks_is_measured_as_it_comes() {
+    let target = Target::start_with(with_bodies_of(2000)).await;
+    let token = target.server.token(crate::USER);
+    for (length, chunk) in [(2001, 2001), (2001, 1000), (2400, 7), (100_000, 1999)] {
+        let what = format!("{length} bytes in chunks of {chunk}");
+        let body = padded(length);
+        let request = raw::chunked_push(&token, body.as_bytes(), chunk);
+        let answers = raw::exchange(target.server.address, &request).await;
+        assert_eq!(answers.len(), 1, "{what}: {answers:?}");
+        check_refusal(&what, &answers[0], want(413, "payload_too_large"));
+        target.check_unchanged(&what).await;
+    }
+    let request = raw::chunked_push(&token, padded(2000).as_bytes(), 7);
+    let answers = raw::exchange(target.server.address, &request).await;
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200]);
+}
+
+#[tokio::test]
+async fn a_length_that_is_only_announced_is_refused_without_waiting_for_it() {
+    let target = Target::start().await;
+    let token = target.server.token(crate::USER);
+    for length in [16 * MIB as u64 + 1, 1 << 40, u64::MAX - 2] {
+        let request = format!(
+            "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+             Content-Length: {length}\r\n\r\n{{"
+        );
+        let what = format!("{length} bytes");
+        let answers = raw::exchange(target.server.address, request.as_bytes()).await;
+        assert_eq!(answers.len(), 1, "{what}: {answers:?}");
+        check_refusal(&what, &answers[0], want(413, "payload_too_large"));
+        target.check_unchanged(&what).await;
+    }
+}
+
+#[tokio::test]
+async fn a_ciphertext_is_at_most_a_mebibyte() {
+    let target = Target::start().await;
+    let batch = push_of([
+        operation("n", None, b"hi"),
+        operation("large", None, &vec![7; MIB + 1]),
+        operation("larger", None, &vec![7; 3 * MIB]),
+    ]);
+    let want = Want {
+        status: 400,
+        code: "invalid_request",
+        issues: &["operations[1].ciphertext", "operations[2].ciphertext"],
+    };
+    target.check("ciphertexts too long", target.push().body(batch.to_string()), want).await;
+}

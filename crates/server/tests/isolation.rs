@@ -1,0 +1,304 @@
+//! What users see of each other: nothing, whatever they send.
+//!
+//! Not here: who a token belongs to (`sign_in`).
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+use vaultsync_protocol::Cursor;
+use vaultsync_server::{
+    Clock as _, SystemClock,
+    auth::{Issuer, OidcOptions},
+};
+use vaultsync_testkit::{
+    Answer, Setup, TestServer,
+    forge::{Algorithm, SigningKey},
+    jwks_server::JwksServer,
+    operation, push_of, send,
+};
+
+const ADA: &str = "ada";
+const BOB: &str = "bob";
+
+async fn page(server: &TestServer, user: &str, query: &str) -> Value {
+    let answer = server.pull(user, query).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+async fn push(
+    server: &TestServer,
+    user: &str,
+    operations: impl IntoIterator<Item = Value>,
+) -> Value {
+    let answer = server.push(user, &push_of(operations)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+/// Id, version and ciphertext of each record of a page.
+fn contents(page: &Value) -> Vec<(&str, u64, &str)> {
+    let mut contents = Vec::new();
+    for record in page["records"].as_array().expect("records") {
+        let record_id = record["recordId"].as_str().expect("an id");
+        let version = record["version"].as_u64().expect("a version");
+        contents.push((record_id, version, record["ciphertext"].as_str().expect("a ciphertext")));
+    }
+    contents
+}
+
+/// Two users with records of the same names.
+async fn two_vaults() -> TestServer {
+    let server = TestServer::start().await;
+    push(&server, ADA, ["x", "y"].map(|name| operation(name, None, b"ada"))).await;
+    push(&server, BOB, ["y", "x"].map(|name| operation(name, None, b"bob"))).await;
+    push(&server, BOB, [operation("x", Some(1), b"bob 2")]).await;
+    server
+}
+
+#[tokio::test]
+async fn records_of_one_name_are_different_records() {
+    let server = two_vaults().await;
+    let (ada, bob) = (page(&server, ADA, "").await, page(&server, BOB, "").await);
+    assert_eq!(contents(&ada), [("x", 1, "YWRh"), ("y", 1, "YWRh")]);
+    assert_eq!(contents(&bob), [("y", 1, "Ym9i"), ("x", 2, "Ym9iIDI=")]);
+    push(&server, ADA, [operation("x", Some(1), b"")]).await;
+    assert_eq!(page(&server, BOB, "").await, bob, "a delete of hers is none of his");
+}
+
+#[tokio::test]
+async fn somebody_who_has_pushed_nothing_sees_nothing() {
+    let server = two_vaults().await;
+    assert_eq!(
+        page(&server, "carol", "").await,
+        json!({ "records": [], "nextCursor": null, "hasMore": false, "epoch": null, "head": null })
+    );
+}
+
+#[tokio::test]
+async fn a_conflict_tells_of_ones_own_record() {
+    let server = two_vaults().await;
+    let own = page(&server, ADA, "").await["records"][0].clone();
+    // His version of it is 2, so hers would be overwritten if the two were one.
+    for base in [None, Some(2), Some(3)] {
+        let answer = server.push(ADA, &push_of([operation("x", base, b"new")])).await;
+        assert_eq!(answer.status, 409, "{answer:?}");
+        let expected = json!([{
+            "recordId": "x",
+            "currentVersion": 1,
+            "ciphertext": "YWRh",
+            "deleted": false,
+            "updated_at": own["updated_at"],
+        }]);
+        assert_eq!(answer.json()["conflicts"], expected);
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_somebody_else_is_unknown() {
+    let server = two_vaults().await;
+    push(&server, BOB, [operation("his", None, b"bob"), operation("his too", None, b"bob")]).await;
+    push(&server, BOB, [operation("his", Some(1), b"bob 2")]).await;
+    let epoch = page(&server, ADA, "").await["epoch"].clone();
+    let mut body = push_of([operation("his", Some(2), b"ada")]);
+    body["epoch"] = epoch;
+    let answer = server.push(ADA, &body).await;
+    assert_eq!(answer.status, 409, "{answer:?}");
+    assert_eq!(
+        answer.json()["conflicts"],
+        json!([{
+            "recordId": "his",
+            "currentVersion": 0,
+            "ciphertext": "",
+            "deleted": true,
+            "updated_at": null,
+        }])
+    );
+    let inserted = push(&server, ADA, [operation("his", Some(2), b"ada")]).await;
+    assert_eq!(inserted["results"][0]["version"], 1);
+    let his = page(&server, BOB, "").await;
+    assert!(contents(&his).contains(&("his", 2, "Ym9iIDI=")), "{his}");
+}
+
+#[tokio::test]
+async fn a_push_of_somebody_else_is_not_taken_for_ones_own_sent_again() {
+    let server = TestServer::start().await;
+    let batch = || [operation("x", Some(5), b"same"), operation("y", None, b"same")];
+    let first = push(&server, ADA, batch()).await;
+    // A receipt or a record of hers would answer this without writing anything.
+    let second = push(&server, BOB, batch()).await;
+    assert_eq!(first, second);
+    assert_eq!(
+        contents(&page(&server, BOB, "").await),
+        [("x", 1, "c2FtZQ=="), ("y", 1, "c2FtZQ==")]
+    );
+    push(&server, ADA, [operation("x", Some(1), b"ada 2")]).await;
+    push(&server, BOB, [operation("x", Some(1), b"bob 2")]).await;
+    assert_eq!(push(&server, ADA, batch()).await, first);
+    assert_eq!(push(&server, BOB, batch()).await, second);
+    let ada = page(&server, ADA, "").await;
+    assert!(contents(&ada).contains(&("x", 2, "YWRhIDI=")), "{ada}");
+}
+
+#[tokio::test]
+async fn a_cursor_of_somebody_else_is_a_time_and_nothing_more() {
+    let server = two_vaults().await;
+    let bob = page(&server, BOB, "").await;
+    for record in bob["records"].as_array().expect("records") {
+        let cursor = record["updated_at"].as_str().expect("a time");
+        let seen = page(&server, ADA, &format!("?cursor={cursor}")).await;
+        assert!(contents(&seen).iter().all(|(_, _, ciphertext)| *ciphertext == "YWRh"), "{seen}");
+    }
+    let start = page(&server, ADA, "?cursor=2000-01-01T00:00:00Z").await;
+    assert_eq!(contents(&start).len(), 2);
+}
+
+#[tokio::test]
+async fn a_page_ends_where_ones_own_records_do() {
+    let server = two_vaults().await;
+    let first = page(&server, ADA, "?limit=2").await;
+    assert_eq!(first["hasMore"], false, "his are later, and not hers");
+    assert_eq!(first["head"], first["nextCursor"]);
+    let cursor = first["nextCursor"].as_str().expect("a cursor");
+    let rest = page(&server, ADA, &format!("?cursor={cursor}")).await;
+    assert_eq!((&rest["records"], &rest["nextCursor"]), (&json!([]), &Value::Null));
+}
+
+#[tokio::test]
+async fn heads_and_epochs_are_each_users_own() {
+    let server = two_vaults().await;
+    let (ada, bob) = (page(&server, ADA, "").await, page(&server, BOB, "").await);
+    assert_ne!(ada["epoch"], bob["epoch"]);
+    push(&server, BOB, [operation("z", None, b"bob")]).await;
+    assert_eq!(page(&server, ADA, "").await, ada, "her head has not moved");
+    let his = bob["epoch"].as_str().expect("an epoch");
+    let gone = server.pull(ADA, &format!("?epoch={his}")).await;
+    assert_eq!((gone.status, &gone.json()["code"]), (410, &json!("epoch_changed")));
+    let mut body = push_of([operation("n", None, b"ada")]);
+    body["epoch"] = bob["epoch"].clone();
+    let gone = server.push(ADA, &body).await;
+    assert_eq!((gone.status, &gone.json()["code"]), (410, &json!("epoch_changed")));
+    // His head is later than hers: to her it is ahead, although the server has handed it out.
+    let head = page(&server, BOB, "").await["head"].clone();
+    let (hers, head) = (ada["epoch"].as_str().expect("one"), head.as_str().expect("a head"));
+    let ahead = server.pull(ADA, &format!("?epoch={hers}&cursor={head}")).await;
+    assert_eq!((ahead.status, &ahead.json()["code"]), (410, &json!("cursor_ahead")));
+}
+
+#[tokio::test]
+async fn nobody_is_woken_by_the_pushes_of_others() {
+    let server = two_vaults().await;
+    let before = page(&server, ADA, "").await;
+    let cursor = before["head"].as_str().expect("a head");
+    let started = Instant::now();
+    let waiting = page(&server, ADA, &format!("?wait=1&cursor={cursor}")).await;
+    let pushing = async {
+        for n in 0..20 {
+            push(&server, BOB, [operation(&n.to_string(), None, b"bob")]).await;
+        }
+    };
+    let again = format!("?wait=1&cursor={cursor}");
+    let (meanwhile, ()) = tokio::join!(page(&server, ADA, &again), pushing);
+    assert!(started.elapsed() >= Duration::from_secs(2), "each waited to its end");
+    assert_eq!(meanwhile, waiting);
+    assert_eq!((&meanwhile["records"], &meanwhile["head"]), (&json!([]), &before["head"]));
+}
+
+#[tokio::test]
+async fn waits_of_one_user_take_no_place_of_another() {
+    let mut setup = Setup::default();
+    setup.limits.waits_per_user_max = 1;
+    let server = TestServer::start_with(setup).await;
+    let (ada, bob) = tokio::join!(server.pull(ADA, "?wait=1"), server.pull(BOB, "?wait=1"));
+    assert_eq!((ada.status, bob.status), (200, 200));
+}
+
+#[tokio::test]
+async fn names_that_look_alike_are_different_users() {
+    let server = TestServer::start().await;
+    let users = ["ada", "Ada", "ada ", " ada", "adа", "ada\u{200b}", "ad", "adaa", "a\u{308}", "ä"];
+    for user in users {
+        let token = server.key.mint(user, SystemClock::start().now(), Duration::from_secs(60));
+        let Ok(token) = token else { continue };
+        let push = push_of([operation("x", None, user.as_bytes())]);
+        let request = server.request(reqwest::Method::POST, "/api/sync/push").json(&push);
+        let answer = send(request.bearer_auth(&token)).await;
+        assert_eq!(answer.status, 200, "{user:?} {answer:?}");
+        let request = server.request(reqwest::Method::GET, "/api/sync/pull");
+        let own = send(request.bearer_auth(&token)).await.json();
+        let expected = base64_simd::STANDARD.encode_to_string(user);
+        assert_eq!(contents(&own), [("x", 1, expected.as_str())], "{user:?}");
+    }
+}
+
+/// Tokens of an issuer beside the local one.
+struct OtherIssuer {
+    server: JwksServer,
+    key: SigningKey,
+}
+
+impl OtherIssuer {
+    async fn start() -> Self {
+        let key = SigningKey::ed25519();
+        let mut jwk = key.jwk("k");
+        jwk["alg"] = json!("EdDSA");
+        Self { server: JwksServer::start(&[jwk]).await, key }
+    }
+
+    fn issuer(&self) -> Issuer {
+        Issuer::oidc(OidcOptions {
+            issuer: self.server.issuer(),
+            audience: vec!["vault".to_owned()],
+            jwks_url: Some(self.server.jwks_url()),
+            algorithms: vec!["EdDSA".to_owned()],
+            ..OidcOptions::default()
+        })
+        .expect("good settings")
+    }
+
+    fn token(&self, subject: &str) -> String {
+        let now = SystemClock::start().now().as_millis() / 1000;
+        let mut claims = Map::new();
+        claims.insert("iss".to_owned(), json!(self.server.issuer()));
+        claims.insert("sub".to_owned(), json!(subject));
+        claims.insert("aud".to_owned(), json!("vault"));
+        claims.insert("iat".to_owned(), json!(now));
+        claims.insert("exp".to_owned(), json!(now + 600));
+        let header = json!({ "alg": "EdDSA", "typ": "JWT", "kid": "k" });
+        self.key.sign(Algorithm::EdDSA, &header, &Value::Object(claims))
+    }
+}
+
+#[tokio::test]
+async fn one_subject_under_two_issuers_is_two_users() {
+    let other = OtherIssuer::start().await;
+    let server =
+        TestServer::start_with(Setup { issuers: vec![other.issuer()], ..Setup::default() }).await;
+    push(&server, ADA, [operation("x", None, b"local")]).await;
+    let theirs = other.token(ADA);
+    let pull = || server.request(reqwest::Method::GET, "/api/sync/pull").bearer_auth(&theirs);
+    let empty: Answer = send(pull()).await;
+    assert_eq!(empty.status, 200, "{empty:?}");
+    assert_eq!(empty.json()["epoch"], Value::Null, "nothing was ever pushed there");
+    let body = push_of([operation("x", None, b"other")]);
+    let request = server.request(reqwest::Method::POST, "/api/sync/push").bearer_auth(&theirs);
+    assert_eq!(send(request.json(&body)).await.status, 200);
+    assert_eq!(contents(&send(pull()).await.json()), [("x", 1, "b3RoZXI=")]);
+    assert_eq!(contents(&page(&server, ADA, "").await), [("x", 1, "bG9jYWw=")]);
+}
+
+#[tokio::test]
+async fn the_time_of_one_vault_is_not_moved_by_another() {
+    let server = TestServer::start().await;
+    // Her clock runs ahead by a millisecond for each record; his must not follow.
+    for batch in 0..20 {
+        let name = |n| format!("{batch}-{n}");
+        push(&server, ADA, (0..100).map(|n| operation(&name(n), None, b"ada"))).await;
+    }
+    push(&server, BOB, [operation("x", None, b"bob")]).await;
+    let head = page(&server, BOB, "").await["head"].clone();
+    let head = Cursor::parse(head.as_str().expect("a head")).expect("a time").timestamp();
+    let now = SystemClock::start().now();
+    assert!(head <= now, "his time is the wall's: {head} {now}");
+}

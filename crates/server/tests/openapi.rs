@@ -1,0 +1,292 @@
+//! The document at `/openapi.json`: the one that is committed, and true to what the server does; and
+//! what of `docs/PROTOCOL.md` can be checked alike.
+
+use std::{collections::BTreeSet, fs};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use vaultsync_testkit::{Answer, TestServer, operation, push_of, send};
+
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+
+const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
+
+/// The routes that the document tells of: all but itself and the page that shows it.
+const ROUTES: [(&str, &str); 5] = [
+    ("get", "/api/sync/info"),
+    ("get", "/api/sync/pull"),
+    ("post", "/api/sync/push"),
+    ("get", "/healthz"),
+    ("get", "/readyz"),
+];
+
+async fn served(server: &TestServer) -> Value {
+    let answer = send(server.request(Method::GET, "/openapi.json")).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
+    answer.json()
+}
+
+#[tokio::test]
+async fn the_committed_document_is_the_served_one() {
+    let server = TestServer::start().await;
+    let document = vaultsync_server::openapi();
+    let text = serde_json::to_string_pretty(&document).expect("JSON") + "\n";
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        fs::write(COMMITTED, &text).expect("docs/openapi.json can be written");
+    }
+    let committed = fs::read_to_string(COMMITTED).unwrap_or_default();
+    assert!(
+        committed == text,
+        "The API is not what docs/openapi.json says. If it is meant to be another one, run\n\n    \
+         UPDATE_OPENAPI=1 cargo test -p vaultsync-server --test openapi\n\nand commit the difference."
+    );
+    let committed: Value = serde_json::from_str(&committed).expect("JSON");
+    assert_eq!(served(&server).await, committed);
+}
+
+#[tokio::test]
+async fn it_is_openapi_3_1() {
+    let document = served(&TestServer::start().await).await;
+    assert!(document["openapi"].as_str().expect("a version").starts_with("3.1."), "{document}");
+    assert_eq!(document["info"]["title"], "Vaultsync");
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    // What 3.0 had and 3.1 has not.
+    let text = document.to_string();
+    assert!(!text.contains("\"nullable\"") && !text.contains("\"exclusiveMinimum\":true"));
+}
+
+#[tokio::test]
+async fn every_route_is_in_it_and_nothing_else_is() {
+    let server = TestServer::start().await;
+    let document = served(&server).await;
+    let paths = document["paths"].as_object().expect("paths");
+    let mut described = Vec::new();
+    for (path, methods) in paths {
+        for method in methods.as_object().expect("methods").keys() {
+            described.push((method.as_str(), path.as_str()));
+        }
+    }
+    assert_eq!(described, ROUTES);
+    for (method, path) in ROUTES {
+        let other = if method == "get" { Method::POST } else { Method::GET };
+        let answer = send(server.request(other, path)).await;
+        assert_eq!(answer.status, 405, "{path} is there, and takes {method} only");
+    }
+    // The router does not tell its routes, but its source does: a new one must not be forgotten.
+    let source = include_str!("../src/routes/mod.rs");
+    let routed = source.split(".route(").skip(1).filter_map(|rest| rest.split('"').nth(1));
+    let of_document = |path: &&str| path.starts_with("/docs") || *path == "/openapi.json";
+    let routed: BTreeSet<&str> = routed.filter(|path| !of_document(path)).collect();
+    assert_eq!(routed, paths.keys().map(String::as_str).collect());
+}
+
+#[tokio::test]
+async fn every_reference_leads_somewhere_and_every_schema_is_referred_to() {
+    let document = served(&TestServer::start().await).await;
+    let mut references = BTreeSet::new();
+    collect_references(&document, &mut references);
+    for reference in &references {
+        let pointer = reference.strip_prefix('#').expect("a reference within the document");
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+    for name in document["components"]["schemas"].as_object().expect("schemas").keys() {
+        let reference = format!("#/components/schemas/{name}");
+        assert!(references.contains(&reference), "nothing refers to {name}");
+    }
+}
+
+fn collect_references(value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                if let ("$ref", Some(reference)) = (name.as_str(), member.as_str()) {
+                    into.insert(reference.to_owned());
+                }
+                collect_references(member, into);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, into)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn only_what_needs_a_token_says_so() {
+    let server = TestServer::start().await;
+    let document = served(&server).await;
+    assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+    for (method, path) in ROUTES {
+        let described = &document["paths"][path][method];
+        let method = if method == "get" { Method::GET } else { Method::POST };
+        let answer = send(server.request(method, path)).await;
+        let asked = described["security"] == json!([{ "bearer": [] }]);
+        assert_eq!(answer.status == 401, asked, "{path}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn its_example_of_a_push_is_accepted() {
+    let server = TestServer::start().await;
+    let document = served(&server).await;
+    let body = &document["paths"]["/api/sync/push"]["post"]["requestBody"];
+    let schema = resolve(&document, &body["content"]["application/json"]["schema"]);
+    let example = &schema["example"];
+    check(&document, schema, example, "the example");
+    let answer = server.push("ada", example).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
+async fn answers_have_the_members_and_types_that_it_names() {
+    let server = TestServer::start().await;
+    let document = served(&server).await;
+    let get = |path: &str| send(server.request(Method::GET, path));
+    let check = |method: &str, path: &str, status: u16, answer: &Answer| {
+        check_answer(&document, (method, path, status), answer);
+    };
+    check("get", "/api/sync/info", 200, &get("/api/sync/info").await);
+    check("get", "/healthz", 200, &get("/healthz").await);
+    check("get", "/readyz", 200, &get("/readyz").await);
+    let pull = "/api/sync/pull";
+    check("get", pull, 200, &server.pull("ada", "").await);
+    let first = push_of([operation("a", None, b"1"), operation("b", None, b"")]);
+    let push = "/api/sync/push";
+    check("post", push, 200, &server.push("ada", &first).await);
+    check("get", pull, 200, &server.pull("ada", "?limit=1").await);
+    check("get", pull, 400, &server.pull("ada", "?limit=0").await);
+    check("get", pull, 401, &get(pull).await);
+    check("get", pull, 410, &server.pull("ada", "?epoch=other").await);
+    check("post", push, 409, &server.push("ada", &push_of([operation("a", None, b"2")])).await);
+    check("post", push, 400, &server.push("ada", &json!({ "operations": [{}] })).await);
+    check("post", push, 400, &server.push("ada", &json!(null)).await);
+    let mut body = push_of([operation("none", Some(1), b"2")]);
+    body["epoch"] = json!("other");
+    check("post", push, 410, &server.push("ada", &body).await);
+    body["epoch"] = server.pull("ada", "").await.json()["epoch"].clone();
+    check("post", push, 409, &server.push("ada", &body).await);
+    let form = server.request(Method::POST, push).bearer_auth(server.token("ada"));
+    check("post", push, 415, &send(form.header("content-type", "text/html").body("x")).await);
+    let large = server.request(Method::GET, pull).header("x-large", "x".repeat(40_000));
+    check("get", pull, 431, &send(large).await);
+    server.begin_stop();
+}
+
+/// Fails the test unless an answer is one that the document describes for its request.
+#[track_caller]
+fn check_answer(document: &Value, (method, path, status): (&str, &str, u16), answer: &Answer) {
+    assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+    let described = &document["paths"][path][method]["responses"][status.to_string()];
+    let what = format!("{method} {path} {status}");
+    assert!(described.is_object(), "{what} is not described");
+    for name in described["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
+        assert_ne!(answer.header(name), "", "{what}: {name}");
+    }
+    let schema = &described["content"]["application/json"]["schema"];
+    check(document, schema, &answer.json(), &what);
+}
+
+fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    match schema["$ref"].as_str() {
+        Some(reference) => document.pointer(&reference[1..]).expect("it leads somewhere"),
+        None => schema,
+    }
+}
+
+/// Fails the test unless `value` is what `schema` describes. Knows no more of JSON Schema than the
+/// document uses, and takes a member that is not named for an error.
+#[track_caller]
+fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
+    let schema = resolve(document, schema);
+    let types: Vec<&str> = match &schema["type"] {
+        Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    };
+    let is = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_u64() || number.is_i64() => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    assert!(types.contains(&is), "{at} is {value} and should be {types:?}");
+    if let (Some(number), Some(minimum)) = (value.as_f64(), schema["minimum"].as_f64()) {
+        assert!(number >= minimum, "{at} is {number}, less than {minimum}");
+    }
+    if let (Some(text), Some("date-time")) = (value.as_str(), schema["format"].as_str()) {
+        assert!(vaultsync_protocol::Cursor::parse(text).is_ok(), "{at} is {text}, no time");
+    }
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        check(document, &schema["items"], item, &format!("{at}[{index}]"));
+    }
+    let Some(members) = value.as_object() else { return };
+    for required in schema["required"].as_array().into_iter().flatten() {
+        let required = required.as_str().expect("a name");
+        assert!(members.contains_key(required), "{at} has no {required}");
+    }
+    for (name, member) in members {
+        let described = &schema["properties"][name.as_str()];
+        assert!(described.is_object(), "{at}.{name} is not described");
+        check(document, described, member, &format!("{at}.{name}"));
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_is_always_there_is_required() {
+    let document = served(&TestServer::start().await).await;
+    // The only members of answers and requests that may be absent.
+    let optional = [
+        ("Failure", "issues"),
+        ("Failure", "reasons"),
+        ("PushRefused", "hasMore"),
+        ("PushRequest", "epoch"),
+    ];
+    let mut found = Vec::new();
+    for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        for member in schema["properties"].as_object().expect("members").keys() {
+            if !required.contains(&json!(member)) {
+                found.push((name.as_str(), member.as_str()));
+            }
+        }
+    }
+    assert_eq!(found, optional);
+}
+
+#[tokio::test]
+async fn the_protocol_page_tells_every_limit_and_every_described_status() {
+    let server = TestServer::start().await;
+    let info = send(server.request(Method::GET, "/api/sync/info")).await.json();
+    for limit in info["limits"].as_object().expect("limits").keys() {
+        assert!(PROTOCOL.contains(&format!("\n| `{limit}` |")), "no row for {limit}");
+    }
+    let document = served(&server).await;
+    for (method, path) in ROUTES {
+        let responses = &document["paths"][path][method]["responses"];
+        for (status, response) in responses.as_object().expect("responses") {
+            let is_told = PROTOCOL.contains(&format!("\n| {status} | `"));
+            assert!(is_told || ["200", "409"].contains(&status.as_str()), "no row for {status}");
+            let described = response["description"].as_str().expect("a description");
+            for code in described.split('`').skip(1).step_by(2) {
+                assert!(PROTOCOL.contains(&format!("`{code}`")), "{path} {status}: {code}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_examples_of_the_protocol_page_are_what_the_server_takes_and_gives() {
+    let server = TestServer::start().await;
+    let document = served(&server).await;
+    let blocks = PROTOCOL.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let examples: Vec<Value> =
+        blocks.map(|block| serde_json::from_str(block).expect("JSON")).collect();
+    let schemas = ["PushRequest", "PushApplied", "PushRefused", "Page", "Failure"];
+    assert_eq!(examples.len(), schemas.len());
+    for (example, name) in examples.iter().zip(schemas) {
+        check(&document, &document["components"]["schemas"][name], example, name);
+    }
+    let answer = server.push("ada", &examples[0]).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}

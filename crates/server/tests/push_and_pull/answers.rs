@@ -1,0 +1,207 @@
+//! The exact form of answers.
+
+use serde_json::json;
+use vaultsync_testkit::{TestServer, operation, push_of};
+
+use crate::{USER, apply, ids, millis, nothing, page, record, server_with_pages_of};
+
+#[tokio::test]
+async fn what_was_pushed_is_pulled() {
+    let server = TestServer::start().await;
+    let pushed = server.push(USER, &push_of([operation("a", None, b"hello")])).await;
+    assert_eq!(pushed.status, 200, "{pushed:?}");
+    // Whole bodies are compared: an answer to a push that carried a cursor would show here.
+    assert_eq!(
+        pushed.json(),
+        json!({ "success": true, "results": [{ "recordId": "a", "version": 1 }] })
+    );
+    let pulled = server.pull(USER, "").await;
+    assert_eq!(pulled.status, 200, "{pulled:?}");
+    let page = pulled.json();
+    let updated_at = page["records"][0]["updated_at"].clone();
+    millis(&updated_at);
+    assert!(page["epoch"].is_string(), "{page}");
+    assert_eq!(
+        page,
+        json!({
+            "records": [{
+                "recordId": "a",
+                "ciphertext": "aGVsbG8=",
+                "version": 1,
+                "deleted": false,
+                "updated_at": updated_at,
+            }],
+            "nextCursor": updated_at,
+            "hasMore": false,
+            "epoch": page["epoch"],
+            "head": updated_at,
+        })
+    );
+    for answer in [pushed, pulled] {
+        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(answer.header("cache-control"), "no-store");
+        assert!(!answer.header("x-request-id").is_empty());
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_vault_that_nothing_was_pushed_to_is_an_empty_page() {
+    let server = TestServer::start().await;
+    assert_eq!(page(&server, "").await, nothing());
+    assert_eq!(page(&server, "?cursor=2024-01-15T10:30:00Z&limit=1").await, nothing());
+}
+
+#[tokio::test]
+async fn an_empty_push_is_applied_and_starts_no_vault() {
+    let server = TestServer::start().await;
+    let answer = server.push(USER, &push_of([])).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json(), json!({ "success": true, "results": [] }));
+    assert_eq!(page(&server, "").await, nothing());
+}
+
+#[tokio::test]
+async fn results_stand_in_the_order_of_the_operations() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("b", None, b"1")]).await;
+    let batch = [
+        operation("c", None, b"1"),
+        operation("b", Some(1), b"2"),
+        operation("a", None, b"1"),
+        operation("b2", Some(9), b""),
+    ];
+    let answer = server.push(USER, &push_of(batch)).await.json();
+    assert_eq!(
+        answer["results"],
+        json!([
+            { "recordId": "c", "version": 1 },
+            { "recordId": "b", "version": 2 },
+            { "recordId": "a", "version": 1 },
+            { "recordId": "b2", "version": 1 },
+        ])
+    );
+}
+
+#[tokio::test]
+async fn a_conflict_says_all_there_is_to_know_of_the_record() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("a", None, b"one"), operation("gone", None, b"one")]).await;
+    apply(&server, [operation("a", Some(1), b"two"), operation("gone", Some(1), b"")]).await;
+    let (a, gone) = (record(&server, "a").await, record(&server, "gone").await);
+    let batch = [operation("gone", Some(1), b"mine"), operation("a", Some(1), b"mine")];
+    let answer = server.push(USER, &push_of(batch)).await;
+    assert_eq!(answer.status, 409, "{answer:?}");
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(
+        answer.json(),
+        json!({
+            "success": false,
+            "conflicts": [
+                {
+                    "recordId": "gone",
+                    "currentVersion": 2,
+                    "ciphertext": "",
+                    "deleted": true,
+                    "updated_at": gone["updated_at"],
+                },
+                {
+                    "recordId": "a",
+                    "currentVersion": 2,
+                    "ciphertext": "dHdv",
+                    "deleted": false,
+                    "updated_at": a["updated_at"],
+                },
+            ],
+        })
+    );
+}
+
+#[tokio::test]
+async fn one_conflict_keeps_the_whole_batch_from_being_written() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("old", None, b"1"), operation("taken", None, b"1")]).await;
+    let before = page(&server, "").await;
+    for place in 0..4 {
+        let mut batch = vec![
+            operation("new", None, b"1"),
+            operation("old", Some(1), b"2"),
+            operation("newer", None, b""),
+        ];
+        batch.insert(place, operation("taken", None, b"2"));
+        let answer = server.push(USER, &push_of(batch)).await;
+        assert_eq!(answer.status, 409, "{answer:?}");
+        let answer = answer.json();
+        assert_eq!(answer["conflicts"].as_array().map(Vec::len), Some(1), "{answer}");
+        assert_eq!(answer["conflicts"][0]["recordId"], "taken");
+        assert_eq!(page(&server, "").await, before, "with the conflict at {place}");
+    }
+}
+
+#[tokio::test]
+async fn every_conflict_of_a_full_batch_is_told_in_order() {
+    let server = TestServer::start().await;
+    let names: Vec<String> = (0..100).map(|n| format!("r{:02}", (n * 37) % 100)).collect();
+    apply(&server, names.iter().map(|name| operation(name, None, b"theirs"))).await;
+    let mine = names.iter().rev().map(|name| operation(name, None, b"mine"));
+    let answer = server.push(USER, &push_of(mine)).await;
+    assert_eq!(answer.status, 409);
+    let answer = answer.json();
+    let conflicts = answer["conflicts"].as_array().expect("conflicts").iter();
+    let told: Vec<&str> = conflicts.map(|one| one["recordId"].as_str().expect("an id")).collect();
+    assert_eq!(told, names.iter().rev().collect::<Vec<_>>());
+    assert_eq!(answer.get("hasMore"), None, "it is there only where it is true");
+}
+
+#[tokio::test]
+async fn a_list_of_conflicts_ends_before_it_passes_its_bytes() {
+    let server = server_with_pages_of(10).await;
+    let all = ["a", "b", "c", "d", "long"];
+    let theirs = |name| operation(name, None, if name == "long" { &[7; 11] } else { &[7; 5] });
+    apply(&server, all.map(theirs)).await;
+    for (names, told, has_more) in [
+        (&["a", "b"][..], &["a", "b"][..], false),
+        (&["a", "b", "c"], &["a", "b"], true),
+        (&["a", "long", "b"], &["a"], true),
+        (&["long"], &["long"], false),
+        (&["long", "a"], &["long"], true),
+    ] {
+        let mine = names.iter().map(|name| operation(name, None, b"mine"));
+        let answer = server.push(USER, &push_of(mine)).await;
+        assert_eq!(answer.status, 409, "{answer:?}");
+        let answer = answer.json();
+        let conflicts = answer["conflicts"].as_array().expect("conflicts").iter();
+        let found: Vec<_> = conflicts.map(|conflict| conflict["recordId"].clone()).collect();
+        assert_eq!(found, told, "{names:?}");
+        assert_eq!(answer.get("hasMore"), has_more.then_some(&json!(true)), "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_says_where_the_vault_stands() {
+    let server = TestServer::start().await;
+    apply(&server, ["a", "b", "c"].map(|name| operation(name, None, b"1"))).await;
+    let all = page(&server, "").await;
+    let first = page(&server, "?limit=1").await;
+    assert_eq!(ids(&first), ["a"]);
+    assert_eq!(first["head"], all["records"][2]["updated_at"], "the vault's and not the page's");
+    let head = all["head"].as_str().expect("a head");
+    let after = page(&server, &format!("?cursor={head}")).await;
+    assert_eq!(
+        after,
+        json!({
+            "records": [],
+            "nextCursor": null,
+            "hasMore": false,
+            "epoch": all["epoch"],
+            "head": head,
+        })
+    );
+    let refused = server.push(USER, &push_of([operation("a", None, b"2")])).await;
+    assert_eq!(refused.status, 409);
+    assert_eq!(page(&server, "?limit=1").await, first, "a refused push moves nothing");
+    apply(&server, [operation("a", Some(1), b"")]).await;
+    let moved = page(&server, "").await;
+    assert!(millis(&moved["head"]) > millis(&all["head"]));
+    assert_eq!(moved["epoch"], all["epoch"]);
+}

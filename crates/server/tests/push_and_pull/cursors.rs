@@ -1,0 +1,100 @@
+//! What a client may send as a cursor.
+
+use serde_json::Value;
+use vaultsync_protocol::Timestamp;
+use vaultsync_testkit::{TestServer, operation};
+
+use crate::{apply, ids, millis, page};
+
+/// A vault of `a`, `b` and `c`, one millisecond apart, and the time of `b`.
+async fn three(server: &TestServer) -> Value {
+    apply(server, ["a", "b", "c"].map(|name| operation(name, None, b"1"))).await;
+    page(server, "").await["records"][1]["updated_at"].clone()
+}
+
+/// The time as a clock elsewhere shows it, without its offset.
+fn moved(time: &Value, hours: i64, minutes: i64) -> String {
+    let moved = Timestamp::from_millis(millis(time) + (hours * 60 + minutes) * 60_000).to_string();
+    moved.trim_end_matches('Z').to_owned()
+}
+
+#[tokio::test]
+async fn every_form_of_one_millisecond_is_the_same_cursor() {
+    let server = TestServer::start().await;
+    let time = three(&server).await;
+    let text = time.as_str().expect("a time").to_owned();
+    let local = text.trim_end_matches('Z');
+    for cursor in [
+        text.clone(),
+        text.replace(':', "%3A"),
+        text.to_lowercase(),
+        format!("{local}+00:00"),
+        format!("{local}%2B00:00"),
+        format!("{local}%2b00:00"),
+        format!("{local}%2000:00"),
+        format!("{local}-00:00"),
+        format!("{}+05:30", moved(&time, 5, 30)),
+        format!("{}%2B05:30", moved(&time, 5, 30)),
+        format!("{}-08:00", moved(&time, -8, 0)),
+        format!("{}+23:59", moved(&time, 23, 59)),
+        format!("{local}0Z"),
+        format!("{local}000000Z"),
+    ] {
+        let after = page(&server, &format!("?cursor={cursor}")).await;
+        assert_eq!(ids(&after), ["c"], "{cursor}");
+    }
+}
+
+#[tokio::test]
+async fn digits_finer_than_a_millisecond_skip_nothing() {
+    let server = TestServer::start().await;
+    let text = three(&server).await;
+    let local = text.as_str().expect("a time").trim_end_matches('Z').to_owned();
+    // `c` is one millisecond later: a cursor that was rounded up would stand at it.
+    for digits in ["1", "5", "9", "999", "999999", "99999999999999999999"] {
+        let after = page(&server, &format!("?cursor={local}{digits}Z")).await;
+        assert_eq!(ids(&after), ["c"], "{digits}");
+    }
+}
+
+#[tokio::test]
+async fn no_cursor_and_an_empty_one_are_from_the_start() {
+    let server = TestServer::start().await;
+    three(&server).await;
+    for query in ["", "?", "?cursor=", "?cursor", "?limit=100&cursor=", "?cursor=&unknown=1"] {
+        assert_eq!(ids(&page(&server, query).await), ["a", "b", "c"], "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_may_be_any_time() {
+    let server = TestServer::start().await;
+    three(&server).await;
+    for early in ["0000-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "2016-12-31T23:59:60Z"] {
+        assert_eq!(ids(&page(&server, &format!("?cursor={early}")).await), ["a", "b", "c"]);
+    }
+    for late in ["9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59-23:59"] {
+        let after = page(&server, &format!("?cursor={late}")).await;
+        assert_eq!((ids(&after), &after["nextCursor"]), (vec![], &Value::Null), "{late}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_that_parses_and_prints_sends_back_is_the_same_cursor() {
+    let server = TestServer::start().await;
+    // Enough of them that some end in zeros, which a careless printer would leave out.
+    apply(&server, (0..100).map(|n| operation(&n.to_string(), None, b"1"))).await;
+    let all = page(&server, "").await;
+    let records = all["records"].as_array().expect("records");
+    for (index, record) in records.iter().enumerate() {
+        let time = &record["updated_at"];
+        // `millis` fails the test unless printing again makes the same text.
+        let printed = Timestamp::from_millis(millis(time)).to_string();
+        let text = printed.as_bytes();
+        assert_eq!(text.len(), "2024-01-15T10:30:00.000Z".len());
+        assert_eq!((text[10], text[19], text[23]), (b'T', b'.', b'Z'));
+        let after = page(&server, &format!("?limit=1&cursor={printed}")).await;
+        let next = records.get(index + 1).map(|next| next["recordId"].clone());
+        assert_eq!(after["records"].get(0).map(|found| found["recordId"].clone()), next);
+    }
+}

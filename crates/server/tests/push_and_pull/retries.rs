@@ -1,0 +1,172 @@
+//! A push whose answer was lost is sent again.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use vaultsync_store::RECEIPTS_MAX;
+use vaultsync_testkit::{TestServer, operation, push_of};
+
+use crate::{USER, apply, page, record};
+
+/// Sends `body` and fails the test unless the answer is 200 with `expected`, and nothing is written.
+async fn check_again(server: &TestServer, body: &Value, expected: &Value) {
+    let before = page(server, "").await;
+    let answer = server.push(USER, body).await;
+    assert_eq!((answer.status, &answer.json()), (200, expected), "{body}");
+    assert_eq!(page(server, "").await, before, "a retry writes nothing");
+}
+
+#[tokio::test]
+async fn a_push_that_is_sent_again_gets_the_same_answer() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("b", None, b"1"), operation("c", None, b"1")]).await;
+    let body = push_of([
+        operation("a", None, b"1"),
+        operation("b", Some(1), b"2"),
+        operation("c", Some(1), b""),
+        operation("d", Some(7), b"1"),
+    ]);
+    let first = server.push(USER, &body).await.json();
+    assert_eq!(first["results"][3], json!({ "recordId": "d", "version": 1 }));
+    for _ in 0..3 {
+        check_again(&server, &body, &first).await;
+    }
+}
+
+#[tokio::test]
+async fn it_does_so_when_another_device_wrote_in_between() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("b", None, b"1")]).await;
+    let body = push_of([operation("a", None, b"1"), operation("b", Some(1), b"2")]);
+    let first = server.push(USER, &body).await.json();
+    apply(&server, [operation("a", Some(1), b"theirs"), operation("b", Some(2), b"")]).await;
+    check_again(&server, &body, &first).await;
+    assert_eq!(record(&server, "a").await["version"], 2);
+    apply(&server, [operation("b", Some(3), b"back")]).await;
+    check_again(&server, &body, &first).await;
+}
+
+#[tokio::test]
+async fn it_does_so_whether_or_not_the_epoch_is_named() {
+    let server = TestServer::start().await;
+    let mut body = push_of([operation("a", Some(5), b"1")]);
+    let first = server.push(USER, &body).await.json();
+    body["epoch"] = page(&server, "").await["epoch"].clone();
+    check_again(&server, &body, &first).await;
+}
+
+#[tokio::test]
+async fn the_form_of_the_json_does_not_matter_to_a_retry() {
+    let server = TestServer::start().await;
+    let first = server.push(USER, &push_of([operation("a", None, b"hello")])).await.json();
+    apply(&server, [operation("a", Some(1), b"theirs")]).await;
+    let text = r#" { "x" : [ ] , "operations" : [ { "deleted" : false , "ciphertext" :
+        "aGVsbG8\u003d" , "baseVersion" : null , "recordId" : "\u0061" , "y" : { } } ] } "#;
+    let body: Value = serde_json::from_str(text).expect("JSON");
+    check_again(&server, &body, &first).await;
+    let request = server.request(reqwest::Method::POST, "/api/sync/push");
+    let answer = vaultsync_testkit::send(request.bearer_auth(server.token(USER)).body(text)).await;
+    assert_eq!((answer.status, answer.json()), (200, first));
+}
+
+#[tokio::test]
+async fn another_batch_is_not_taken_for_a_retry() {
+    let server = TestServer::start().await;
+    let (a, b) = (operation("a", None, b"1"), operation("b", None, b"1"));
+    apply(&server, [a.clone(), b.clone()]).await;
+    apply(&server, [operation("a", Some(1), b"2")]).await;
+    let mut changed = a.clone();
+    changed["ciphertext"] = json!("dHdv");
+    let mut deleted = a.clone();
+    deleted["deleted"] = json!(true);
+    for batch in [
+        vec![b.clone(), a.clone()],
+        vec![a.clone()],
+        vec![a.clone(), b.clone(), operation("c", None, b"1")],
+        vec![changed, b.clone()],
+        vec![deleted, b],
+    ] {
+        let answer = server.push(USER, &push_of(batch.clone())).await;
+        assert_eq!(answer.status, 409, "{batch:?} {answer:?}");
+        assert_eq!(answer.json()["conflicts"][0]["recordId"], "a");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_push_is_judged_anew() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("a", None, b"1")]).await;
+    let body = push_of([operation("a", Some(2), b"3")]);
+    assert_eq!(server.push(USER, &body).await.status, 409);
+    apply(&server, [operation("a", Some(1), b"2")]).await;
+    let answer = server.push(USER, &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["results"][0]["version"], 3);
+}
+
+#[tokio::test]
+async fn what_a_batch_finds_written_already_it_leaves_alone() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("a", None, b"1")]).await;
+    let before = record(&server, "a").await;
+    let batch = [operation("b", None, b"1"), operation("a", None, b"1")];
+    assert_eq!(apply(&server, batch).await, [1, 1]);
+    assert_eq!(record(&server, "a").await, before);
+    assert_eq!(record(&server, "b").await["version"], 1);
+}
+
+#[tokio::test]
+async fn the_last_pushes_are_remembered_and_no_others() {
+    let server = TestServer::start().await;
+    let body = push_of([operation("a", None, b"1")]);
+    let first = server.push(USER, &body).await.json();
+    apply(&server, [operation("a", Some(1), b"theirs")]).await;
+    for n in 2..RECEIPTS_MAX {
+        apply(&server, [operation(&format!("other-{n}"), None, b"1")]).await;
+    }
+    check_again(&server, &body, &first).await;
+    apply(&server, [operation("the one too many", None, b"1")]).await;
+    let answer = server.push(USER, &body).await;
+    assert_eq!(answer.status, 409, "the answer is forgotten: {answer:?}");
+}
+
+#[tokio::test]
+async fn one_push_sent_many_times_at_once_is_written_once() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("b", None, b"1")]).await;
+    let body = push_of([operation("a", None, b"1"), operation("b", Some(1), b"2")]);
+    let server = Arc::new(server);
+    let mut sent = JoinSet::new();
+    for _ in 0..16 {
+        let (server, body) = (Arc::clone(&server), body.clone());
+        sent.spawn(async move { server.push(USER, &body).await });
+    }
+    for answer in sent.join_all().await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let versions = json!([
+            { "recordId": "a", "version": 1 },
+            { "recordId": "b", "version": 2 },
+        ]);
+        assert_eq!(answer.json()["results"], versions);
+    }
+    let page = page(&server, "").await;
+    assert_eq!(page["records"].as_array().map(Vec::len), Some(2));
+    assert_eq!(page["records"][1]["version"], 2);
+}
+
+#[tokio::test]
+async fn of_many_devices_that_edit_one_version_one_wins() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("a", None, b"0")]).await;
+    let edit = |device: u8| {
+        let body = push_of([operation("a", Some(1), &[device])]);
+        let server = &server;
+        async move { server.push(USER, &body).await }
+    };
+    let (a, b, c, d) = tokio::join!(edit(1), edit(2), edit(3), edit(4));
+    let mut statuses = [a.status, b.status, c.status, d.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409, 409, 409]);
+    assert_eq!(record(&server, "a").await["version"], 2);
+}

@@ -1,0 +1,170 @@
+//! A pull that waits for news.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use vaultsync_testkit::{TestServer, operation};
+
+use crate::{USER, apply, ids, millis, page};
+
+/// Long enough for anything that does not wait, and far from what a wait asks for.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Sends a pull on a connection of its own, and comes back once the server has answered later
+/// requests on other connections: by then the pull is being served.
+async fn begin_pull(server: &TestServer, query: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.expect("a connection");
+    let head = format!(
+        "GET /api/sync/pull{query} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+         Connection: close\r\n\r\n",
+        server.address,
+        server.token(USER),
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    for _ in 0..5 {
+        page(server, "?limit=1").await;
+    }
+    stream
+}
+
+/// The page that a pull begun before is answered with.
+async fn end_pull(mut stream: TcpStream) -> Value {
+    let mut answer = String::new();
+    let read = timeout(SOON, stream.read_to_string(&mut answer)).await;
+    read.expect("an answer in time").expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+    serde_json::from_str(body).expect("JSON")
+}
+
+#[tokio::test]
+async fn it_returns_at_once_when_there_is_something() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("a", None, b"1")]).await;
+    let started = Instant::now();
+    let found = page(&server, "?wait=55").await;
+    assert!(started.elapsed() < SOON);
+    assert_eq!(found, page(&server, "").await);
+}
+
+#[tokio::test]
+async fn it_returns_an_empty_page_when_its_time_is_up() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("a", None, b"1")]).await;
+    let all = page(&server, "").await;
+    let cursor = all["head"].as_str().expect("a head");
+    let started = Instant::now();
+    let empty = page(&server, &format!("?wait=1&cursor={cursor}")).await;
+    let took = started.elapsed();
+    assert!((Duration::from_secs(1)..SOON).contains(&took), "{took:?}");
+    assert_eq!(
+        empty,
+        json!({
+            "records": [],
+            "nextCursor": null,
+            "hasMore": false,
+            "epoch": all["epoch"],
+            "head": cursor,
+        })
+    );
+}
+
+#[tokio::test]
+async fn it_waits_for_a_vault_that_does_not_exist_yet() {
+    let server = TestServer::start().await;
+    let pull = begin_pull(&server, "?wait=55").await;
+    apply(&server, [operation("a", None, b"1")]).await;
+    let found = end_pull(pull).await;
+    assert_eq!(found, page(&server, "").await);
+}
+
+#[tokio::test]
+async fn it_returns_what_another_device_pushes_meanwhile() {
+    let server = TestServer::start().await;
+    let mut cursor = String::new();
+    for round in 0..10 {
+        let pull = begin_pull(&server, &format!("?wait=55&cursor={cursor}")).await;
+        let names = [format!("{round}-a"), format!("{round}-b")];
+        apply(&server, names.each_ref().map(|name| operation(name, None, b"1"))).await;
+        let found = end_pull(pull).await;
+        assert_eq!(ids(&found), names, "both, since they were committed together");
+        assert_eq!(found["nextCursor"], found["head"]);
+        cursor = found["nextCursor"].as_str().expect("a cursor").to_owned();
+    }
+}
+
+#[tokio::test]
+async fn every_device_that_waits_is_told() {
+    let server = TestServer::start().await;
+    let mut pulls = Vec::new();
+    for _ in 0..5 {
+        pulls.push(begin_pull(&server, "?wait=55").await);
+    }
+    apply(&server, [operation("a", None, b"1")]).await;
+    for pull in pulls {
+        assert_eq!(ids(&end_pull(pull).await), ["a"]);
+    }
+}
+
+#[tokio::test]
+async fn a_push_that_writes_nothing_does_not_end_a_wait() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("a", None, b"1")]).await;
+    let all = page(&server, "").await;
+    let cursor = all["head"].as_str().expect("a head").to_owned();
+    let started = Instant::now();
+    let pull = begin_pull(&server, &format!("?wait=1&cursor={cursor}")).await;
+    // A retry, a conflict and an empty push.
+    apply(&server, [operation("a", None, b"1")]).await;
+    let refused = vaultsync_testkit::push_of([operation("a", None, b"2")]);
+    assert_eq!(server.push(USER, &refused).await.status, 409);
+    apply(&server, []).await;
+    assert_eq!(end_pull(pull).await["records"], json!([]));
+    assert!(started.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_wait_for_what_is_later_than_the_news_goes_on() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("a", None, b"1")]).await;
+    let head = millis(&page(&server, "").await["head"]);
+    let far = vaultsync_protocol::Timestamp::from_millis(head + 3_600_000);
+    let pull = begin_pull(&server, &format!("?wait=1&cursor={far}")).await;
+    apply(&server, [operation("b", None, b"1")]).await;
+    assert_eq!(end_pull(pull).await["records"], json!([]));
+}
+
+#[tokio::test]
+async fn a_server_that_stops_answers_those_who_wait() {
+    let server = TestServer::start().await;
+    apply(&server, [operation("a", None, b"1")]).await;
+    let all = page(&server, "").await;
+    let cursor = all["head"].as_str().expect("a head");
+    let pull = begin_pull(&server, &format!("?wait=55&cursor={cursor}")).await;
+    let started = Instant::now();
+    server.stop().await;
+    let empty = end_pull(pull).await;
+    assert!(started.elapsed() < SOON);
+    assert_eq!((&empty["records"], &empty["head"]), (&json!([]), &all["head"]));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_it_waits_leaves_its_place_to_others() {
+    let mut setup = vaultsync_testkit::Setup::default();
+    setup.limits.waits_per_user_max = 1;
+    let server = Arc::new(TestServer::start_with(setup).await);
+    let gone = begin_pull(&server, "?wait=55").await;
+    assert_eq!(server.pull(USER, "?wait=55").await.status, 429, "its place is taken");
+    drop(gone);
+    let free = async {
+        while server.pull(USER, "?wait=1").await.status == 429 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, free).await.expect("its place is free again");
+}

@@ -1,0 +1,123 @@
+//! How long a push is remembered: while fewer than 32 other pushes of its vault lie between.
+
+use vaultsync_protocol::Operation;
+use vaultsync_store::{RECEIPTS_MAX, Vault};
+
+use crate::{
+    dsl::{create, creates, in_the_way, live, update, user, versions},
+    support::TestStore,
+};
+
+backends!(
+    a_push_is_remembered_over_31_others_and_not_over_32,
+    pushes_of_other_vaults_do_not_count,
+    refused_and_empty_pushes_and_retries_do_not_count,
+    a_forgotten_push_whose_records_are_untouched_is_still_a_retry,
+    a_batch_that_held_everything_is_remembered_as_a_batch_of_its_own,
+    each_of_the_last_32_pushes_is_remembered,
+    receipts_outlive_the_process,
+);
+
+/// A push that only its receipt can answer: another device wrote on top of it.
+async fn overtaken(store: &TestStore, vault: &Vault) -> Vec<Operation> {
+    let operations = vec![create("mine", "v1"), update("inserted", 9, "v1")];
+    store.applied(vault, &operations).await;
+    store.applied(vault, &[update("mine", 1, "theirs")]).await;
+    operations
+}
+
+/// `count` pushes of records that nobody else writes.
+async fn others(store: &TestStore, vault: &Vault, count: usize) {
+    for operation in creates("other", count) {
+        store.applied(vault, &[operation]).await;
+    }
+}
+
+async fn a_push_is_remembered_over_31_others_and_not_over_32(store: TestStore) {
+    assert_eq!(RECEIPTS_MAX, 32);
+    let vault = user();
+    let mine = overtaken(&store, &vault).await;
+    // One other lies between already.
+    others(&store, &vault, RECEIPTS_MAX - 2).await;
+    let before = store.state(&vault).await;
+    let written = store.applied(&vault, &mine).await;
+    assert_eq!(versions(&written), [("mine", 1), ("inserted", 1)]);
+    assert_eq!(store.state(&vault).await, before);
+
+    store.applied(&vault, &[create("one more", "v1")]).await;
+    let before = store.state(&vault).await;
+    let refused = store.refused(&vault, &mine).await;
+    // Both stand in the way: an insert above version 1 is known by its receipt alone.
+    assert_eq!(in_the_way(&refused), [live("mine", 2, "theirs"), live("inserted", 1, "v1")]);
+    assert_eq!(store.state(&vault).await, before);
+}
+
+async fn pushes_of_other_vaults_do_not_count(store: TestStore) {
+    let (vault, another) = (user(), user());
+    let mine = overtaken(&store, &vault).await;
+    others(&store, &another, RECEIPTS_MAX + 5).await;
+    store.applied(&vault, &mine).await;
+}
+
+async fn refused_and_empty_pushes_and_retries_do_not_count(store: TestStore) {
+    let vault = user();
+    let mine = overtaken(&store, &vault).await;
+    for n in 0..RECEIPTS_MAX + 5 {
+        store.refused(&vault, &[update("mine", 7, &format!("refused {n}"))]).await;
+        store.applied(&vault, &[]).await;
+        store.applied(&vault, &[update("mine", 1, "theirs")]).await;
+    }
+    store.applied(&vault, &mine).await;
+}
+
+async fn a_forgotten_push_whose_records_are_untouched_is_still_a_retry(store: TestStore) {
+    let vault = user();
+    let mine = [create("mine", "v1"), create("mine too", "v1")];
+    store.applied(&vault, &mine).await;
+    others(&store, &vault, RECEIPTS_MAX + 5).await;
+    let before = store.state(&vault).await;
+    let written = store.applied(&vault, &mine).await;
+    assert_eq!(versions(&written), [("mine", 1), ("mine too", 1)]);
+    assert_eq!(store.state(&vault).await, before);
+}
+
+async fn a_batch_that_held_everything_is_remembered_as_a_batch_of_its_own(store: TestStore) {
+    let vault = user();
+    store.applied(&vault, &[create("a", "v1")]).await;
+    store.applied(&vault, &[create("b", "v1")]).await;
+    let together = [create("b", "v1"), create("a", "v1")];
+    let before = store.state(&vault).await;
+    assert_eq!(versions(&store.applied(&vault, &together).await), [("b", 1), ("a", 1)]);
+    assert_eq!(store.state(&vault).await, before, "nothing was left to write");
+    store.applied(&vault, &[update("a", 1, "theirs"), update("b", 1, "theirs")]).await;
+    let before = store.state(&vault).await;
+    assert_eq!(versions(&store.applied(&vault, &together).await), [("b", 1), ("a", 1)]);
+    assert_eq!(store.state(&vault).await, before);
+}
+
+async fn each_of_the_last_32_pushes_is_remembered(store: TestStore) {
+    let vault = user();
+    store.applied(&vault, &[create("a", "v1")]).await;
+    let pushes: Vec<_> =
+        (1..=40).map(|base| [update("a", base, &format!("after {base}"))]).collect();
+    for push in &pushes {
+        store.applied(&vault, push).await;
+    }
+    let before = store.state(&vault).await;
+    let (forgotten, remembered) = pushes.split_at(pushes.len() - RECEIPTS_MAX);
+    for (push, version) in remembered.iter().zip(10..) {
+        assert_eq!(versions(&store.applied(&vault, push).await), [("a", version)]);
+    }
+    for push in forgotten {
+        store.refused(&vault, push).await;
+    }
+    assert_eq!(store.state(&vault).await, before);
+}
+
+async fn receipts_outlive_the_process(store: TestStore) {
+    let vault = user();
+    let mine = overtaken(&store, &vault).await;
+    let store = store.reopened().await;
+    let written = store.applied(&vault, &mine).await;
+    assert_eq!(versions(&written), [("mine", 1), ("inserted", 1)]);
+}

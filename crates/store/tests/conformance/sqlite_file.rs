@@ -1,0 +1,170 @@
+//! SQLite only: whose file it is, and who may open it.
+
+use std::{fs, path::Path};
+
+use rusqlite::Connection;
+use vaultsync_store::{OpenError, Store};
+
+use crate::{
+    dsl::{create, live, open, user},
+    support::{Backend, TestStore},
+};
+
+/// Tries to open that file as a store.
+fn try_open(path: &Path) -> Result<Store, OpenError> {
+    let options = open(Backend::Sqlite).options;
+    Store::open_sqlite(path.to_owned(), options)
+}
+
+/// The file must be refused as somebody else's, and be byte for byte what it was.
+fn check_refused(path: &Path) {
+    let before = fs::read(path).unwrap();
+    for _ in 0..2 {
+        match try_open(path) {
+            Err(OpenError::Foreign { path: told, .. }) => assert_eq!(told, path),
+            other => panic!("{} is not refused: {other:?}", path.display()),
+        }
+        assert!(fs::read(path).unwrap() == before, "{} is changed", path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_second_open_is_told_that_the_file_is_in_use() {
+    let store = open(Backend::Sqlite);
+    let path = TestStore::sqlite_path(&store.folder);
+    for _ in 0..3 {
+        let second = try_open(&path);
+        assert!(matches!(second, Err(OpenError::InUse(_))), "{second:?}");
+    }
+    let vault = user();
+    store.applied(&vault, &[create("a", "v1")]).await;
+    let store = store.reopened().await;
+    assert_eq!(store.all(&vault).await, [live("a", 1, "v1")]);
+}
+
+/// Every open SQLite connection holds a shared lock on its file. Without it another process takes
+/// itself for the last one and deletes the write-ahead log that this one still writes to.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_second_open_leaves_the_first_one_s_locks_alone() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let store = open(Backend::Sqlite);
+    store.applied(&user(), &[create("a", "v1")]).await;
+    let path = TestStore::sqlite_path(&store.folder);
+    let inode = format!(":{} ", fs::metadata(&path).unwrap().ino());
+    let locks = || {
+        let all = fs::read_to_string("/proc/locks").unwrap();
+        all.lines().filter(|line| line.contains("POSIX") && line.contains(&inode)).count()
+    };
+    let before = locks();
+    assert!(matches!(try_open(&path), Err(OpenError::InUse(_))));
+    assert_eq!(locks(), before);
+    assert!(before > 0, "the store holds a lock on its file");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_same_file_under_another_name_is_in_use_too() {
+    let store = open(Backend::Sqlite);
+    let path = TestStore::sqlite_path(&store.folder);
+    let link = store.folder.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert!(matches!(try_open(&link), Err(OpenError::InUse(_))));
+    fs::create_dir(store.folder.path().join("sub")).unwrap();
+    let detour = store.folder.path().join("sub/../vaultsync.db");
+    assert!(matches!(try_open(&detour), Err(OpenError::InUse(_))));
+}
+
+#[tokio::test]
+async fn a_file_is_free_again_once_its_store_is_gone() {
+    let store = open(Backend::Sqlite);
+    let vault = user();
+    store.applied(&vault, &[create("a", "v1")]).await;
+    let TestStore { store, folder, .. } = store;
+    store.close().await;
+    drop(store);
+    for _ in 0..3 {
+        let again = try_open(&TestStore::sqlite_path(&folder)).unwrap();
+        again.close().await;
+    }
+}
+
+#[test]
+fn another_program_s_database_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, schema) in [
+        (
+            "tables.db",
+            "create table notes (id integer primary key, text text);
+                       insert into notes (text) values ('mine');",
+        ),
+        ("ours in name.db", "create table vaults (vault_id blob); create table records (a);"),
+        ("marked.db", "pragma application_id = 7;"),
+        ("marked with tables.db", "pragma application_id = -1; create table a (b);"),
+        ("wal.db", "pragma journal_mode = wal; create table a (b); insert into a values (1);"),
+    ] {
+        let path = folder.path().join(name);
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(schema).unwrap();
+        connection.close().unwrap();
+        check_refused(&path);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "Dear diary,\n".repeat(1000);
+    let cut = "SQLite format 3\0 and then something else".repeat(100);
+    for (name, content) in [
+        ("a letter.txt", "x"),
+        ("short.txt", "hello\n"),
+        ("99.txt", &long[..99]),
+        ("100.txt", &long[..100]),
+        ("511.txt", &long[..511]),
+        ("long.txt", &long),
+        ("nearly.db", &cut),
+        ("settings.toml", "[server]\nlisten = \"127.0.0.1:8787\"\n"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        check_refused(&path);
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_becomes_a_database_and_so_does_a_new_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty.db");
+    fs::write(&empty, "").unwrap();
+    for path in [empty, folder.path().join("a/b/c.db"), folder.path().join("ünï 'q\" %20.db")] {
+        let store = try_open(&path).unwrap();
+        store.check().await.unwrap();
+        store.close().await;
+        assert!(fs::metadata(&path).unwrap().len() > 0);
+    }
+}
+
+#[test]
+fn a_folder_is_no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(try_open(folder.path()), Err(OpenError::Io { .. })));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_files_are_their_owner_s_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let store = open(Backend::Sqlite);
+    store.applied(&user(), &[create("a", "v1")]).await;
+    let mut files = 0;
+    for entry in fs::read_dir(store.folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", entry.path().display());
+        files += 1;
+    }
+    assert_eq!(files, 4, "the database, its log, its index and the lock");
+}

@@ -1,0 +1,193 @@
+//! Random histories, held against a model of the contract.
+//!
+//! Several devices of two users push and pull in random ways. Every answer must be the model's,
+//! exactly, and at the end each device that follows its cursor holds what the model does.
+//! `PROPTEST_CASES` asks for more histories than the few of every run.
+
+#[path = "model/reference.rs"]
+mod reference;
+#[path = "model/steps.rs"]
+mod steps;
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+
+use proptest::test_runner::Config;
+use proptest_state_machine::{StateMachineTest, prop_state_machine};
+use tokio::runtime::Runtime;
+use vaultsync_protocol::{Cursor, Page, Pull, Timestamp};
+use vaultsync_store::{PullOutcome, PushOutcome, StoreOptions, Vault};
+
+use self::{
+    reference::{Answer, DEVICES, EPOCH, PAGE_BYTES_MAX, Request},
+    steps::{Expected, Reference, State, Step, USERS},
+    support::{Backend, TestStore, batch, known, operation},
+};
+
+/// What one device holds: each record whole, by id, and the cursor it goes on from.
+#[derive(Default)]
+struct Device {
+    held: BTreeMap<String, reference::Record>,
+    cursor: Option<i64>,
+}
+
+struct System {
+    runtime: Runtime,
+    store: TestStore,
+    devices: Vec<Device>,
+}
+
+struct StoreTest;
+
+fn vault(user: usize) -> Vault {
+    Vault::of("https://issuer.test", format!("user {user}"))
+}
+
+fn pull(cursor: Option<i64>, limit: usize) -> Pull {
+    let cursor = cursor.map(|millis| Cursor::from(Timestamp::from_millis(millis)));
+    Pull { cursor, limit, ..Pull::default() }
+}
+
+/// A push's outcome in the model's words.
+fn answer(outcome: PushOutcome) -> Answer {
+    match outcome {
+        PushOutcome::EpochChanged => Answer::EpochChanged,
+        PushOutcome::Applied(written) => {
+            let pairs = written.into_iter();
+            Answer::Applied(
+                pairs.map(|one| (one.record_id.to_string(), one.version.get())).collect(),
+            )
+        }
+        PushOutcome::Refused(refused) => {
+            let told = refused.conflicts.into_iter().map(|conflict| {
+                let record = reference::Record {
+                    version: conflict.current_version.get(),
+                    ciphertext: conflict.ciphertext.as_bytes().to_vec(),
+                    deleted: conflict.deleted,
+                    updated_at: conflict.updated_at.map(Timestamp::as_millis),
+                };
+                (conflict.record_id.to_string(), record)
+            });
+            Answer::Refused(told.collect(), refused.has_more)
+        }
+    }
+}
+
+/// A page in the model's words.
+fn page(page: Page) -> reference::Page {
+    let records = page.records.into_iter().map(|record| {
+        let held = reference::Record {
+            version: record.version.get(),
+            ciphertext: record.ciphertext.as_bytes().to_vec(),
+            deleted: record.deleted,
+            updated_at: Some(record.updated_at.as_millis()),
+        };
+        (record.record_id.to_string(), held)
+    });
+    assert!(page.epoch.is_none_or(|epoch| epoch == EPOCH));
+    assert_eq!(page.epoch.is_some(), page.head.is_some());
+    reference::Page {
+        records: records.collect(),
+        has_more: page.has_more,
+        next_cursor: page.next_cursor.map(Timestamp::as_millis),
+        head: page.head.map(Timestamp::as_millis),
+    }
+}
+
+impl System {
+    fn push(&self, request: &Request) -> Answer {
+        let operations: Vec<_> = request
+            .writes
+            .iter()
+            .map(|write| operation(&write.id, write.base, &*write.ciphertext, write.deleted))
+            .collect();
+        let push = batch(&operations, request.epoch.as_deref());
+        let vault = vault(request.user);
+        answer(self.runtime.block_on(self.store.push(&vault, push, request.now)))
+    }
+
+    fn pull(&self, user: usize, pull: &Pull) -> PullOutcome {
+        self.runtime.block_on(self.store.pull(&vault(user), pull))
+    }
+
+    /// Pulls a page for a device, which keeps what it is told.
+    fn follow(&mut self, user: usize, device: usize, limit: usize) -> reference::Page {
+        let index = user * DEVICES + device;
+        let outcome = self.pull(user, &pull(self.devices[index].cursor, limit));
+        let PullOutcome::Page(told) = outcome else { panic!("{outcome:?}") };
+        let (told, device) = (page(told), &mut self.devices[index]);
+        let moves = told.next_cursor.is_none() || told.next_cursor > device.cursor;
+        assert!(moves, "a page with records moves the cursor");
+        device.held.extend(told.records.iter().cloned());
+        device.cursor = told.next_cursor.or(device.cursor);
+        told
+    }
+}
+
+impl StateMachineTest for StoreTest {
+    type SystemUnderTest = System;
+    type Reference = Reference;
+
+    fn init_test(_: &State) -> System {
+        let options = StoreOptions { page_bytes_max: PAGE_BYTES_MAX, new_epoch: || EPOCH };
+        System {
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            store: TestStore::open(Backend::Sqlite, options),
+            devices: (0..USERS * DEVICES).map(|_| Device::default()).collect(),
+        }
+    }
+
+    fn apply(mut system: System, model: &State, step: Step) -> System {
+        if matches!(step, Step::Reopen) {
+            system.store = system.runtime.block_on(system.store.reopened());
+        }
+        for expected in &model.expected {
+            match expected {
+                Expected::Push(request, answer) => assert_eq!(&system.push(request), answer),
+                Expected::Pull { user, device, limit, page } => {
+                    assert_eq!(&system.follow(*user, *device, *limit), page);
+                }
+                Expected::PullIn { user, cursor, names_epoch, answer } => {
+                    let another = vaultsync_protocol::Epoch::from_bytes([9; 16]);
+                    let epoch = Some(known(if *names_epoch { EPOCH } else { another }));
+                    let told = match system.pull(*user, &Pull { epoch, ..pull(*cursor, 100) }) {
+                        PullOutcome::Page(told) => reference::PullAnswer::Page(page(told)),
+                        PullOutcome::EpochChanged => reference::PullAnswer::EpochChanged,
+                        PullOutcome::CursorAhead => reference::PullAnswer::CursorAhead,
+                    };
+                    assert_eq!(&told, answer);
+                }
+            }
+        }
+        system
+    }
+
+    fn teardown(mut system: System, model: State) {
+        for user in 0..USERS {
+            for device in 0..DEVICES {
+                // At most 6 records stand anywhere, so that many pages of one are enough.
+                while system.follow(user, device, 1 + device * 3).has_more {}
+                let held = &system.devices[user * DEVICES + device].held;
+                assert_eq!(held, &model.vaults[user].records, "device {device} of user {user}");
+            }
+        }
+    }
+}
+
+prop_state_machine! {
+    #![proptest_config(Config {
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        ..Config::with_cases(cases())
+    })]
+
+    #[test]
+    fn any_history_is_answered_as_the_model_has_it(sequential 1..=40 => StoreTest);
+}
+
+/// How many histories: 64, or what `PROPTEST_CASES` says.
+fn cases() -> u32 {
+    let asked = std::env::var_os("PROPTEST_CASES").map(|_| Config::default().cases);
+    asked.unwrap_or(64)
+}
