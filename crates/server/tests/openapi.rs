@@ -74,6 +74,7 @@ async fn every_route_is_in_it_and_nothing_else_is() {
     }
     // The router does not tell its routes, but its source does: a new one must not be forgotten.
     let source = include_str!("../src/routes/mod.rs");
+    let source = source.split("#[cfg(test)]").next().unwrap_or_default();
     let routed = source.split(".route(").skip(1).filter_map(|rest| rest.split('"').nth(1));
     let of_document = |path: &&str| path.starts_with("/docs") || *path == "/openapi.json";
     let routed: BTreeSet<&str> = routed.filter(|path| !of_document(path)).collect();
