@@ -20,11 +20,10 @@ impl Heads {
     /// Listens for changes of a vault from now on; `None` where `listeners_max` do so already.
     pub fn listen(&self, vault: VaultId, listeners_max: usize) -> Option<HeadListener> {
         let mut heads = self.lock();
-        let sender = heads.entry(vault).or_insert_with(|| watch::channel(None).0);
-        if sender.receiver_count() >= listeners_max {
+        if heads.get(&vault).map_or(0, watch::Sender::receiver_count) >= listeners_max {
             return None;
         }
-        let changes = sender.subscribe();
+        let changes = heads.entry(vault).or_insert_with(|| watch::channel(None).0).subscribe();
         Some(HeadListener { heads: self.clone(), vault, changes })
     }
 
@@ -64,7 +63,9 @@ impl HeadListener {
 impl Drop for HeadListener {
     fn drop(&mut self) {
         let mut heads = self.heads.lock();
-        if heads.get(&self.vault).is_some_and(|sender| sender.receiver_count() == 1) {
+        // Under the lock, so that of two that stop at once one is the last.
+        self.changes = watch::channel(None).1;
+        if heads.get(&self.vault).is_some_and(|sender| sender.receiver_count() == 0) {
             heads.remove(&self.vault);
         }
     }
@@ -104,6 +105,7 @@ mod tests {
         let vault = Vault::of("i", "s").id();
         let two = [heads.listen(vault, 2).unwrap(), heads.listen(vault, 2).unwrap()];
         assert!(heads.listen(vault, 2).is_none());
+        assert!(heads.listen(Vault::of("i", "nobody may").id(), 0).is_none());
         drop(two);
         assert!(heads.lock().is_empty());
         assert!(heads.listen(vault, 2).is_some());

@@ -58,6 +58,22 @@ pub fn judge(
     }
 }
 
+/// Judges one write of a batch that has a receipt: answered as it was then, with one exception.
+///
+/// A batch can be applied once only, so that its bytes tell a retry from a new push, but for this: an
+/// insert may have had a base version above 1, and the record may have reached that version since. The
+/// same bytes may then be a new write on top of it, and to answer them as before would drop it. Whether
+/// they are cannot be told, so the client is shown the record and decides.
+pub fn judge_remembered(operation: &Operation, answered: Version, head: Option<Head>) -> Verdict {
+    let base = operation.base_version.unwrap_or(Version::NONE);
+    let was_ahead = answered == Version::FIRST && base > Version::FIRST;
+    if was_ahead && head.is_some_and(|head| head.version >= base) {
+        Verdict::Conflict
+    } else {
+        Verdict::Held(answered)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use vaultsync_protocol::{Ciphertext, RecordId};
@@ -116,6 +132,30 @@ mod tests {
             check(Some(0), Some((1, false, true)), epoch, Verdict::Held(version(1)));
             check(Some(7), Some((8, false, true)), epoch, Verdict::Held(version(8)));
         }
+    }
+
+    #[test]
+    fn a_remembered_write_is_a_conflict_only_where_its_base_version_has_come_true() {
+        let check = |base: i64, answered: i64, current: i64, expected: Verdict| {
+            let operation = Operation {
+                record_id: RecordId::new("a").unwrap(),
+                base_version: Some(version(base)),
+                ciphertext: Ciphertext::from_bytes(vec![1]),
+                deleted: false,
+            };
+            let head = Head { version: version(current), deleted: false };
+            let verdict = judge_remembered(&operation, version(answered), Some(head));
+            assert_eq!(verdict, expected, "base {base}, answered {answered}, now {current}");
+        };
+        check(5, 1, 4, Verdict::Held(version(1)));
+        check(5, 1, 5, Verdict::Conflict);
+        check(5, 1, 9, Verdict::Conflict);
+        check(2, 1, 2, Verdict::Conflict);
+        check(1, 1, 1, Verdict::Held(version(1)));
+        check(1, 1, 7, Verdict::Held(version(1)));
+        check(0, 1, 7, Verdict::Held(version(1)));
+        check(5, 6, 6, Verdict::Held(version(6)));
+        check(5, 6, 9, Verdict::Held(version(6)));
     }
 
     #[test]

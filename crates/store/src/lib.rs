@@ -11,7 +11,7 @@ mod store;
 mod vault;
 
 pub use heads::{HeadListener, Heads};
-pub use judge::{Head, Verdict, judge};
+pub use judge::{Head, Verdict, judge, judge_remembered};
 pub use receipts::RECEIPTS_MAX;
 pub use room::{Room, Unbounded};
 pub use store::{OpenError, PullOutcome, PushOutcome, Refused, Store, StoreError, StoreOptions};

@@ -1,7 +1,8 @@
 //! What a vault remembers of its last pushes, so that one whose answer was lost can be sent again.
 //!
 //! Versions only grow while a record exists, so a batch can succeed at most once: its digest is an
-//! idempotency key that needs no header.
+//! idempotency key that needs no header. [`judge_remembered`](crate::judge_remembered) has the one
+//! exception.
 
 use sha2::{Digest, Sha256};
 use vaultsync_protocol::{OPERATIONS_MAX, Push, Version, Written};
@@ -25,8 +26,7 @@ impl BatchDigest {
         let mut sha = Sha256::new();
         for operation in push.operations() {
             let id = operation.record_id.as_str().as_bytes();
-            // 0 never is a version, so it is free to stand for `null` only if -1 does not: a client
-            // may give 0.
+            // -1 stands for `null`: a client may give 0.
             let base = operation.base_version.map_or(-1, Version::get);
             sha.update((id.len() as u64).to_be_bytes());
             sha.update(id);
@@ -69,6 +69,13 @@ impl Receipts {
             },
         });
         Some(written.collect())
+    }
+
+    /// Forgets a push: the next one with its bytes is judged as a new one.
+    pub(crate) fn forget(&mut self, digest: &BatchDigest) {
+        let kept =
+            self.0.chunks_exact(RECEIPT_BYTES).filter(|receipt| !receipt.starts_with(&digest.0));
+        self.0 = kept.flatten().copied().collect();
     }
 
     /// Remembers an applied push, and forgets the oldest one past [`RECEIPTS_MAX`].

@@ -120,14 +120,17 @@ impl Store {
     /// and not before `now`. An outcome is durable when it is returned. A push that was applied and
     /// is sent again unchanged gets the same outcome and writes nothing, while fewer than
     /// [`RECEIPTS_MAX`](crate::RECEIPTS_MAX) other pushes of the vault lie between.
+    ///
+    /// `held` is let go when the push is done with, also where nobody waits for its outcome any more.
     pub async fn push(
         &self,
         vault: &Vault,
         push: Push,
         now: Timestamp,
+        held: impl Send + 'static,
     ) -> Result<PushOutcome, StoreError> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.push(vault, push, now).await,
+            Self::Sqlite(sqlite) => sqlite.push(vault, push, now, Box::new(held)).await,
         }
     }
 

@@ -40,10 +40,10 @@ use crate::{
 pub(crate) async fn push(
     State(app): State<App>,
     Caller(vault): Caller,
-    PushBody { push, memory: _held }: PushBody,
+    PushBody { push, memory }: PushBody,
 ) -> Result<Response, ApiError> {
     let count = push.operations().len() as u64;
-    let applying = app.store.push(&vault, push, app.clock.now());
+    let applying = app.store.push(&vault, push, app.clock.now(), memory);
     let outcome = tokio::time::timeout(app.limits.handler_timeout, applying)
         .await
         .map_err(|_| ApiError::OutcomeUnknown("the store took too long".to_owned()))??;

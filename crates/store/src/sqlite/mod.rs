@@ -11,11 +11,12 @@ mod writer;
 use std::{
     fs::File,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use deadpool::unmanaged::Pool;
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use vaultsync_protocol::{Pull, Push, Timestamp};
 
 use self::writer::{Job, Writer};
@@ -35,12 +36,15 @@ pub struct Sqlite {
 impl Sqlite {
     /// See [`Store::open_sqlite`](crate::Store::open_sqlite).
     pub(crate) fn open(path: PathBuf, options: StoreOptions) -> Result<Self, OpenError> {
+        // A name that begins with `file:` is a URI to SQLite, and then another file than the one
+        // that is locked. A whole path never begins so.
+        let path = std::path::absolute(&path).map_err(|error| OpenError::Io { path, error })?;
         let lock = open::lock(&path)?;
         let writing = open::writing(&path)?;
         let readers =
             (0..reader_count()).map(|_| open::reading(&path)).collect::<Result<Vec<_>, _>>()?;
         let heads = Heads::default();
-        let writer = Writer::start(writing, options, heads.clone())
+        let writer = Writer::start(writing, &path, options, heads.clone())
             .map_err(|error| OpenError::Io { path: path.clone(), error })?;
         Ok(Self { path, writer, readers: Pool::from(readers), heads, options, _lock: lock })
     }
@@ -50,11 +54,13 @@ impl Sqlite {
         vault: &Vault,
         push: Push,
         now: Timestamp,
+        held: Box<dyn Send>,
     ) -> Result<PushOutcome, StoreError> {
         let (reply, outcome) = oneshot::channel();
-        self.writer.send(Job { vault: vault.clone(), push, now, reply })?;
+        let queued_at = Instant::now();
+        self.writer.send(Job { vault: vault.clone(), push, now, queued_at, reply, _held: held })?;
         outcome.await.unwrap_or_else(|_| {
-            Err(StoreError::Internal("the writing thread gave a push up".to_owned()))
+            Err(StoreError::OutcomeUnknown("the writing thread gave a push up".to_owned()))
         })
     }
 
@@ -94,8 +100,10 @@ impl Sqlite {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let connection =
-            self.readers.get().await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let connection = tokio::time::timeout(READER_PATIENCE, self.readers.get())
+            .await
+            .map_err(|_| StoreError::Unavailable("every connection that reads is busy".to_owned()))?
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         tokio::task::spawn_blocking(move || query(&connection))
             .await
             .map_err(|error| StoreError::Internal(error.to_string()))?
@@ -108,6 +116,9 @@ impl std::fmt::Debug for Sqlite {
         f.debug_struct("Sqlite").field("path", &self.path).finish_non_exhaustive()
     }
 }
+
+/// How long a read waits for a connection: a server that has too much to do says so within a second.
+const READER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A reader answers tens of thousands of pages a second, so a few are enough.
 fn reader_count() -> usize {

@@ -18,8 +18,9 @@ mod embedded {
 /// Says in the file's header whose it is: `VSNC`.
 const APPLICATION_ID: i32 = 0x5653_4e43;
 
-/// How long a statement waits while an operator's command holds the file.
-const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a statement waits while an operator's command holds the file. Whoever waits for it must be
+/// told within a second.
+const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Takes the right to serve from the database at `path`, by a lock on a file beside it that the
 /// system lifts when the process ends, however it ends. Operators' commands do not take it.
@@ -79,7 +80,8 @@ pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
     if fs::metadata(path).is_ok_and(|file| file.len() == 1) {
         return Err(foreign(path, "it is no SQLite file".to_owned()));
     }
-    let mut connection = Connection::open(path).map_err(|error| wrong(&error))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| wrong(&error))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| wrong(&error))?;
     claim(&connection).map_err(|error| wrong(&error))?.map_err(|reason| foreign(path, reason))?;
     let mode: String = connection

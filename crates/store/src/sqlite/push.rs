@@ -6,7 +6,7 @@ use vaultsync_protocol::{
 };
 
 use crate::{
-    Head, PushOutcome, Refused, StoreOptions, Vault, VaultId, Verdict, judge,
+    Head, PushOutcome, Refused, StoreOptions, Vault, VaultId, Verdict, judge, judge_remembered,
     receipts::{BatchDigest, Receipts},
 };
 
@@ -23,6 +23,10 @@ impl Applied {
     }
 }
 
+/// 9000-01-01T00:00:00Z. A machine's clock that is later than this is broken, and a vault's clock that
+/// followed it would come to the end of what RFC 3339 can write and could never go back.
+const NOW_MAX: Timestamp = Timestamp::from_millis(221_845_392_000_000);
+
 struct VaultRow {
     clock: Timestamp,
     epoch: Epoch,
@@ -32,7 +36,7 @@ struct VaultRow {
 /// Applies a push inside a savepoint of an immediate transaction, which is the vault's lock: no
 /// other push reads or writes between this one's judgement and its writes.
 ///
-/// Where the outcome is not [`PushOutcome::Applied`], nothing was written.
+/// Where the outcome is not [`PushOutcome::Applied`], no record was written.
 pub(super) fn apply(
     connection: &Connection,
     vault: &Vault,
@@ -40,7 +44,7 @@ pub(super) fn apply(
     now: Timestamp,
     options: &StoreOptions,
 ) -> rusqlite::Result<Applied> {
-    let found = vault_row(connection, vault.id())?;
+    let mut found = vault_row(connection, vault.id())?;
     if let Some(known) = push.epoch()
         && !found.as_ref().is_some_and(|found| known.names(found.epoch))
     {
@@ -50,8 +54,18 @@ pub(super) fn apply(
         return Ok(Applied::nothing(PushOutcome::Applied(Vec::new())));
     }
     let digest = BatchDigest::of(push);
-    if let Some(answer) = found.as_ref().and_then(|found| found.receipts.answer(push, &digest)) {
-        return Ok(Applied::nothing(PushOutcome::Applied(answer)));
+    if let Some(found) = &mut found
+        && let Some(answer) = found.receipts.answer(push, &digest)
+    {
+        let verdicts = remembered_verdicts(connection, vault.id(), push, &answer)?;
+        if !verdicts.contains(&Verdict::Conflict) {
+            return Ok(Applied::nothing(PushOutcome::Applied(answer)));
+        }
+        // Once its client has seen what stands there, the same bytes are a new push.
+        found.receipts.forget(&digest);
+        update_vault(connection, vault.id(), found.clock, &found.receipts)?;
+        let refused = refuse(connection, vault.id(), push, &verdicts, options.page_bytes_max)?;
+        return Ok(Applied::nothing(PushOutcome::Refused(refused)));
     }
     let verdicts = verdicts(connection, vault.id(), push)?;
     if verdicts.contains(&Verdict::Conflict) {
@@ -65,7 +79,8 @@ pub(super) fn apply(
         insert_vault(connection, vault, (options.new_epoch)())?;
         (Timestamp::from_millis(i64::MIN), Receipts::default())
     };
-    let head = write(connection, vault.id(), push, &verdicts, now.max(clock.plus_millis(1)))?;
+    let first = now.min(NOW_MAX).max(clock.plus_millis(1));
+    let head = write(connection, vault.id(), push, &verdicts, first)?;
     receipts.remember(&digest, &verdicts);
     update_vault(connection, vault.id(), head.unwrap_or(clock), &receipts)?;
     Ok(Applied { outcome: PushOutcome::Applied(written(push, &verdicts)), head })
@@ -82,6 +97,27 @@ fn vault_row(connection: &Connection, vault: VaultId) -> rusqlite::Result<Option
             })
         })
         .optional()
+}
+
+/// The verdicts on a batch that has a receipt with this answer.
+fn remembered_verdicts(
+    connection: &Connection,
+    vault: VaultId,
+    push: &Push,
+    answer: &[Written],
+) -> rusqlite::Result<Vec<Verdict>> {
+    let mut select = connection.prepare_cached(
+        "select version, deleted from records where vault_id = ?1 and record_id = ?2",
+    )?;
+    let mut verdict = |(operation, written): (&Operation, &Written)| {
+        let head = select
+            .query_row(params![vault.as_bytes(), operation.record_id.as_str()], |row| {
+                Ok(Head { version: version(row, 0)?, deleted: row.get(1)? })
+            })
+            .optional()?;
+        Ok(judge_remembered(operation, written.version, head))
+    };
+    push.operations().iter().zip(answer).map(&mut verdict).collect()
 }
 
 fn verdicts(

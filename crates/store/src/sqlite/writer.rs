@@ -6,16 +6,21 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
     sync::Mutex,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use vaultsync_protocol::{Push, Timestamp};
 
 use super::{
-    failed,
+    beside, failed,
     push::{Applied, apply},
 };
 use crate::{Heads, PushOutcome, StoreError, StoreOptions, Vault};
@@ -23,6 +28,9 @@ use crate::{Heads, PushOutcome, StoreError, StoreOptions, Vault};
 /// How many pushes may wait. At the 600 a second of full batches that SQLite commits on two slow
 /// cores, the last one waits less than a second; one more is told to come back later.
 const QUEUE_MAX: usize = 512;
+
+/// How long a push may wait to be begun. A database that is slower than this says so within a second.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many pushes share a commit at most. Past some dozens the sync is a small part of the cost,
 /// and the first of them waits for the last.
@@ -36,12 +44,21 @@ const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// first conflict and that there are more.
 const GROUP_CONFLICT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// How many groups are committed between two looks at the write-ahead log's length.
+const LOOK_AT_LOG_EVERY: u32 = 256;
+
+/// How long the write-ahead log may grow before it is started anew.
+const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// A push on its way to the database.
 pub(super) struct Job {
     pub(super) vault: Vault,
     pub(super) push: Push,
     pub(super) now: Timestamp,
+    pub(super) queued_at: Instant,
     pub(super) reply: oneshot::Sender<Result<PushOutcome, StoreError>>,
+    /// What the push takes of its caller's, let go with it.
+    pub(super) _held: Box<dyn Send>,
 }
 
 enum Message {
@@ -58,13 +75,16 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(
         connection: Connection,
+        path: &Path,
         options: StoreOptions,
         heads: Heads,
     ) -> std::io::Result<Self> {
+        let log_path = beside(path, "-wal");
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
-        let thread = thread::Builder::new()
-            .name("sqlite-writer".to_owned())
-            .spawn(move || Loop { connection, messages, options, heads }.run())?;
+        let thread = thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || {
+            let groups_since_look = 0;
+            Loop { connection, messages, options, heads, log_path, groups_since_look }.run();
+        })?;
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
 
@@ -109,6 +129,8 @@ struct Loop {
     messages: mpsc::Receiver<Message>,
     options: StoreOptions,
     heads: Heads,
+    log_path: PathBuf,
+    groups_since_look: u32,
 }
 
 impl Loop {
@@ -121,8 +143,9 @@ impl Loop {
                     // A panic drops the transaction, which rolls it back, and the replies, which
                     // tells the group; the next group finds a connection as good as before.
                     if catch_unwind(AssertUnwindSafe(|| self.commit(group))).is_err() {
-                        tracing::error!("a group of pushes panicked and was rolled back");
+                        tracing::error!("a group of pushes panicked");
                     }
+                    self.keep_log_short();
                 }
             }
         }
@@ -145,7 +168,28 @@ impl Loop {
         gauge_queue(self.messages.len());
         // Whoever has gone away cannot be told, so their push is not begun.
         group.retain(|job| !job.reply.is_closed());
+        let is_late = |job: &mut Job| job.queued_at.elapsed() > QUEUE_PATIENCE;
+        for job in group.extract_if(.., is_late) {
+            let late = StoreError::Unavailable("too many pushes were before it".to_owned());
+            let _ = job.reply.send(Err(late));
+        }
         group
+    }
+
+    /// Now and then starts the write-ahead log anew where it has grown: SQLite does so by itself only
+    /// when it finds nobody reading, and under steady load there always is somebody.
+    fn keep_log_short(&mut self) {
+        self.groups_since_look += 1;
+        if self.groups_since_look < LOOK_AT_LOG_EVERY {
+            return;
+        }
+        self.groups_since_look = 0;
+        if std::fs::metadata(&self.log_path).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
+            let checkpoint = "pragma wal_checkpoint(truncate)";
+            if let Err(error) = self.connection.query_row(checkpoint, [], |_| Ok(())) {
+                tracing::warn!(%error, "the write-ahead log could not be shortened");
+            }
+        }
     }
 
     /// Applies a group in one transaction, then answers everyone in it.
@@ -185,13 +229,11 @@ impl Loop {
         let mut judged = Vec::with_capacity(group.len());
         let mut conflict_bytes_left = GROUP_CONFLICT_BYTES_MAX;
         for job in group {
-            let applied = transaction.savepoint().and_then(|savepoint| {
-                let mut options = self.options;
-                options.page_bytes_max = options.page_bytes_max.min(conflict_bytes_left);
-                let applied = apply(&savepoint, &job.vault, &job.push, job.now, &options)?;
-                savepoint.commit()?;
-                Ok(applied)
-            });
+            let mut options = self.options;
+            options.page_bytes_max = options.page_bytes_max.min(conflict_bytes_left);
+            let Ok(applied) = apply_alone(&mut transaction, job, &options) else {
+                return (undone(group), Ok(()));
+            };
             if let Ok(Applied { outcome: PushOutcome::Refused(refused), .. }) = &applied {
                 let bytes = refused.conflicts.iter().map(|conflict| conflict.ciphertext.len());
                 conflict_bytes_left = conflict_bytes_left.saturating_sub(bytes.sum());
@@ -199,12 +241,35 @@ impl Loop {
             judged.push(applied.map_err(|error| failed(&error)));
             // Some faults, a full disk among them, make SQLite roll back the whole transaction.
             if transaction.is_autocommit() {
-                let gone = || StoreError::Unavailable("a neighbour's fault undid it".to_owned());
-                return (group.iter().map(|_| Err(gone())).collect(), Ok(()));
+                return (undone(group), Ok(()));
             }
         }
         (judged, transaction.commit())
     }
+}
+
+/// Applies a push in a savepoint of its own. Where it fails, nothing of it is left in the transaction;
+/// `Err` where that cannot be said, and then the transaction must not be committed.
+fn apply_alone(
+    transaction: &mut Transaction<'_>,
+    job: &Job,
+    options: &StoreOptions,
+) -> rusqlite::Result<rusqlite::Result<Applied>> {
+    let mut savepoint = transaction.savepoint()?;
+    let applied = apply(&savepoint, &job.vault, &job.push, job.now, options);
+    if applied.is_ok() {
+        savepoint.commit()?;
+    } else if !savepoint.is_autocommit() {
+        savepoint.rollback()?;
+        savepoint.finish()?;
+    }
+    Ok(applied)
+}
+
+/// The answers to a group whose transaction is rolled back whole.
+fn undone(group: &[Job]) -> Vec<Result<Applied, StoreError>> {
+    let undone = || StoreError::Unavailable("a neighbour's fault undid it".to_owned());
+    group.iter().map(|_| Err(undone())).collect()
 }
 
 fn not_committed(error: &rusqlite::Error) -> StoreError {

@@ -58,7 +58,7 @@ async fn a_closed_store_refuses_and_writes_nothing(store: TestStore) {
     let before = store.state(&vault).await;
     store.store.close().await;
     let late = batch(&[create("late", "v1")], None);
-    let pushed = store.store.push(&vault, late, Timestamp::from_millis(NOW)).await;
+    let pushed = store.store.push(&vault, late, Timestamp::from_millis(NOW), ()).await;
     assert!(matches!(pushed, Err(StoreError::Unavailable(_))), "{pushed:?}");
     let pulled = store.store.pull(&vault, &after(None, 100), Unbounded).await;
     assert!(matches!(pulled, Err(StoreError::Unavailable(_))), "{pulled:?}");
@@ -71,7 +71,7 @@ async fn what_is_queued_is_finished_before_closing(store: TestStore) {
     let vault = user();
     let batches: Vec<_> = (0..50).map(|n| creates(&format!("{n} "), 4)).collect();
     let pushes = batches.iter().map(|operations| {
-        store.store.push(&vault, batch(operations, None), Timestamp::from_millis(NOW))
+        store.store.push(&vault, batch(operations, None), Timestamp::from_millis(NOW), ())
     });
     // Each is polled once, and so queued, before the store is told to close.
     let mut pushes: Vec<_> = pushes.map(Box::pin).collect();

@@ -214,7 +214,7 @@ async fn a_dropped_push_is_applied_whole_or_not_at_all(store: TestStore) {
     let vault = user();
     for n in 0..60 {
         let push = batch(&creates(&format!("{n} "), 20), None);
-        let mut push = Box::pin(store.store.push(&vault, push, Timestamp::from_millis(NOW)));
+        let mut push = Box::pin(store.store.push(&vault, push, Timestamp::from_millis(NOW), ()));
         for _ in 0..n % 5 {
             if poll_once(&mut push).is_some() {
                 break;
@@ -229,7 +229,7 @@ async fn a_dropped_push_that_is_cut_off_later_is_whole_too(store: TestStore) {
     let vault = user();
     for n in 0..40 {
         let push = batch(&creates(&format!("{n} "), 20), None);
-        let push = store.store.push(&vault, push, Timestamp::from_millis(NOW));
+        let push = store.store.push(&vault, push, Timestamp::from_millis(NOW), ());
         let _ = tokio::time::timeout(Duration::from_micros(n % 20 * 200), push).await;
     }
     check_whole(&store, &vault, 40, 20).await;
@@ -239,7 +239,7 @@ async fn what_is_refused_for_overload_is_not_written(store: TestStore) {
     let vault = user();
     let pushes = (0..2000).map(|n| {
         let operations = [create(&format!("r{n}"), "v1")];
-        store.store.push(&vault, batch(&operations, None), Timestamp::from_millis(NOW))
+        store.store.push(&vault, batch(&operations, None), Timestamp::from_millis(NOW), ())
     });
     let mut pushes: Vec<_> = pushes.map(Box::pin).collect();
     let early: Vec<_> = pushes.iter_mut().map(poll_once).collect();

@@ -4,7 +4,7 @@ use vaultsync_protocol::Operation;
 use vaultsync_store::{RECEIPTS_MAX, Vault};
 
 use crate::{
-    dsl::{create, creates, in_the_way, live, update, user, versions},
+    dsl::{create, creates, delete, in_the_way, live, update, user, versions},
     support::TestStore,
 };
 
@@ -16,6 +16,8 @@ backends!(
     a_batch_that_held_everything_is_remembered_as_a_batch_of_its_own,
     each_of_the_last_32_pushes_is_remembered,
     receipts_outlive_the_process,
+    an_insert_whose_base_version_has_come_true_is_shown_what_stands_there,
+    an_insert_above_version_1_is_remembered_until_its_base_version_comes_true,
 );
 
 /// A push that only its receipt can answer: another device wrote on top of it.
@@ -120,4 +122,42 @@ async fn receipts_outlive_the_process(store: TestStore) {
     let store = store.reopened().await;
     let written = store.applied(&vault, &mine).await;
     assert_eq!(versions(&written), [("mine", 1), ("inserted", 1)]);
+}
+
+async fn an_insert_whose_base_version_has_come_true_is_shown_what_stands_there(store: TestStore) {
+    let vault = user();
+    let delete_at_2 = [delete("a", 2), create("other", "v1")];
+    let written = store.applied(&vault, &delete_at_2).await;
+    assert_eq!(versions(&written), [("a", 1), ("other", 1)]);
+    store.applied(&vault, &[update("a", 1, "live again")]).await;
+    // The same bytes may be a retry, or a delete of what has come to live since: to answer them as
+    // before would drop the delete, and to write them would drop what a retry has not seen.
+    let before = store.state(&vault).await;
+    let refused = store.refused(&vault, &delete_at_2).await;
+    assert_eq!(in_the_way(&refused), [live("a", 2, "live again")]);
+    assert_eq!(store.state(&vault).await, before);
+    // Whoever sends them again has seen it.
+    let written = store.applied(&vault, &delete_at_2).await;
+    assert_eq!(versions(&written), [("a", 3), ("other", 1)]);
+    let written = store.applied(&vault, &delete_at_2).await;
+    assert_eq!(versions(&written), [("a", 3), ("other", 1)]);
+}
+
+async fn an_insert_above_version_1_is_remembered_until_its_base_version_comes_true(
+    store: TestStore,
+) {
+    let vault = user();
+    let inserted = [update("a", 3, "v1"), update("b", 1, "v1")];
+    store.applied(&vault, &inserted).await;
+    for version in 1..=2 {
+        for id in ["a", "b"] {
+            store.applied(&vault, &[update(id, version, "theirs")]).await;
+        }
+        if version == 1 {
+            let written = store.applied(&vault, &inserted).await;
+            assert_eq!(versions(&written), [("a", 1), ("b", 1)]);
+        }
+    }
+    let refused = store.refused(&vault, &inserted).await;
+    assert_eq!(in_the_way(&refused), [live("a", 3, "theirs")]);
 }

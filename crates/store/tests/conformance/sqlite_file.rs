@@ -168,3 +168,14 @@ async fn the_files_are_their_owner_s_alone() {
     }
     assert_eq!(files, 4, "the database, its log, its index and the lock");
 }
+
+#[tokio::test]
+async fn a_name_that_looks_like_a_uri_is_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file:x.db?mode=memory");
+    let options = open(Backend::Sqlite).options;
+    let store = Store::open_sqlite(path.clone(), options).unwrap();
+    assert!(path.is_file() && !folder.path().join("x.db").exists());
+    assert!(matches!(try_open(&path), Err(OpenError::InUse(_))));
+    drop(store);
+}

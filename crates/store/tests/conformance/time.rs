@@ -1,5 +1,6 @@
 //! `updated_at`: unique and growing in a vault whatever the wall clock does.
 
+use vaultsync_protocol::{Cursor, Timestamp};
 use vaultsync_store::Vault;
 
 use crate::{
@@ -17,6 +18,7 @@ backends!(
     a_vault_has_a_clock_of_its_own,
     times_before_1970_are_times_too,
     a_record_written_again_moves_to_the_end,
+    a_clock_beyond_reason_is_not_followed,
 );
 
 const YEAR: i64 = 365 * 24 * HOUR;
@@ -115,4 +117,18 @@ async fn a_record_written_again_moves_to_the_end(store: TestStore) {
     let page = store.page(&vault, Some(NOW + 2), 100).await;
     assert_eq!(page.records.len(), 1);
     assert_eq!(page.records[0].record_id.as_str(), "r0");
+}
+
+async fn a_clock_beyond_reason_is_not_followed(store: TestStore) {
+    let vault = user();
+    // A cursor has four digits for the year, and a vault's clock never goes back.
+    for now in [253_402_300_800_000, i64::MAX] {
+        store.applied_at(&vault, &creates(&format!("{now} "), 3), now).await;
+    }
+    let times = times(&store, &vault).await;
+    assert_eq!(times.len(), 6);
+    for time in times {
+        let printed = Timestamp::from_millis(time).to_string();
+        assert_eq!(Cursor::parse(&printed), Ok(Cursor::from(Timestamp::from_millis(time))));
+    }
 }

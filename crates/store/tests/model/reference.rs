@@ -83,8 +83,24 @@ impl VaultModel {
         if writes.is_empty() {
             return Answer::Applied(Vec::new());
         }
-        if let Some((_, answer)) = self.receipts.iter().find(|(batch, _)| batch == writes) {
-            return Answer::Applied(answer.clone());
+        if let Some(index) = self.receipts.iter().position(|(batch, _)| batch == writes) {
+            let answer = self.receipts[index].1.clone();
+            let came_true: Vec<_> = writes
+                .iter()
+                .zip(&answer)
+                .filter_map(|(write, (id, version))| {
+                    let base = write.base.filter(|base| *version == 1 && *base > 1)?;
+                    let record = self.records.get(id).filter(|record| record.version >= base)?;
+                    Some((id.clone(), record.clone()))
+                })
+                .collect();
+            if came_true.is_empty() {
+                return Answer::Applied(answer);
+            }
+            // The same bytes may be a new write by now: the client is shown what stands there.
+            self.receipts.remove(index);
+            let told = within_bytes(&came_true);
+            return Answer::Refused(came_true[..told].to_vec(), told < came_true.len());
         }
         let (mut answer, mut to_write, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
         for write in writes {

@@ -9,7 +9,9 @@ use tempfile::TempDir;
 use vaultsync_protocol::{
     Ciphertext, Epoch, KnownEpoch, Operation, Pull, Push, RecordId, Timestamp, Version,
 };
-use vaultsync_store::{PullOutcome, PushOutcome, Store, StoreOptions, Unbounded, Vault};
+use vaultsync_store::{
+    PullOutcome, PushOutcome, Store, StoreError, StoreOptions, Unbounded, Vault,
+};
 
 /// The databases that the suites run on.
 #[derive(Clone, Copy, Debug)]
@@ -54,15 +56,26 @@ impl TestStore {
         folder.path().join("vaultsync.db")
     }
 
-    /// Pushes at `now`, in milliseconds, to a store that does not fail.
+    /// Pushes at `now`, in milliseconds, to a store that does not fail. One that has too much to do says
+    /// so, and is asked again.
     pub(crate) async fn push(&self, vault: &Vault, push: Push, now: i64) -> PushOutcome {
-        let outcome = self.store.push(vault, push, Timestamp::from_millis(now)).await;
-        outcome.expect("the store takes a push")
+        let now = Timestamp::from_millis(now);
+        loop {
+            match self.store.push(vault, push.clone(), now, ()).await {
+                Err(StoreError::Unavailable(_)) => {}
+                outcome => return outcome.expect("the store takes a push"),
+            }
+        }
     }
 
-    /// Pulls from a store that does not fail.
+    /// Pulls from a store that does not fail, as [`Self::push`] pushes.
     pub(crate) async fn pull(&self, vault: &Vault, pull: &Pull) -> PullOutcome {
-        self.store.pull(vault, pull, Unbounded).await.expect("the store answers a pull").0
+        loop {
+            match self.store.pull(vault, pull, Unbounded).await {
+                Err(StoreError::Unavailable(_)) => {}
+                outcome => return outcome.expect("the store answers a pull").0,
+            }
+        }
     }
 }
 
