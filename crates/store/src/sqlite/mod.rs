@@ -58,7 +58,7 @@ impl Sqlite {
     ) -> Result<PushOutcome, StoreError> {
         let (reply, outcome) = oneshot::channel();
         let queued_at = Instant::now();
-        self.writer.send(Job { vault: vault.clone(), push, now, queued_at, reply, _held: held })?;
+        self.writer.send(Job { vault: vault.clone(), push, now, queued_at, reply, held })?;
         outcome.await.unwrap_or_else(|_| {
             Err(StoreError::OutcomeUnknown("the writing thread gave a push up".to_owned()))
         })

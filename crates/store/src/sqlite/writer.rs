@@ -58,7 +58,7 @@ pub(super) struct Job {
     pub(super) queued_at: Instant,
     pub(super) reply: oneshot::Sender<Result<PushOutcome, StoreError>>,
     /// What the push takes of its caller's, let go with it.
-    pub(super) _held: Box<dyn Send>,
+    pub(super) held: Box<dyn Send>,
 }
 
 enum Message {
@@ -211,6 +211,8 @@ impl Loop {
                     Ok(applied.outcome)
                 }
             };
+            // Before the answer: whoever has it may count on what the push took being free again.
+            drop((job.push, job.held));
             // Nobody there to be answered: the push stands all the same, and a retry finds it.
             let _ = job.reply.send(answer);
         }
