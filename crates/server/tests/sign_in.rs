@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 use vaultsync_protocol::Timestamp;
 use vaultsync_server::auth::{
     Authenticator, ClerkOptions, Issuer, LOCAL_ISSUER, LocalKey, OidcOptions, Outcome, Refusal,
     SignedIn,
 };
-use vaultsync_testkit::ManualClock;
 use vaultsync_testkit::forge::{Algorithm, ClerkForge, SigningKey, base64url, publishable_key};
 use vaultsync_testkit::jwks_server::JwksServer;
+use vaultsync_testkit::{ManualClock, Setup, TestServer, send};
 
 const ISSUER: &str = "https://clerk.example.com";
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -93,14 +94,48 @@ fn told(result: &Result<SignedIn, Refusal>) -> (u16, &'static str, &'static str)
     }
 }
 
+/// A server that recognises callers as `authenticator` does.
+async fn serve(authenticator: &Authenticator) -> TestServer {
+    let authenticator = Some(authenticator.clone());
+    TestServer::start_with(Setup { authenticator, ..Setup::default() }).await
+}
+
+/// Asks the authenticator itself, which knows its reason, and a server over HTTP.
 async fn check(name: &str, authenticator: &Authenticator, headers: &HeaderMap, want: Want) {
+    check_at(&serve(authenticator).await, name, authenticator, headers, want).await;
+}
+
+async fn check_at(
+    server: &TestServer,
+    name: &str,
+    authenticator: &Authenticator,
+    headers: &HeaderMap,
+    want: Want,
+) {
     let result = authenticator.authenticate(headers).await;
     assert_eq!(told(&result), want, "{name}");
+    // HTTP takes blanks around a value away before anybody sees it.
+    let is_trimmed = |value: &HeaderValue| value.as_bytes().trim_ascii() == value.as_bytes();
+    if !headers.values().all(is_trimmed) {
+        return;
+    }
+    let request = server.request(Method::GET, "/api/sync/pull").headers(headers.clone());
+    let answer = send(request).await;
+    let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
+    assert_eq!((answer.status, code.as_str()), (want.0, want.1), "{name}, over HTTP");
+    if want.0 == 401 {
+        assert_eq!(answer.json()["error"], "Unauthorized", "{name}");
+        let challenge = answer.header("www-authenticate");
+        assert!(challenge.starts_with(r#"Bearer realm="sync""#), "{name}: {challenge}");
+        let is_told_why = challenge.contains(want.2);
+        assert_eq!(is_told_why, want.1 != "unauthorized", "{name}: {challenge}");
+    }
 }
 
 async fn check_all(authenticator: &Authenticator, table: Vec<(&str, String, Want)>) {
+    let server = serve(authenticator).await;
     for (name, token, want) in table {
-        check(name, authenticator, &bearer(&token), want).await;
+        check_at(&server, name, authenticator, &bearer(&token), want).await;
     }
 }
 

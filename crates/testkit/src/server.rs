@@ -39,6 +39,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Issuers beside the local one.
     pub issuers: Vec<Issuer>,
+    /// Recognises callers instead of the local issuer and `issuers`.
+    pub authenticator: Option<Authenticator>,
     /// See [`Parts`].
     pub cors_origins: Vec<&'static str>,
     /// See [`Parts`].
@@ -50,6 +52,7 @@ impl Default for Setup {
         Self {
             limits: Limits { rate_per_user: 0, ..Limits::default() },
             issuers: Vec::new(),
+            authenticator: None,
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
         }
@@ -100,10 +103,13 @@ impl TestServer {
             .expect("a database");
         let mut issuers = setup.issuers;
         issuers.push(Issuer::local(&key));
+        let authenticator = setup
+            .authenticator
+            .unwrap_or_else(|| Authenticator::new(issuers, limits.token_bytes_max, clock.clone()));
         let stop = CancellationToken::new();
         let app = App::new(Parts {
             store,
-            authenticator: Authenticator::new(issuers, limits.token_bytes_max, clock.clone()),
+            authenticator,
             limits,
             clock,
             cors_origins: setup
