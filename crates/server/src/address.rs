@@ -22,10 +22,15 @@ pub(crate) fn client_address(peer: Peer, headers: &HeaderMap, trusted: &[IpNet])
         }
         // A proxy that writes something else has lost track of the client: what it says next to
         // that is no better.
-        let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+        let Some(address) = parse_hop(hop.trim()) else { break };
         client = address.to_canonical();
     }
     client
+}
+
+/// An address, or, as some proxies write it, an address and a port.
+fn parse_hop(hop: &str) -> Option<IpAddr> {
+    hop.parse().ok().or_else(|| hop.parse().ok().map(|with_port: SocketAddr| with_port.ip()))
 }
 
 #[cfg(test)]
@@ -56,6 +61,8 @@ mod tests {
         check("10.0.0.1", &["6.6.6.6, 192.0.2.1"], &trusted, "192.0.2.1");
         check("10.0.0.1", &["6.6.6.6", "192.0.2.1, 10.0.0.2"], &trusted, "192.0.2.1");
         check("::1", &["2001:db8::1"], &trusted, "2001:db8::1");
+        check("10.0.0.1", &["192.0.2.1:5678"], &trusted, "192.0.2.1");
+        check("10.0.0.1", &["[2001:db8::1]:443, 10.0.0.9:80"], &trusted, "2001:db8::1");
         check("::ffff:10.0.0.1", &["192.0.2.1"], &trusted, "192.0.2.1");
         check("10.0.0.1", &[], &trusted, "10.0.0.1");
         check("10.0.0.1", &["10.0.0.3"], &trusted, "10.0.0.3");

@@ -2,16 +2,16 @@
 
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
 
-use crate::{answer::ApiError, app::App, observe, telemetry};
+use crate::{
+    app::App,
+    routes::{with_fallbacks, with_layers},
+    telemetry,
+};
 
 /// Everything the admin address serves.
 pub fn admin_router(app: App) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .fallback(|| async { ApiError::NotFound })
-        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
-        .layer(axum::middleware::from_fn_with_state(app.clone(), observe::observe))
-        .with_state(app)
+    let routes = Router::new().route("/metrics", get(metrics));
+    with_layers(with_fallbacks(routes), app)
 }
 
 /// `GET /metrics`, in the Prometheus text format.

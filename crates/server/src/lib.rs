@@ -16,6 +16,7 @@ mod limits;
 mod memory;
 mod observe;
 mod openapi;
+pub mod private_file;
 mod rates;
 mod record_hash;
 mod routes;

@@ -55,7 +55,8 @@ impl Memory {
 
     /// Room for a page that is about to be read.
     pub(crate) fn room(&self) -> PageRoom {
-        PageRoom { memory: self.clone(), reservation: Reservation::default(), bytes: 0 }
+        let reservation = Reservation::default();
+        PageRoom { memory: self.clone(), reservation, bytes: 0, is_full: false }
     }
 }
 
@@ -85,16 +86,19 @@ pub(crate) struct PageRoom {
     memory: Memory,
     reservation: Reservation,
     bytes: usize,
+    /// Whether a record was refused. Nothing is granted after that: the first record is read all the
+    /// same, and a later one must not make it look as if it had room.
+    is_full: bool,
 }
 
 impl Room for PageRoom {
     fn take(&mut self, ciphertext_bytes: usize) -> bool {
         let bytes = self.bytes + record_bytes(ciphertext_bytes);
-        let taken = self.memory.grow(&mut self.reservation, bytes);
-        if taken {
+        self.is_full = self.is_full || !self.memory.grow(&mut self.reservation, bytes);
+        if !self.is_full {
             self.bytes = bytes;
         }
-        taken
+        !self.is_full
     }
 }
 
@@ -132,9 +136,10 @@ mod tests {
         let mut room = memory.room();
         assert!(room.take(3 * 1024));
         assert!(!room.take(3 * 1024));
-        assert!(room.take(100), "a smaller one still fits");
+        assert!(!room.take(100), "what comes after the end is not on the page");
         let mut late = memory.room();
         assert!(!late.take(3 * 1024));
+        assert!(!late.take(0));
         assert!(late.into_reservation(1).is_none(), "a first record without room");
         assert!(memory.room().into_reservation(0).is_some());
         drop(room.into_reservation(2));

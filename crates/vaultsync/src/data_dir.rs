@@ -1,12 +1,9 @@
 //! The folder that holds what only this server may read.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use anyhow::Context as _;
+use vaultsync_server::private_file;
 
 /// Makes the folder where there is none, for its owner alone.
 pub(crate) fn create(folder: &Path) -> anyhow::Result<()> {
@@ -20,26 +17,14 @@ pub(crate) fn create(folder: &Path) -> anyhow::Result<()> {
 /// The key that hides record ids in logs, drawn at random at the first start.
 pub(crate) fn log_key(folder: &Path) -> anyhow::Result<[u8; 32]> {
     let path = folder.join("log.key");
-    let key = match fs::read(&path) {
-        Ok(bytes) => bytes.try_into().ok(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(draw(&path)?),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    key.with_context(|| format!("{} is not 32 bytes long: remove it", path.display()))
-}
-
-fn draw(path: &Path) -> anyhow::Result<[u8; 32]> {
-    let mut key = [0; 32];
-    getrandom::fill(&mut key)?;
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-        .open(path)
-        .and_then(|mut file| file.write_all(&key))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(key)
+    let key = private_file::load_or_create(&path, || {
+        let mut key = vec![0; 32];
+        getrandom::fill(&mut key).map_err(io::Error::other)?;
+        Ok(key)
+    })?;
+    key.try_into()
+        .ok()
+        .with_context(|| format!("{} is not 32 bytes long: remove it", path.display()))
 }
 
 #[cfg(test)]
@@ -55,6 +40,7 @@ mod tests {
         assert_eq!(log_key(&inner).unwrap(), key);
         fs::remove_file(inner.join("log.key")).unwrap();
         assert_ne!(log_key(&inner).unwrap(), key);
+        // Into the file as it is: a new one would be open to others.
         fs::write(inner.join("log.key"), b"short").unwrap();
         assert!(log_key(&inner).is_err());
     }

@@ -2,7 +2,7 @@
 //!
 //! Not here: routes, sign-in, SQL.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use http::HeaderValue;
@@ -26,10 +26,16 @@ use crate::{
 const GREETED_USER: &str = "demo";
 const GREETED_TTL: Duration = Duration::from_secs(3600);
 
+/// How long the database may take to finish what it has begun when all requests are answered or cut.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Serves until the process is told to stop, and then lets requests in flight finish.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve_until_stopped(settings))
+    let served = runtime.block_on(serve_until_stopped(settings));
+    // Not by dropping it: that waits for a database that hangs.
+    runtime.shutdown_timeout(CLOSE_TIMEOUT);
+    served
 }
 
 async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
@@ -64,9 +70,12 @@ async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
         tokio::spawn(serve(app.clone(), admin, admin_router(app.clone())));
     }
     tracing::info!(address = %listener.local_addr()?, "listening");
-    print!("{greeting}");
+    // Where nobody reads it, the server serves all the same.
+    let _ = std::io::stdout().write_all(greeting.as_bytes());
     serve(app.clone(), listener, router(app.clone())).await;
-    app.close().await;
+    if tokio::time::timeout(CLOSE_TIMEOUT, app.close()).await.is_err() {
+        tracing::warn!("the database did not close in time");
+    }
     tracing::info!("stopped");
     Ok(())
 }

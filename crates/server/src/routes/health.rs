@@ -39,13 +39,18 @@ pub(crate) async fn healthz() -> Response {
     ),
 )]
 pub(crate) async fn readyz(State(app): State<App>) -> Result<Response, ApiError> {
-    let (store, keys) = tokio::join!(app.store.check(), app.authenticator.ready());
-    let mut reasons = keys.err().unwrap_or_default();
-    if let Err(error) = store {
-        // What the database says may name files and hosts, and this path is public.
-        tracing::error!(%error, "the database is not ready");
-        reasons.push("the database cannot be had".to_owned());
-    }
+    let checks = async { tokio::join!(app.store.check(), app.authenticator.ready()) };
+    let mut reasons = match tokio::time::timeout(app.limits.handler_timeout, checks).await {
+        Ok((Ok(()), keys)) => keys.err().unwrap_or_default(),
+        Ok((Err(error), keys)) => {
+            // What the database says may name files and hosts, and this path is public.
+            tracing::error!(%error, "the database is not ready");
+            let mut reasons = keys.err().unwrap_or_default();
+            reasons.push("the database cannot be had".to_owned());
+            reasons
+        }
+        Err(_) => vec!["the database or an issuer did not answer in time".to_owned()],
+    };
     if app.stop.is_cancelled() {
         reasons.push("the server is stopping".to_owned());
     }

@@ -34,24 +34,43 @@ pub(crate) struct Info {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LimitsInfo {
+    /// Operations of one push.
     operations_max: usize,
+    /// Bytes of a record id.
     record_id_bytes_max: usize,
+    /// Bytes of one record's ciphertext, decoded.
     ciphertext_bytes_max: usize,
+    /// Bytes of one request's body.
     body_bytes_max: usize,
+    /// Records of one page.
     page_records_max: usize,
+    /// Bytes of ciphertext, decoded, of one page or of the conflicts of one push.
     page_bytes_max: usize,
+    /// Bytes of the request line and all headers.
     header_bytes_max: usize,
+    /// Bytes of a bearer token.
     token_bytes_max: usize,
+    /// Seconds that a pull may wait.
     wait_seconds_max: u64,
+    /// Waiting pulls of one user at a time.
     waits_per_user_max: usize,
+    /// Bytes of bodies and answers in flight, all users together.
     memory_bytes_max: usize,
+    /// Connections open at a time.
     connections_max: usize,
+    /// Seconds from a new connection to its first byte.
     first_byte_seconds: u64,
+    /// Seconds from a request's first byte to the end of its headers.
     header_seconds: u64,
+    /// Seconds from the end of the headers to the end of the body, or longer at 1 MiB/s.
     body_seconds: u64,
+    /// Seconds from the end of the body to the answer, without `wait`.
     handler_seconds: u64,
+    /// Seconds without the client reading anything.
     write_stall_seconds: u64,
+    /// Seconds between two requests of a connection.
     idle_seconds: u64,
+    /// Seconds from the server's being told to stop to its end.
     drain_seconds: u64,
     /// Requests a second for each user; 0 where there is no limit.
     rate_per_user: u32,

@@ -30,27 +30,34 @@ use crate::{
 
 /// Everything the public address serves.
 pub fn router(app: App) -> Router {
-    let sync = Router::new()
+    let routes = Router::new()
         .route("/api/sync/push", post(push::push))
         .route("/api/sync/pull", get(pull::pull))
         .route("/api/sync/info", get(info::info))
-        .route_layer(middleware::from_fn_with_state(app.clone(), within_rate_and_size));
-    let routes = Router::new()
-        .merge(sync)
-        .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/openapi.json", get(docs::document))
         .route("/docs", get(docs::to_page))
         .route("/docs/", get(docs::index))
         .route("/docs/{*file}", get(docs::file));
-    with_layers(routes, app)
+    // Free for everybody: it costs nothing, and a load balancer that is told 429 takes a node out.
+    let free = Router::new()
+        .route("/healthz", get(health::healthz))
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed });
+    let charged = with_fallbacks(routes)
+        .layer(middleware::from_fn_with_state(app.clone(), within_rate_and_size));
+    with_layers(charged.merge(free), app)
 }
 
-/// What stands around every route, and answers where there is none.
-fn with_layers(routes: Router<App>, app: App) -> Router {
-    let observed = routes
+/// Answers where there is no route, and where a route does not take the method.
+pub(crate) fn with_fallbacks(router: Router<App>) -> Router<App> {
+    router
         .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+}
+
+/// What stands around every route.
+pub(crate) fn with_layers(routes: Router<App>, app: App) -> Router {
+    let observed = routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(app.clone(), observe::observe));
     let open = match cors(&app.cors_origins) {
