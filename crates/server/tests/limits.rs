@@ -143,6 +143,21 @@ async fn behind_a_trusted_proxy_each_forwarded_address_has_a_rate_of_its_own() {
 }
 
 #[tokio::test]
+async fn every_path_is_charged_to_its_address_but_the_health_check() {
+    for (path, status) in
+        [("/readyz", 200), ("/openapi.json", 200), ("/docs/", 200), ("/nowhere", 404)]
+    {
+        let server = server_with_rates(HIGH, 1, HIGH).await;
+        let refused = use_up(status, || server.request(Method::GET, path)).await;
+        assert_eq!(refused.json()["code"], "rate_limited", "{path}");
+        for _ in 0..20 {
+            let health = send(server.request(Method::GET, "/healthz")).await;
+            assert_eq!(health.status, 200, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_rate_of_zero_turns_every_rate_off() {
     let server = server(Limits {
         rate_per_address: 1,
@@ -430,6 +445,8 @@ async fn headers_longer_than_the_setting_are_refused() {
     let info = || server.request(Method::GET, "/api/sync/info");
     assert_eq!(send(info().header("x-long", "z".repeat(1500))).await.status, 200);
     let in_a_header = send(info().header("x-long", "z".repeat(2000))).await;
+    let elsewhere = send(server.request(Method::GET, "/docs/").header("x-long", "z".repeat(2000)));
+    assert_eq!(elsewhere.await.status, 431);
     let in_the_path = format!("/api/sync/info?{}", "z".repeat(2000));
     let in_the_path = send(server.request(Method::GET, &in_the_path)).await;
     for refused in [in_a_header, in_the_path] {

@@ -65,6 +65,30 @@ fn both_signals_end_it_with_0() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_greeting_that_cannot_be_written_does_not_keep_it_from_serving() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = vaultsync()
+        .args(["serve", "--admin-listen", "off", "--listen", &address.to_string(), "--data-dir"])
+        .arg(folder.path())
+        .stdout(full)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(bash(&format!("curl -sS http://{address}/healthz")), json!({"status": "ok"}));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[tokio::test]
 async fn a_waiting_pull_is_answered_when_the_server_is_told_to_stop() {
     let folder = tempfile::tempdir().unwrap();
