@@ -41,6 +41,15 @@ const TOOLS: &[Tool] = &[
         elsewhere: &["dnf install gcc make", "xcode-select --install"],
     },
     Tool {
+        name: "curl",
+        why: "tests paste the commands that the server prints",
+        steps: &[Step::Tests],
+        variable: None,
+        programs: &["curl"],
+        apt: "curl",
+        elsewhere: &["dnf install curl", "brew install curl"],
+    },
+    Tool {
         name: "Chromium",
         why: "a test opens the API's page in a real browser",
         steps: &[Step::Tests],
