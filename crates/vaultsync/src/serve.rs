@@ -137,13 +137,16 @@ fn place(database: &Database) -> anyhow::Result<String> {
 
 /// Stops the server at the first SIGTERM or SIGINT, and the process at the second.
 fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    // Both from here on, and not from when the task first runs: until then the default would hold.
     #[cfg(unix)]
     let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
+    #[cfg(unix)]
+    let mut interrupt = signal::unix::signal(signal::unix::SignalKind::interrupt())?;
     tokio::spawn(async move {
         for times in 1.. {
             #[cfg(unix)]
             tokio::select! {
-                _ = signal::ctrl_c() => {}
+                _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
             #[cfg(not(unix))]
