@@ -37,7 +37,7 @@ pub struct Limits {
     pub write_stall_timeout: Duration,
     /// A connection without a request.
     pub idle_timeout: Duration,
-    /// From the signal to stop to the end of the process, at the latest.
+    /// From the signal to stop until requests in flight are cut.
     pub drain_timeout: Duration,
     /// Requests a second for each user; the burst is three times that. 0 turns every rate off.
     pub rate_per_user: u32,

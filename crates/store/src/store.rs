@@ -117,9 +117,9 @@ impl Store {
     /// Applies a batch of writes to a vault, all or none, as [`judge`](crate::judge) has it.
     ///
     /// Each record written gets a millisecond of its own, later than any the vault has handed out
-    /// and not before `now`. An outcome is durable when it is returned. A push that was applied and
-    /// is sent again unchanged gets the same outcome and writes nothing, while fewer than
-    /// [`RECEIPTS_MAX`](crate::RECEIPTS_MAX) other pushes of the vault lie between.
+    /// and, up to the year 9000, not before `now`. An outcome is durable when it is returned. A push
+    /// that was applied and is sent again unchanged gets the same outcome and writes nothing, while
+    /// fewer than [`RECEIPTS_MAX`](crate::RECEIPTS_MAX) other pushes of the vault lie between.
     ///
     /// `held` is let go when the push is done with, also where nobody waits for its outcome any more.
     pub async fn push(

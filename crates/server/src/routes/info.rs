@@ -70,7 +70,7 @@ pub(crate) struct LimitsInfo {
     write_stall_seconds: u64,
     /// Seconds between two requests of a connection.
     idle_seconds: u64,
-    /// Seconds from the server's being told to stop to its end.
+    /// Seconds from the server's being told to stop until requests in flight are cut.
     drain_seconds: u64,
     /// Requests a second for each user; 0 where there is no limit.
     rate_per_user: u32,

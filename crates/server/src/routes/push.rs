@@ -1,6 +1,7 @@
 //! `POST /api/sync/push`
 
 use axum::{extract::State, response::Response};
+use vaultsync_protocol::Conflict;
 use vaultsync_store::{PushOutcome, Refused, VaultId};
 
 use crate::{
@@ -57,7 +58,18 @@ pub(crate) async fn push(
     }
 }
 
-fn refuse(app: &App, vault: VaultId, refused: Refused) -> Result<Response, ApiError> {
+fn refuse(app: &App, vault: VaultId, mut refused: Refused) -> Result<Response, ApiError> {
+    let mut memory = Reservation::default();
+    let bytes = |conflicts: &[Conflict]| {
+        conflicts.iter().map(|conflict| record_bytes(conflict.ciphertext.len())).sum()
+    };
+    if !app.memory.grow(&mut memory, bytes(&refused.conflicts)) {
+        refused.has_more |= refused.conflicts.len() > 1;
+        refused.conflicts.truncate(1);
+        if !app.memory.grow(&mut memory, bytes(&refused.conflicts)) {
+            return Err(ApiError::Unavailable(NO_MEMORY.to_owned()));
+        }
+    }
     let conflicts = &refused.conflicts;
     metrics::counter!("vaultsync_conflicts_total").increment(conflicts.len() as u64);
     tracing::info!(
@@ -65,10 +77,5 @@ fn refuse(app: &App, vault: VaultId, refused: Refused) -> Result<Response, ApiEr
         records = hashes(app, vault, conflicts.iter().map(|conflict| &conflict.record_id)),
         "push refused"
     );
-    let mut memory = Reservation::default();
-    let bytes = conflicts.iter().map(|conflict| record_bytes(conflict.ciphertext.len())).sum();
-    if !app.memory.grow(&mut memory, bytes) {
-        return Err(ApiError::Unavailable(NO_MEMORY.to_owned()));
-    }
     Ok(answer::refused(refused, memory))
 }

@@ -91,8 +91,10 @@ impl Sqlite {
 
     /// Finishes what is queued; a push that comes later is refused.
     pub(crate) async fn close(&self) {
-        self.writer.close().await;
+        // Readers first: the last connection to close writes the log back into the file, and one that
+        // only reads cannot.
         self.readers.close();
+        self.writer.close().await;
     }
 
     /// Runs a query on a connection of the pool, on a thread that may block.

@@ -61,10 +61,12 @@ pub(super) fn apply(
         if !verdicts.contains(&Verdict::Conflict) {
             return Ok(Applied::nothing(PushOutcome::Applied(answer)));
         }
-        // Once its client has seen what stands there, the same bytes are a new push.
-        found.receipts.forget(&digest);
-        update_vault(connection, vault.id(), found.clock, &found.receipts)?;
         let refused = refuse(connection, vault.id(), push, &verdicts, options.page_bytes_max)?;
+        if !refused.has_more {
+            // Once its client has seen all that stands there, the same bytes are a new push.
+            found.receipts.forget(&digest);
+            update_vault(connection, vault.id(), found.clock, &found.receipts)?;
+        }
         return Ok(Applied::nothing(PushOutcome::Refused(refused)));
     }
     let verdicts = verdicts(connection, vault.id(), push)?;

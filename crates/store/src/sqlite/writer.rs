@@ -29,8 +29,9 @@ use crate::{Heads, PushOutcome, StoreError, StoreOptions, Vault};
 /// cores, the last one waits less than a second; one more is told to come back later.
 const QUEUE_MAX: usize = 512;
 
-/// How long a push may wait to be begun. A database that is slower than this says so within a second.
-const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a push may have waited when its turn comes. With what a statement waits for a busy file,
+/// that is a second; a disk that stalls in a commit is waited for.
+const QUEUE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How many pushes share a commit at most. Past some dozens the sync is a small part of the cost,
 /// and the first of them waits for the last.
@@ -79,7 +80,8 @@ impl Writer {
         options: StoreOptions,
         heads: Heads,
     ) -> std::io::Result<Self> {
-        let log_path = beside(path, "-wal");
+        // SQLite puts its log beside the file itself, wherever a link to it lies.
+        let log_path = beside(&std::fs::canonicalize(path)?, "-wal");
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let thread = thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || {
             let groups_since_look = 0;
@@ -171,6 +173,7 @@ impl Loop {
         let is_late = |job: &mut Job| job.queued_at.elapsed() > QUEUE_PATIENCE;
         for job in group.extract_if(.., is_late) {
             let late = StoreError::Unavailable("too many pushes were before it".to_owned());
+            drop((job.push, job.held));
             let _ = job.reply.send(Err(late));
         }
         group
@@ -277,7 +280,9 @@ fn undone(group: &[Job]) -> Vec<Result<Applied, StoreError>> {
 fn not_committed(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         // The log may be written and not synced: after a crash the commit may be there or not.
-        Some(ErrorCode::SystemIoFailure) => StoreError::OutcomeUnknown(error.to_string()),
+        Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory) => {
+            StoreError::OutcomeUnknown(error.to_string())
+        }
         _ => failed(error),
     }
 }

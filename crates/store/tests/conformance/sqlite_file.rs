@@ -63,6 +63,20 @@ async fn a_second_open_leaves_the_first_one_s_locks_alone() {
     assert!(before > 0, "the store holds a lock on its file");
 }
 
+/// After a clean stop the file alone is the whole database: an operator may copy it.
+#[tokio::test]
+async fn a_closed_store_leaves_its_log_empty() {
+    let store = open(Backend::Sqlite);
+    let vault = user();
+    store.applied(&vault, &[create("a", "v1")]).await;
+    assert_eq!(store.all(&vault).await, [live("a", 1, "v1")]);
+    let path = TestStore::sqlite_path(&store.folder);
+    let log = path.with_extension("db-wal");
+    assert!(log.exists(), "an open store keeps a log");
+    store.store.close().await;
+    assert!(!log.exists(), "a closed one has written it back");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn the_same_file_under_another_name_is_in_use_too() {

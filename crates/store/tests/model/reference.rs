@@ -98,8 +98,10 @@ impl VaultModel {
                 return Answer::Applied(answer);
             }
             // The same bytes may be a new write by now: the client is shown what stands there.
-            self.receipts.remove(index);
             let told = within_bytes(&came_true);
+            if told == came_true.len() {
+                self.receipts.remove(index);
+            }
             return Answer::Refused(came_true[..told].to_vec(), told < came_true.len());
         }
         let (mut answer, mut to_write, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());

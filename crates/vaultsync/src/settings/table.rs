@@ -194,7 +194,7 @@ table! {
     );
     DRAIN_SECONDS = Setting::new(
         "drain_seconds", Group::Deadlines, SECONDS, "20",
-        "From the signal to stop to the end of the process, at the latest.",
+        "From the signal to stop until requests in flight are cut.",
     );
 
     RATE_LIMIT = Setting::new(
