@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use vaultsync_private_servers::programs::in_path;
 
 use crate::tools::{self, Tool};
 
@@ -75,7 +76,7 @@ pub(crate) fn run(steps: &[Step], test_arguments: &[String]) -> anyhow::Result<(
 
 /// Runs cargo-deny, which is no part of `test`: building it takes minutes.
 pub(crate) fn deny() -> anyhow::Result<()> {
-    if tools::in_path("cargo-deny").is_none() {
+    if in_path("cargo-deny").is_none() {
         bail!("cargo-deny is not installed; install it with: cargo install --locked cargo-deny");
     }
     // Advisories need a database from the network, so they are asked for by hand.

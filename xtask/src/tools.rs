@@ -1,13 +1,13 @@
 //! The programs that steps need beside cargo: found, installed, or asked for.
 //!
-//! Not here: what is done with them.
+//! Not here: what is done with them, and where the servers' programs are (`private-servers`).
 
 use std::env;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
+use vaultsync_private_servers::programs::{NATS_SERVER, PGBOUNCER, POSTGRES, in_path};
 
 use crate::steps::Step;
 
@@ -21,7 +21,8 @@ pub(crate) struct Tool {
     steps: &'static [Step],
     /// The variable that names it, if it has one. The steps are given it too.
     variable: Option<&'static str>,
-    /// Its names in `PATH`, or whole paths; the first that is there is taken.
+    /// Its names in `PATH`, or whole paths, as `in_path` takes them; the first that is there is
+    /// taken.
     programs: &'static [&'static str],
     /// Its package in Debian and its kin.
     apt: &'static str,
@@ -63,6 +64,46 @@ const TOOLS: &[Tool] = &[
         ],
         apt: "chromium",
         elsewhere: &["dnf install chromium", "brew install --cask chromium"],
+    },
+    Tool {
+        name: "PostgreSQL's server",
+        why: "tests start servers of their own",
+        steps: &[Step::Tests],
+        variable: Some(POSTGRES.variable),
+        programs: POSTGRES.names,
+        // On Debian it comes with a running server, which nothing here touches.
+        apt: "postgresql",
+        elsewhere: &["dnf install postgresql-server", "brew install postgresql@17"],
+    },
+    Tool {
+        name: "PgBouncer",
+        why: "tests put it before their PostgreSQL servers",
+        steps: &[Step::Tests],
+        variable: Some(PGBOUNCER.variable),
+        programs: PGBOUNCER.names,
+        apt: "pgbouncer",
+        elsewhere: &["dnf install pgbouncer", "brew install pgbouncer"],
+    },
+    Tool {
+        name: "nats-server",
+        why: "tests start servers of their own",
+        steps: &[Step::Tests],
+        variable: Some(NATS_SERVER.variable),
+        programs: NATS_SERVER.names,
+        apt: "nats-server",
+        elsewhere: &[
+            "go install github.com/nats-io/nats-server/v2@latest",
+            "brew install nats-server",
+        ],
+    },
+    Tool {
+        name: "ps",
+        why: "tests kill and pause whole servers, process by process",
+        steps: &[Step::Tests],
+        variable: None,
+        programs: &["ps"],
+        apt: "procps",
+        elsewhere: &["dnf install procps-ng"],
     },
 ];
 
@@ -171,46 +212,9 @@ fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The program of that name in `PATH`, or at that path.
-pub(crate) fn in_path(program: impl AsRef<OsStr>) -> Option<PathBuf> {
-    let program = Path::new(program.as_ref());
-    let path = env::var_os("PATH").unwrap_or_default();
-    find_in(env::split_paths(&path), program)
-}
-
-fn find_in(folders: impl Iterator<Item = PathBuf>, program: &Path) -> Option<PathBuf> {
-    if program.components().count() > 1 {
-        return is_program(program).then(|| program.to_owned());
-    }
-    folders.map(|folder| folder.join(program)).find(|candidate| is_program(candidate))
-}
-
-#[cfg(unix)]
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_program(path: &Path) -> bool {
-    path.is_file()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_program_is_found_in_a_folder_or_at_its_path() {
-        let own = env::current_exe().expect("this program's path");
-        let folder = own.parent().expect("its folder").to_owned();
-        let name = Path::new(own.file_name().expect("its name"));
-        let folders = || [PathBuf::from("/nowhere"), folder.clone()].into_iter();
-        assert_eq!(find_in(folders(), name), Some(own.clone()));
-        assert_eq!(find_in([].into_iter(), &own), Some(own));
-        assert_eq!(find_in(folders(), Path::new("no-such-program")), None);
-        assert_eq!(find_in(folders(), Path::new("/no/such/program")), None);
-    }
 
     #[test]
     fn what_is_missing_is_said_with_what_installs_it() {

@@ -1,0 +1,125 @@
+//! Where the programs of the servers are, and how any program is found.
+//!
+//! Not here: running or installing them.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where a program is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// The variable that names it.
+    pub variable: &'static str,
+    /// Its names in `PATH`, or whole paths, as [`in_path`] takes them.
+    pub names: &'static [&'static str],
+}
+
+/// The server of PostgreSQL. The programs that belong to it are in the same folder.
+pub const POSTGRES: Program = Program {
+    variable: "VAULTSYNC_TEST_POSTGRES",
+    // Debian has one folder for each version, and none of them in `PATH`.
+    names: &["postgres", "/usr/lib/postgresql/*/bin/postgres"],
+};
+
+/// PgBouncer.
+pub const PGBOUNCER: Program =
+    Program { variable: "VAULTSYNC_TEST_PGBOUNCER", names: &["pgbouncer", "/usr/sbin/pgbouncer"] };
+
+/// The server of NATS.
+pub const NATS_SERVER: Program = Program {
+    variable: "VAULTSYNC_TEST_NATS_SERVER",
+    names: &["nats-server", "/usr/sbin/nats-server"],
+};
+
+impl Program {
+    #[cfg(unix)]
+    pub(crate) fn path(&self) -> PathBuf {
+        let named = env::var_os(self.variable).filter(|named| !named.is_empty());
+        let found = match &named {
+            Some(named) => in_path(named),
+            None => self.names.iter().find_map(in_path),
+        };
+        found.unwrap_or_else(|| {
+            let (name, variable) = (self.names[0], self.variable);
+            panic!(
+                "{name} was not found: `cargo xtask test` installs it or says how, and {variable} \
+                 may name it"
+            )
+        })
+    }
+}
+
+/// The program of that name in `PATH`, or at that path. A folder `*` in a path stands for any;
+/// where several fit, the one with the highest number is taken.
+pub fn in_path(program: impl AsRef<OsStr>) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    find_in(env::split_paths(&path), Path::new(program.as_ref()))
+}
+
+fn find_in(mut folders: impl Iterator<Item = PathBuf>, program: &Path) -> Option<PathBuf> {
+    if program.components().count() == 1 {
+        return folders.find_map(|folder| at(&folder.join(program)));
+    }
+    let mut parts = program.iter();
+    let before: PathBuf = parts.by_ref().take_while(|part| *part != "*").collect();
+    let after = parts.as_path();
+    if before == program {
+        return at(program);
+    }
+    let mut found: Vec<OsString> =
+        fs::read_dir(before.as_path()).ok()?.flatten().map(|entry| entry.file_name()).collect();
+    found.sort_by_key(|name| name.to_str().and_then(|name| name.parse::<u32>().ok()));
+    found.iter().rev().find_map(|name| at(&before.join(name).join(after)))
+}
+
+/// The path, where a program is there.
+fn at(path: &Path) -> Option<PathBuf> {
+    is_program(path).then(|| path.to_owned())
+}
+
+#[cfg(unix)]
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_program(path: &Path) -> bool {
+    path.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_in_a_folder_or_at_its_path() {
+        let own = env::current_exe().expect("this program's path");
+        let folder = own.parent().expect("its folder").to_owned();
+        let name = Path::new(own.file_name().expect("its name"));
+        let folders = || [PathBuf::from("/nowhere"), folder.clone()].into_iter();
+        assert_eq!(find_in(folders(), name), Some(own.clone()));
+        assert_eq!(find_in([].into_iter(), &own), Some(own));
+        assert_eq!(find_in(folders(), Path::new("no-such-program")), None);
+        assert_eq!(find_in(folders(), Path::new("/no/such/program")), None);
+    }
+
+    #[test]
+    fn of_several_versions_the_newest_is_found() {
+        let own = env::current_exe().expect("this program's path");
+        let home = tempfile::tempdir().expect("a folder");
+        let program = |version: &str| home.path().join(version).join("bin/server");
+        for version in ["9", "15", "old", "16"] {
+            fs::create_dir_all(program(version).parent().expect("its folder")).expect("a folder");
+        }
+        assert_eq!(find_in([].into_iter(), &program("*")), None);
+        // 16 was removed and left its folder.
+        for version in ["9", "15", "old"] {
+            fs::copy(&own, program(version)).expect("a program");
+        }
+        assert_eq!(find_in([].into_iter(), &program("*")), Some(program("15")));
+        assert_eq!(find_in([].into_iter(), Path::new("/nowhere/*/server")), None);
+    }
+}
