@@ -5,40 +5,98 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use moka::sync::Cache;
+use tokio::sync::{mpsc, watch};
 use vaultsync_protocol::Timestamp;
 
 use crate::VaultId;
 
+/// How many vaults' last heads are remembered, and for how long: longer than a replica lags.
+const LATEST_MAX: u64 = 100_000;
+const LATEST_FOR: Duration = Duration::from_mins(1);
+
+/// How many changes wait to be told to other processes. Past it they are dropped: a hint may be lost.
+const OUTGOING_MAX: usize = 10_000;
+
+type Waiting = HashMap<VaultId, watch::Sender<Option<Timestamp>>>;
+
 /// The heads that somebody waits for.
-#[derive(Clone, Debug, Default)]
-pub struct Heads(Arc<Mutex<HashMap<VaultId, watch::Sender<Option<Timestamp>>>>>);
+#[derive(Clone, Debug)]
+pub struct Heads(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    waiting: Mutex<Waiting>,
+    latest: Cache<VaultId, Timestamp>,
+    /// To the other processes that serve from the same database, where there are any.
+    outgoing: Option<mpsc::Sender<(VaultId, Timestamp)>>,
+}
+
+impl Default for Heads {
+    /// The heads of one process.
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
 
 impl Heads {
+    fn new(outgoing: Option<mpsc::Sender<(VaultId, Timestamp)>>) -> Self {
+        let latest = Cache::builder().max_capacity(LATEST_MAX).time_to_live(LATEST_FOR).build();
+        Self(Arc::new(Inner { waiting: Mutex::default(), latest, outgoing }))
+    }
+
+    /// The heads of one process among several, and the changes it has to tell them.
+    pub(crate) fn shared() -> (Self, mpsc::Receiver<(VaultId, Timestamp)>) {
+        let (outgoing, changes) = mpsc::channel(OUTGOING_MAX);
+        (Self::new(Some(outgoing)), changes)
+    }
+
     /// Listens for changes of a vault from now on; `None` where `listeners_max` do so already.
     pub fn listen(&self, vault: VaultId, listeners_max: usize) -> Option<HeadListener> {
-        let mut heads = self.lock();
-        if heads.get(&vault).map_or(0, watch::Sender::receiver_count) >= listeners_max {
+        let mut waiting = self.lock();
+        if waiting.get(&vault).map_or(0, watch::Sender::receiver_count) >= listeners_max {
             return None;
         }
-        let changes = heads.entry(vault).or_insert_with(|| watch::channel(None).0).subscribe();
+        let changes = waiting.entry(vault).or_insert_with(|| watch::channel(None).0).subscribe();
         Some(HeadListener { heads: self.clone(), vault, changes })
     }
 
-    /// Tells a vault's listeners that its clock now stands at `head`.
+    /// Tells everybody that a vault's clock now stands at `head`, because of a push of this process.
     pub(crate) fn announce(&self, vault: VaultId, head: Timestamp) {
+        self.hear(vault, head);
+        if let Some(outgoing) = &self.0.outgoing
+            && outgoing.try_send((vault, head)).is_err()
+        {
+            metrics::counter!("vaultsync_hints_dropped_total").increment(1);
+        }
+    }
+
+    /// Tells a vault's listeners in this process that its clock now stands at `head`.
+    pub(crate) fn hear(&self, vault: VaultId, head: Timestamp) {
+        self.0.latest.insert(vault, head);
         if let Some(sender) = self.lock().get(&vault) {
             sender.send_replace(Some(head));
         }
     }
 
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<VaultId, watch::Sender<Option<Timestamp>>>> {
+    /// Makes all listeners look for themselves: something may have been told while nobody heard.
+    pub(crate) fn wake_all(&self) {
+        for sender in self.lock().values() {
+            sender.send_replace(None);
+        }
+    }
+
+    /// The last head heard of a vault, where that was lately.
+    pub(crate) fn latest(&self, vault: VaultId) -> Option<Timestamp> {
+        self.0.latest.get(&vault)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         // Nothing in here can panic half-way through a change, so a poisoned lock is a whole one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod heads;
 mod judge;
+mod postgres;
+mod push;
 mod receipts;
 mod room;
 mod sqlite;
@@ -12,6 +14,7 @@ mod vault;
 
 pub use heads::{HeadListener, Heads};
 pub use judge::{Head, Verdict, judge, judge_remembered};
+pub use postgres::{DatabaseUrl, PostgresOptions, distribute, migrate, pending_migrations};
 pub use receipts::RECEIPTS_MAX;
 pub use room::{Room, Unbounded};
 pub use store::{OpenError, PullOutcome, PushOutcome, Refused, Store, StoreError, StoreOptions};

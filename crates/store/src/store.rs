@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use vaultsync_protocol::{Conflict, Epoch, Page, Pull, Push, Timestamp, Written};
 
-use crate::{Heads, Room, Vault, sqlite::Sqlite};
+use crate::{Heads, PostgresOptions, Room, Vault, postgres::Postgres, sqlite::Sqlite};
 
 /// What a store is opened with.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub struct StoreOptions {
 pub enum Store {
     /// One SQLite file, for one process that serves.
     Sqlite(Sqlite),
+    /// A PostgreSQL database, for any number of processes.
+    Postgres(Postgres),
 }
 
 /// What became of a push.
@@ -93,12 +95,12 @@ pub enum OpenError {
         /// What the system said.
         error: io::Error,
     },
-    /// The database refused.
-    #[error("{}: {message}", .path.display())]
+    /// The database refused, or is not one to serve from.
+    #[error("{database}: {message}")]
     Database {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
+        /// Which: the path of its file, or its address.
+        database: String,
+        /// What it said, or what it lacks.
         message: String,
     },
 }
@@ -112,6 +114,20 @@ impl Store {
     /// [`OpenError::InUse`] where another process serves from the same file.
     pub fn open_sqlite(path: PathBuf, options: StoreOptions) -> Result<Self, OpenError> {
         Sqlite::open(path, options).map(Self::Sqlite)
+    }
+
+    /// Opens a PostgreSQL database to serve from it, beside any others that do, and brings its tables
+    /// up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Database`] where none of its addresses answers, or where it is not one to keep
+    /// what is acknowledged in.
+    pub async fn open_postgres(
+        postgres: PostgresOptions,
+        options: StoreOptions,
+    ) -> Result<Self, OpenError> {
+        Postgres::open(postgres, options).await.map(Self::Postgres)
     }
 
     /// Applies a batch of writes to a vault, all or none, as [`judge`](crate::judge) has it.
@@ -131,6 +147,7 @@ impl Store {
     ) -> Result<PushOutcome, StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.push(vault, push, now, Box::new(held)).await,
+            Self::Postgres(postgres) => postgres.push(vault, push, now, Box::new(held)).await,
         }
     }
 
@@ -144,6 +161,7 @@ impl Store {
     ) -> Result<(PullOutcome, R), StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.pull(vault, pull, room).await,
+            Self::Postgres(postgres) => postgres.pull(vault, pull, room).await,
         }
     }
 
@@ -151,6 +169,7 @@ impl Store {
     pub async fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.check().await,
+            Self::Postgres(postgres) => postgres.check().await,
         }
     }
 
@@ -158,6 +177,7 @@ impl Store {
     pub fn heads(&self) -> &Heads {
         match self {
             Self::Sqlite(sqlite) => sqlite.heads(),
+            Self::Postgres(postgres) => postgres.heads(),
         }
     }
 
@@ -165,6 +185,7 @@ impl Store {
     pub async fn close(&self) {
         match self {
             Self::Sqlite(sqlite) => sqlite.close().await,
+            Self::Postgres(postgres) => postgres.close().await,
         }
     }
 }

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use proptest::test_runner::Config;
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
 use tokio::runtime::Runtime;
+use uuid::Uuid;
 use vaultsync_protocol::{Cursor, Page, Pull, Timestamp};
 use vaultsync_store::{PullOutcome, PushOutcome, StoreOptions, Vault};
 
@@ -35,13 +36,21 @@ struct Device {
 struct System {
     runtime: Runtime,
     store: TestStore,
+    vaults: Vec<Vault>,
     devices: Vec<Device>,
 }
 
-struct StoreTest;
-
-fn vault(user: usize) -> Vault {
-    Vault::of("https://issuer.test", format!("user {user}"))
+impl System {
+    fn new(backend: Backend) -> Self {
+        let options = StoreOptions { page_bytes_max: PAGE_BYTES_MAX, new_epoch: || EPOCH };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let store = runtime.block_on(TestStore::open(backend, options));
+        // Users that no other history has: the database may be the same.
+        let vault = |_| Vault::of("https://issuer.test", format!("user {}", Uuid::new_v4()));
+        let vaults = (0..USERS).map(vault).collect();
+        let devices = (0..USERS * DEVICES).map(|_| Device::default()).collect();
+        Self { runtime, store, vaults, devices }
+    }
 }
 
 fn pull(cursor: Option<i64>, limit: usize) -> Pull {
@@ -103,12 +112,12 @@ impl System {
             .map(|write| operation(&write.id, write.base, &*write.ciphertext, write.deleted))
             .collect();
         let push = batch(&operations, request.epoch.as_deref());
-        let vault = vault(request.user);
-        answer(self.runtime.block_on(self.store.push(&vault, push, request.now)))
+        let vault = &self.vaults[request.user];
+        answer(self.runtime.block_on(self.store.push(vault, push, request.now)))
     }
 
     fn pull(&self, user: usize, pull: &Pull) -> PullOutcome {
-        self.runtime.block_on(self.store.pull(&vault(user), pull))
+        self.runtime.block_on(self.store.pull(&self.vaults[user], pull))
     }
 
     /// Pulls a page for a device, which keeps what it is told.
@@ -125,33 +134,21 @@ impl System {
     }
 }
 
-impl StateMachineTest for StoreTest {
-    type SystemUnderTest = System;
-    type Reference = Reference;
-
-    fn init_test(_: &State) -> System {
-        let options = StoreOptions { page_bytes_max: PAGE_BYTES_MAX, new_epoch: || EPOCH };
-        System {
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
-            store: TestStore::open(Backend::Sqlite, options),
-            devices: (0..USERS * DEVICES).map(|_| Device::default()).collect(),
-        }
-    }
-
-    fn apply(mut system: System, model: &State, step: Step) -> System {
+impl System {
+    fn apply(mut self, model: &State, step: &Step) -> Self {
         if matches!(step, Step::Reopen) {
-            system.store = system.runtime.block_on(system.store.reopened());
+            self.store = self.runtime.block_on(self.store.reopened());
         }
         for expected in &model.expected {
             match expected {
-                Expected::Push(request, answer) => assert_eq!(&system.push(request), answer),
+                Expected::Push(request, answer) => assert_eq!(&self.push(request), answer),
                 Expected::Pull { user, device, limit, page } => {
-                    assert_eq!(&system.follow(*user, *device, *limit), page);
+                    assert_eq!(&self.follow(*user, *device, *limit), page);
                 }
                 Expected::PullIn { user, cursor, names_epoch, answer } => {
                     let another = vaultsync_protocol::Epoch::from_bytes([9; 16]);
                     let epoch = Some(known(if *names_epoch { EPOCH } else { another }));
-                    let told = match system.pull(*user, &Pull { epoch, ..pull(*cursor, 100) }) {
+                    let told = match self.pull(*user, &Pull { epoch, ..pull(*cursor, 100) }) {
                         PullOutcome::Page(told) => reference::PullAnswer::Page(page(told)),
                         PullOutcome::EpochChanged => reference::PullAnswer::EpochChanged,
                         PullOutcome::CursorAhead => reference::PullAnswer::CursorAhead,
@@ -160,31 +157,59 @@ impl StateMachineTest for StoreTest {
                 }
             }
         }
-        system
+        self
     }
 
-    fn teardown(mut system: System, model: State) {
+    /// At the end each device that follows its cursor holds what the model does.
+    fn finish(mut self, model: &State) {
         for user in 0..USERS {
             for device in 0..DEVICES {
                 // At most 6 records stand anywhere, so that many pages of one are enough.
-                while system.follow(user, device, 1 + device * 3).has_more {}
-                let held = &system.devices[user * DEVICES + device].held;
+                while self.follow(user, device, 1 + device * 3).has_more {}
+                let held = &self.devices[user * DEVICES + device].held;
                 assert_eq!(held, &model.vaults[user].records, "device {device} of user {user}");
             }
         }
     }
 }
 
-prop_state_machine! {
-    #![proptest_config(Config {
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::with_cases(cases())
-    })]
+/// The model's histories, played on one backend.
+macro_rules! histories {
+    ($name:ident, $test:ident, $backend:expr) => {
+        struct $name;
 
-    #[test]
-    fn any_history_is_answered_as_the_model_has_it(sequential 1..=40 => StoreTest);
+        impl StateMachineTest for $name {
+            type SystemUnderTest = System;
+            type Reference = Reference;
+
+            fn init_test(_: &State) -> System {
+                System::new($backend)
+            }
+
+            fn apply(system: System, model: &State, step: Step) -> System {
+                system.apply(model, &step)
+            }
+
+            fn teardown(system: System, model: State) {
+                system.finish(&model);
+            }
+        }
+
+        prop_state_machine! {
+            #![proptest_config(Config {
+                failure_persistence: None,
+                max_shrink_iters: 2_000,
+                ..Config::with_cases(cases())
+            })]
+
+            #[test]
+            fn $test(sequential 1..=40 => $name);
+        }
+    };
 }
+
+histories!(OnSqlite, any_history_on_sqlite_is_answered_as_the_model_has_it, Backend::Sqlite);
+histories!(OnPostgres, any_history_on_postgres_is_answered_as_the_model_has_it, Backend::Postgres);
 
 /// How many histories: 64, or what `PROPTEST_CASES` says.
 fn cases() -> u32 {

@@ -131,5 +131,5 @@ fn foreign(path: &Path, reason: String) -> OpenError {
 }
 
 fn database(path: &Path, message: String) -> OpenError {
-    OpenError::Database { path: PathBuf::from(path), message }
+    OpenError::Database { database: path.display().to_string(), message }
 }

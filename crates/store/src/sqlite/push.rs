@@ -7,6 +7,7 @@ use vaultsync_protocol::{
 
 use crate::{
     Head, PushOutcome, Refused, StoreOptions, Vault, VaultId, Verdict, judge, judge_remembered,
+    push::{first_free, written},
     receipts::{BatchDigest, Receipts},
 };
 
@@ -22,10 +23,6 @@ impl Applied {
         Self { outcome, head: None }
     }
 }
-
-/// 9000-01-01T00:00:00Z. A machine's clock that is later than this is broken, and a vault's clock that
-/// followed it would come to the end of what RFC 3339 can write and could never go back.
-const NOW_MAX: Timestamp = Timestamp::from_millis(221_845_392_000_000);
 
 struct VaultRow {
     clock: Timestamp,
@@ -81,8 +78,7 @@ pub(super) fn apply(
         insert_vault(connection, vault, (options.new_epoch)())?;
         (Timestamp::from_millis(i64::MIN), Receipts::default())
     };
-    let first = now.min(NOW_MAX).max(clock.plus_millis(1));
-    let head = write(connection, vault.id(), push, &verdicts, first)?;
+    let head = write(connection, vault.id(), push, &verdicts, first_free(now, clock))?;
     receipts.remember(&digest, &verdicts);
     update_vault(connection, vault.id(), head.unwrap_or(clock), &receipts)?;
     Ok(Applied { outcome: PushOutcome::Applied(written(push, &verdicts)), head })
@@ -248,18 +244,6 @@ fn update_vault(
         .prepare_cached("update vaults set clock = ?2, receipts = ?3 where vault_id = ?1")?
         .execute(params![vault.as_bytes(), clock.as_millis(), receipts.as_bytes()])?;
     Ok(())
-}
-
-fn written(push: &Push, verdicts: &[Verdict]) -> Vec<Written> {
-    let pairs = push.operations().iter().zip(verdicts);
-    pairs
-        .filter_map(|(operation, verdict)| match verdict {
-            Verdict::Held(version) | Verdict::Write(version) => {
-                Some(Written { record_id: operation.record_id.clone(), version: *version })
-            }
-            Verdict::Conflict => None,
-        })
-        .collect()
 }
 
 pub(super) fn version(row: &Row<'_>, column: usize) -> rusqlite::Result<Version> {

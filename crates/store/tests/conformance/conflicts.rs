@@ -137,27 +137,27 @@ async fn told_of_five(store: &TestStore) -> (usize, bool) {
 
 async fn conflicts_end_before_their_bytes_pass_the_bound(store: TestStore) {
     for (bytes_max, told) in [(10, 1), (19, 1), (20, 2), (39, 3), (49, 4)] {
-        let store = store.with_page_bytes_max(bytes_max);
+        let store = store.with_page_bytes_max(bytes_max).await;
         assert_eq!(told_of_five(&store).await, (told, true), "{bytes_max} bytes");
     }
 }
 
 async fn conflicts_that_fill_the_bound_exactly_are_all_told(store: TestStore) {
-    assert_eq!(told_of_five(&store.with_page_bytes_max(50)).await, (5, false));
+    assert_eq!(told_of_five(&store.with_page_bytes_max(50).await).await, (5, false));
 }
 
 async fn the_first_conflict_is_told_whatever_its_size(store: TestStore) {
-    assert_eq!(told_of_five(&store.with_page_bytes_max(0)).await, (1, true));
-    assert_eq!(told_of_five(&store.with_page_bytes_max(9)).await, (1, true));
+    assert_eq!(told_of_five(&store.with_page_bytes_max(0).await).await, (1, true));
+    assert_eq!(told_of_five(&store.with_page_bytes_max(9).await).await, (1, true));
     // The only one is the whole list.
-    let (store, vault) = (store.with_page_bytes_max(3), user());
+    let (store, vault) = (store.with_page_bytes_max(3).await, user());
     store.applied(&vault, &[create("a", "0123456789")]).await;
     let refused = store.refused(&vault, &[create("new", "x"), create("a", "x")]).await;
     assert_eq!((refused.conflicts.len(), refused.has_more), (1, false));
 }
 
 async fn conflicts_without_ciphertext_do_not_end_the_list(store: TestStore) {
-    let (store, vault) = (store.with_page_bytes_max(10), user());
+    let (store, vault) = (store.with_page_bytes_max(10).await, user());
     let ids = ["a", "b", "c"];
     let tombstones = ids.map(|id| operation(id, None, "", true));
     store.applied(&vault, &tombstones).await;

@@ -24,10 +24,15 @@ pub(crate) const CASE_MAX: Duration = Duration::from_mins(1);
 /// What a server's page holds unless it is told otherwise.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// A new store of that kind.
-pub(crate) fn open(backend: Backend) -> TestStore {
+/// What a store is opened with where a case has nothing to say about it.
+pub(crate) fn options() -> StoreOptions {
     let new_epoch = || Epoch::new(Uuid::new_v4());
-    TestStore::open(backend, StoreOptions { page_bytes_max: PAGE_BYTES_MAX, new_epoch })
+    StoreOptions { page_bytes_max: PAGE_BYTES_MAX, new_epoch }
+}
+
+/// A new store of that kind.
+pub(crate) async fn open(backend: Backend) -> TestStore {
+    TestStore::open(backend, options()).await
 }
 
 /// A user that no other test has.
@@ -107,8 +112,8 @@ pub(crate) fn after(cursor: Option<i64>, limit: usize) -> Pull {
 
 impl TestStore {
     /// Another new store of the same kind, whose pages and conflict lists hold that much.
-    pub(crate) fn with_page_bytes_max(&self, page_bytes_max: usize) -> Self {
-        Self::open(self.backend, StoreOptions { page_bytes_max, ..self.options })
+    pub(crate) async fn with_page_bytes_max(&self, page_bytes_max: usize) -> Self {
+        Self::open(self.backend, StoreOptions { page_bytes_max, ..self.options }).await
     }
 
     /// Pushes without an epoch, at [`NOW`].

@@ -39,7 +39,7 @@ async fn a_store_dropped_without_closing_keeps_what_it_acknowledged(mut store: T
         let before = store.state(&vault).await;
         let TestStore { store: dropped, backend, options, folder } = store;
         drop(dropped);
-        store = TestStore::open_in(folder, backend, options);
+        store = TestStore::open_in(folder, backend, options).await;
         assert_eq!(store.state(&vault).await, before);
     }
 }

@@ -11,6 +11,7 @@ mod support;
 macro_rules! backends {
     ($($case:ident),+ $(,)?) => {
         backends!(@on sqlite, Sqlite, $($case),+);
+        backends!(@on postgres, Postgres, $($case),+);
     };
     (@on $module:ident, $backend:ident, $($case:ident),+) => {
         mod $module {
@@ -18,7 +19,7 @@ macro_rules! backends {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     let backend = $crate::support::Backend::$backend;
-                    let case = super::$case($crate::dsl::open(backend));
+                    let case = async { super::$case($crate::dsl::open(backend).await).await };
                     let ended = tokio::time::timeout($crate::dsl::CASE_MAX, case).await;
                     ended.expect("a case ends: this one waits for what never comes");
                 }

@@ -130,7 +130,7 @@ async fn five_of_ten_bytes(store: &TestStore) -> Vault {
 
 async fn a_page_ends_before_its_bytes_pass_the_bound(store: TestStore) {
     for (bytes_max, records) in [(10, 1), (19, 1), (20, 2), (29, 2), (49, 4), (50, 5), (51, 5)] {
-        let store = store.with_page_bytes_max(bytes_max);
+        let store = store.with_page_bytes_max(bytes_max).await;
         let vault = five_of_ten_bytes(&store).await;
         let page = store.page(&vault, None, 100).await;
         let told = (page.records.len(), page.has_more);
@@ -140,7 +140,7 @@ async fn a_page_ends_before_its_bytes_pass_the_bound(store: TestStore) {
 
 async fn the_first_record_of_a_page_is_told_whatever_its_size(store: TestStore) {
     for bytes_max in [0, 1, 9] {
-        let store = store.with_page_bytes_max(bytes_max);
+        let store = store.with_page_bytes_max(bytes_max).await;
         let vault = five_of_ten_bytes(&store).await;
         let page = store.page(&vault, None, 100).await;
         assert_eq!((page.records.len(), page.has_more), (1, true));
@@ -151,7 +151,7 @@ async fn the_first_record_of_a_page_is_told_whatever_its_size(store: TestStore) 
 
 async fn pages_bounded_by_bytes_find_every_record(store: TestStore) {
     for bytes_max in [0, 10, 25, 40, 100] {
-        let (store, vault) = (store.with_page_bytes_max(bytes_max), user());
+        let (store, vault) = (store.with_page_bytes_max(bytes_max).await, user());
         let operations: Vec<_> =
             (0..40).map(|n| create(&format!("r{n}"), &"x".repeat(1 + n * 7 % 31))).collect();
         store.applied(&vault, &operations).await;
@@ -165,7 +165,7 @@ async fn pages_bounded_by_bytes_find_every_record(store: TestStore) {
 }
 
 async fn tombstones_without_ciphertext_cost_no_bytes(store: TestStore) {
-    let (store, vault) = (store.with_page_bytes_max(10), user());
+    let (store, vault) = (store.with_page_bytes_max(10).await, user());
     let mut operations: Vec<_> =
         (0..30).map(|n| operation(&format!("t{n}"), None, "", true)).collect();
     operations.insert(15, create("live", "0123456789"));

@@ -6,14 +6,13 @@ use rusqlite::Connection;
 use vaultsync_store::{OpenError, Store};
 
 use crate::{
-    dsl::{create, live, open, user},
+    dsl::{create, live, open, options, user},
     support::{Backend, TestStore},
 };
 
 /// Tries to open that file as a store.
 fn try_open(path: &Path) -> Result<Store, OpenError> {
-    let options = open(Backend::Sqlite).options;
-    Store::open_sqlite(path.to_owned(), options)
+    Store::open_sqlite(path.to_owned(), options())
 }
 
 /// The file must be refused as somebody else's, and be byte for byte what it was.
@@ -30,7 +29,7 @@ fn check_refused(path: &Path) {
 
 #[tokio::test]
 async fn a_second_open_is_told_that_the_file_is_in_use() {
-    let store = open(Backend::Sqlite);
+    let store = open(Backend::Sqlite).await;
     let path = TestStore::sqlite_path(&store.folder);
     for _ in 0..3 {
         let second = try_open(&path);
@@ -49,7 +48,7 @@ async fn a_second_open_is_told_that_the_file_is_in_use() {
 async fn a_second_open_leaves_the_first_one_s_locks_alone() {
     use std::os::unix::fs::MetadataExt as _;
 
-    let store = open(Backend::Sqlite);
+    let store = open(Backend::Sqlite).await;
     store.applied(&user(), &[create("a", "v1")]).await;
     let path = TestStore::sqlite_path(&store.folder);
     let inode = format!(":{} ", fs::metadata(&path).unwrap().ino());
@@ -66,7 +65,7 @@ async fn a_second_open_leaves_the_first_one_s_locks_alone() {
 /// After a clean stop the file alone is the whole database: an operator may copy it.
 #[tokio::test]
 async fn a_closed_store_leaves_its_log_empty() {
-    let store = open(Backend::Sqlite);
+    let store = open(Backend::Sqlite).await;
     let vault = user();
     store.applied(&vault, &[create("a", "v1")]).await;
     assert_eq!(store.all(&vault).await, [live("a", 1, "v1")]);
@@ -80,7 +79,7 @@ async fn a_closed_store_leaves_its_log_empty() {
 #[cfg(unix)]
 #[tokio::test]
 async fn the_same_file_under_another_name_is_in_use_too() {
-    let store = open(Backend::Sqlite);
+    let store = open(Backend::Sqlite).await;
     let path = TestStore::sqlite_path(&store.folder);
     let link = store.folder.path().join("link.db");
     std::os::unix::fs::symlink(&path, &link).unwrap();
@@ -92,7 +91,7 @@ async fn the_same_file_under_another_name_is_in_use_too() {
 
 #[tokio::test]
 async fn a_file_is_free_again_once_its_store_is_gone() {
-    let store = open(Backend::Sqlite);
+    let store = open(Backend::Sqlite).await;
     let vault = user();
     store.applied(&vault, &[create("a", "v1")]).await;
     let TestStore { store, folder, .. } = store;
@@ -171,7 +170,7 @@ fn a_folder_is_no_database() {
 async fn the_files_are_their_owner_s_alone() {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let store = open(Backend::Sqlite);
+    let store = open(Backend::Sqlite).await;
     store.applied(&user(), &[create("a", "v1")]).await;
     let mut files = 0;
     for entry in fs::read_dir(store.folder.path()).unwrap() {
@@ -187,8 +186,7 @@ async fn the_files_are_their_owner_s_alone() {
 async fn a_name_that_looks_like_a_uri_is_a_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file:x.db?mode=memory");
-    let options = open(Backend::Sqlite).options;
-    let store = Store::open_sqlite(path.clone(), options).unwrap();
+    let store = Store::open_sqlite(path.clone(), options()).unwrap();
     assert!(path.is_file() && !folder.path().join("x.db").exists());
     assert!(matches!(try_open(&path), Err(OpenError::InUse(_))));
     drop(store);

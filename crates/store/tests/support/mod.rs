@@ -2,24 +2,27 @@
 //!
 //! Not here: anything that only one of the test programs needs.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::OnceLock, time::Duration};
 
 use serde_json::json;
 use tempfile::TempDir;
+use vaultsync_private_servers::shared_postgres;
 use vaultsync_protocol::{
     Ciphertext, Epoch, KnownEpoch, Operation, Pull, Push, RecordId, Timestamp, Version,
 };
 use vaultsync_store::{
-    PullOutcome, PushOutcome, Store, StoreError, StoreOptions, Unbounded, Vault,
+    PostgresOptions, PullOutcome, PushOutcome, Store, StoreError, StoreOptions, Unbounded, Vault,
 };
 
 /// The databases that the suites run on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Backend {
     Sqlite,
+    Postgres,
 }
 
-/// An open store with a database of its own, deleted with it.
+/// An open store. SQLite's database is its own; PostgreSQL's is shared by all tests of a program, each
+/// of which has users of its own.
 pub(crate) struct TestStore {
     pub(crate) store: Store,
     pub(crate) backend: Backend,
@@ -28,9 +31,9 @@ pub(crate) struct TestStore {
 }
 
 impl TestStore {
-    /// Opens a new database.
-    pub(crate) fn open(backend: Backend, options: StoreOptions) -> Self {
-        Self::open_in(tempfile::tempdir().unwrap(), backend, options)
+    /// Opens a new store.
+    pub(crate) async fn open(backend: Backend, options: StoreOptions) -> Self {
+        Self::open_in(tempfile::tempdir().unwrap(), backend, options).await
     }
 
     /// The same database, closed and opened again.
@@ -38,17 +41,16 @@ impl TestStore {
         self.store.close().await;
         let Self { store, backend, options, folder } = self;
         drop(store);
-        Self::open_in(folder, backend, options)
+        Self::open_in(folder, backend, options).await
     }
 
     /// Opens the database of that folder, a new one where there is none.
-    pub(crate) fn open_in(folder: TempDir, backend: Backend, options: StoreOptions) -> Self {
+    pub(crate) async fn open_in(folder: TempDir, backend: Backend, options: StoreOptions) -> Self {
         let store = match backend {
-            Backend::Sqlite => {
-                Store::open_sqlite(Self::sqlite_path(&folder), options).expect("the file opens")
-            }
+            Backend::Sqlite => Store::open_sqlite(Self::sqlite_path(&folder), options),
+            Backend::Postgres => Store::open_postgres(postgres_options(), options).await,
         };
-        Self { store, backend, options, folder }
+        Self { store: store.expect("the database opens"), backend, options, folder }
     }
 
     /// Where SQLite's file lies.
@@ -76,6 +78,25 @@ impl TestStore {
                 outcome => return outcome.expect("the store answers a pull").0,
             }
         }
+    }
+}
+
+/// How the program's PostgreSQL database is opened.
+pub(crate) fn postgres_options() -> PostgresOptions {
+    static URL: OnceLock<String> = OnceLock::new();
+    let url = URL.get_or_init(|| {
+        shared_postgres().create_database("vaultsync", None);
+        shared_postgres().url("vaultsync")
+    });
+    PostgresOptions {
+        primaries: vec![url.parse().expect("a URL")],
+        replicas: vec![],
+        connections_max: 8,
+        // Long, because nothing here is about it and a machine may have much else to do.
+        timeout: Duration::from_secs(20),
+        prepare: true,
+        migrate: true,
+        allow_unsafe: false,
     }
 }
 

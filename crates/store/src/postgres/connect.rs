@@ -1,0 +1,272 @@
+//! Connections: to which address, checked once, and how statements are sent on them.
+
+use std::{future::Future, sync::Mutex, time::Duration};
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, Runtime,
+};
+use tokio::time::{Instant, timeout_at};
+use tokio_postgres::{
+    Client, Error, Row, RowStream, Statement,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
+
+use super::{DatabaseUrl, PostgresOptions, failure::Failure, open, tls};
+use crate::{OpenError, VaultId};
+
+/// How long making a connection may take. A peer that is there answers within milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an address that could not be reached is asked last.
+const SHUNNED_FOR: Duration = Duration::from_secs(1);
+
+/// A statement and the types of its parameters.
+#[derive(Debug)]
+pub(super) struct Sql {
+    pub(super) text: &'static str,
+    pub(super) types: &'static [Type],
+}
+
+/// The connections to one address.
+#[derive(Debug)]
+struct Node {
+    pool: Pool,
+    unreachable_since: Mutex<Option<Instant>>,
+}
+
+/// Addresses of one database, any of which will do.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    nodes: Vec<Node>,
+    prepare: bool,
+}
+
+impl Nodes {
+    /// Pools for these addresses; connections are made when they are needed.
+    ///
+    /// A connection is used only where it leads to `deployment`, and to one that may be written to
+    /// if `writable`: an address may come to mean another server while this one runs.
+    pub(super) fn new(
+        urls: &[DatabaseUrl],
+        options: &PostgresOptions,
+        deployment: Uuid,
+        writable: bool,
+    ) -> Result<Self, OpenError> {
+        let nodes = urls.iter().map(|url| Node::new(url, options, deployment, writable));
+        Ok(Self { nodes: nodes.collect::<Result<_, _>>()?, prepare: options.prepare })
+    }
+
+    /// Tries each address once. One that cannot be reached now may be later; one that leads to what may
+    /// not be served from is refused.
+    pub(super) async fn check_all(&self, urls: &[DatabaseUrl]) -> Result<(), OpenError> {
+        for (node, url) in self.nodes.iter().zip(urls) {
+            match node.pool.get().await {
+                Ok(_) => {}
+                Err(PoolError::PostCreateHook(error)) => {
+                    let HookError::Message(told) = error else { continue };
+                    return Err(open::refused(url, told));
+                }
+                Err(error) => {
+                    let failure = Failure::of_pool(&error);
+                    tracing::warn!(database = %url, ?failure, "a database cannot be reached");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// A connection for a vault. The same vault goes to the same address, which then has its rows
+    /// and plans at hand, unless that one could not be reached lately or `attempt` is another one.
+    pub(super) async fn connect(
+        &self,
+        vault: VaultId,
+        attempt: usize,
+        until: Instant,
+    ) -> Result<Connection, Failure> {
+        let bytes = vault.as_bytes();
+        let first = usize::from(u16::from_be_bytes([bytes[0], bytes[1]])) + attempt;
+        let count = self.nodes.len();
+        let mut order: Vec<_> =
+            (0..count).map(|step| &self.nodes[(first + step) % count]).collect();
+        order.sort_by_key(|node| node.is_shunned());
+        let mut failure = Failure::Transient("no database is set".to_owned());
+        for node in order {
+            match timeout_at(until, node.pool.get()).await {
+                Ok(Ok(object)) => {
+                    node.mark(None);
+                    return Ok(Connection { object: Some(object), prepare: self.prepare });
+                }
+                Ok(Err(error)) => {
+                    failure = Failure::of_pool(&error);
+                    node.mark(Some(Instant::now()));
+                }
+                Err(_) => {
+                    let told = "no connection to the database was free in time";
+                    return Err(Failure::Transient(told.to_owned()));
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    pub(super) fn close(&self) {
+        self.nodes.iter().for_each(|node| node.pool.close());
+    }
+
+    /// How many connections are open, and how many of them are idle.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let statuses = self.nodes.iter().map(|node| node.pool.status());
+        statuses.fold((0, 0), |(open, idle), status| (open + status.size, idle + status.available))
+    }
+}
+
+impl Node {
+    fn new(
+        url: &DatabaseUrl,
+        options: &PostgresOptions,
+        deployment: Uuid,
+        writable: bool,
+    ) -> Result<Self, OpenError> {
+        let mut config = url.config.clone();
+        config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(options.timeout);
+        let tls = tls::connector(&url.tls).map_err(|error| open::refused(url, error))?;
+        let manager = Manager::from_config(config, tls, ManagerConfig::default());
+        let allow_unsafe = options.allow_unsafe;
+        let check = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+            Box::pin(async move {
+                open::check(client, deployment, writable, allow_unsafe)
+                    .await
+                    .map_err(HookError::message)
+            })
+        });
+        let pool = Pool::builder(manager)
+            .max_size(options.connections_max)
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .post_create(check)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| open::refused(url, error))?;
+        Ok(Self { pool, unreachable_since: Mutex::new(None) })
+    }
+
+    fn mark(&self, unreachable_since: Option<Instant>) {
+        if let Ok(mut since) = self.unreachable_since.lock() {
+            *since = unreachable_since;
+        }
+    }
+
+    fn is_shunned(&self) -> bool {
+        let since = self.unreachable_since.lock().ok().and_then(|since| *since);
+        since.is_some_and(|since| since.elapsed() < SHUNNED_FOR)
+    }
+}
+
+/// A connection of a pool. It goes back there only by [`Self::keep`]: one that is dropped may be
+/// anywhere in a transaction, and is closed.
+#[derive(Debug)]
+pub(super) struct Connection {
+    object: Option<Object>,
+    prepare: bool,
+}
+
+/// A statement as it can be sent in one flight.
+pub(super) enum Ready {
+    Prepared(Statement),
+    /// Parsed anew each time, for a pooler that keeps no prepared statements.
+    Typed(&'static Sql),
+}
+
+impl Connection {
+    /// Gives the connection back for others to use.
+    pub(super) fn keep(mut self) {
+        self.object.take();
+    }
+
+    /// Makes a statement ready: a flight the first time on this connection, none after it.
+    pub(super) async fn ready(&self, sql: &'static Sql) -> Result<Ready, Error> {
+        if !self.prepare {
+            return Ok(Ready::Typed(sql));
+        }
+        let object = self.object();
+        object.prepare_typed_cached(sql.text, sql.types).await.map(Ready::Prepared)
+    }
+
+    /// Sends statements without parameters. Like all that is sent here, it is on its way when the
+    /// future has been polled once, so that futures polled in order travel in one flight.
+    pub(super) async fn send(&self, text: &str) -> Result<(), Error> {
+        self.client().batch_execute(text).await
+    }
+
+    pub(super) async fn rows(
+        &self,
+        ready: &Ready,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        match ready {
+            Ready::Prepared(statement) => self.client().query(statement, values).await,
+            Ready::Typed(sql) => self.client().query_typed(sql.text, &typed(sql, values)).await,
+        }
+    }
+
+    /// The same, row by row, so that a page is not in memory twice.
+    pub(super) async fn stream(
+        &self,
+        ready: &Ready,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<RowStream, Error> {
+        match ready {
+            Ready::Prepared(statement) => {
+                self.client().query_raw(statement, values.iter().copied()).await
+            }
+            Ready::Typed(sql) => self.client().query_typed_raw(sql.text, typed(sql, values)).await,
+        }
+    }
+
+    /// Runs a statement; how many rows it wrote.
+    pub(super) async fn execute(
+        &self,
+        ready: &Ready,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, Error> {
+        match ready {
+            Ready::Prepared(statement) => self.client().execute(statement, values).await,
+            Ready::Typed(sql) => self.client().execute_typed(sql.text, &typed(sql, values)).await,
+        }
+    }
+
+    fn client(&self) -> &Client {
+        self.object()
+    }
+
+    fn object(&self) -> &Object {
+        self.object.as_ref().expect("it is taken only by `keep` and `drop`, which end it")
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+fn typed<'a>(sql: &Sql, values: &[&'a (dyn ToSql + Sync)]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    values.iter().copied().zip(sql.types.iter().cloned()).collect()
+}
+
+/// Waits for a flight until `deadline`; past it `late` says what is known.
+pub(super) async fn flight<T>(
+    deadline: Instant,
+    late: fn(String) -> Failure,
+    flight: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    timeout_at(deadline, flight)
+        .await
+        .unwrap_or_else(|_| Err(late("the database did not answer in time".to_owned())))
+}

@@ -1,0 +1,290 @@
+//! The store on PostgreSQL, and on Citus with the same statements: any number of processes serve from
+//! it, and the vault's row is what keeps them apart.
+//!
+//! Not here: advisory locks, triggers, stored code, and NOTIFY in a transaction that writes, which
+//! would make all commits of the database wait for each other.
+
+mod connect;
+mod failure;
+mod gate;
+mod migrate;
+mod open;
+mod pull;
+mod push;
+mod rows;
+mod tls;
+mod url;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
+use vaultsync_protocol::{Pull, Push, Timestamp};
+
+use self::{
+    connect::{Nodes, flight},
+    failure::Failure,
+    gate::Gate,
+    push::{Attempt, Pushing},
+};
+pub use self::{
+    migrate::{distribute, migrate, pending_migrations},
+    url::DatabaseUrl,
+};
+use crate::{Heads, OpenError, PullOutcome, PushOutcome, Room, StoreError, StoreOptions, Vault};
+
+/// How long making a connection may take while the store is opened or migrated.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a push is tried. Once more is enough for a connection that had gone stale, a transaction
+/// that lost against another, and a commit whose answer was lost: it is sent again, and the vault's
+/// receipts tell whether it had been done.
+const ATTEMPTS: usize = 2;
+
+/// What a PostgreSQL store is opened with.
+#[derive(Clone, Debug)]
+pub struct PostgresOptions {
+    /// Addresses of one database, any of which will do: one, or several nodes of a Citus cluster.
+    pub primaries: Vec<DatabaseUrl>,
+    /// Addresses of replicas of it that pulls may read from; they may lag behind.
+    pub replicas: Vec<DatabaseUrl>,
+    /// Connections open at a time, for each address.
+    pub connections_max: usize,
+    /// How long one push or pull may take. It is told within this that the database is gone.
+    pub timeout: Duration,
+    /// Whether statements are prepared once for each connection, and not parsed each time.
+    pub prepare: bool,
+    /// Whether the tables are brought up to date; where not, they must be.
+    pub migrate: bool,
+    /// Whether a database may be served from that can lose what it acknowledged.
+    pub allow_unsafe: bool,
+}
+
+/// An open PostgreSQL database.
+#[derive(Debug)]
+pub struct Postgres {
+    inner: Arc<Inner>,
+    /// The pushes that have begun.
+    pushes: TaskTracker,
+}
+
+#[derive(Debug)]
+struct Inner {
+    primaries: Nodes,
+    replicas: Nodes,
+    gate: Gate,
+    heads: Heads,
+    timeout: Duration,
+    options: StoreOptions,
+}
+
+impl Postgres {
+    /// See [`Store::open_postgres`](crate::Store::open_postgres).
+    pub(crate) async fn open(
+        postgres: PostgresOptions,
+        options: StoreOptions,
+    ) -> Result<Self, OpenError> {
+        let deployment = open::prepare(&postgres).await?;
+        let inner = Arc::new(Inner {
+            primaries: Nodes::new(&postgres.primaries, &postgres, deployment, true)?,
+            replicas: Nodes::new(&postgres.replicas, &postgres, deployment, false)?,
+            gate: Gate::default(),
+            heads: Heads::default(),
+            timeout: postgres.timeout,
+            options,
+        });
+        inner.primaries.check_all(&postgres.primaries).await?;
+        Ok(Self { inner, pushes: TaskTracker::new() })
+    }
+
+    pub(crate) async fn push(
+        &self,
+        vault: &Vault,
+        push: Push,
+        now: Timestamp,
+        held: Box<dyn Send>,
+    ) -> Result<PushOutcome, StoreError> {
+        if self.pushes.is_closed() {
+            return Err(StoreError::Unavailable("the database is closing".to_owned()));
+        }
+        let (inner, vault) = (self.inner.clone(), vault.clone());
+        // In a task of its own: a caller that goes away must not leave a transaction half-way.
+        let pushing = self.pushes.spawn(async move {
+            let outcome = inner.push(&vault, &push, now).await;
+            // Before the answer: whoever has it may count on what the push took being free again.
+            drop((push, held));
+            outcome
+        });
+        pushing.await.unwrap_or_else(|_| {
+            Err(StoreError::OutcomeUnknown("the task of a push ended early".to_owned()))
+        })
+    }
+
+    pub(crate) async fn pull<R: Room>(
+        &self,
+        vault: &Vault,
+        pull: &Pull,
+        room: R,
+    ) -> Result<(PullOutcome, R), StoreError> {
+        self.inner.pull(vault, pull, room).await.map_err(StoreError::from)
+    }
+
+    pub(crate) async fn check(&self) -> Result<(), StoreError> {
+        if self.pushes.is_closed() {
+            return Err(StoreError::Unavailable("the database is closing".to_owned()));
+        }
+        self.inner.check().await.map_err(StoreError::from)
+    }
+
+    pub(crate) fn heads(&self) -> &Heads {
+        &self.inner.heads
+    }
+
+    /// Finishes what has begun; a push that comes later is refused.
+    pub(crate) async fn close(&self) {
+        self.pushes.close();
+        self.pushes.wait().await;
+        self.inner.primaries.close();
+        self.inner.replicas.close();
+    }
+}
+
+impl Inner {
+    async fn push(
+        &self,
+        vault: &Vault,
+        push: &Push,
+        now: Timestamp,
+    ) -> Result<PushOutcome, StoreError> {
+        let begun = Instant::now();
+        // Whoever must be turned away is told so early, and has time left to be served otherwise.
+        let (patience, deadline) = (begun + self.timeout / 2, begun + self.timeout);
+        let Ok(_pass) = timeout_at(patience, self.gate.enter(vault.id())).await else {
+            return Err(StoreError::Unavailable("too many pushes were before it".to_owned()));
+        };
+        let mut in_doubt = false;
+        let mut attempt = 0;
+        loop {
+            let tried = self.try_push(vault, push, now, attempt, patience, deadline).await;
+            attempt += 1;
+            match tried {
+                Ok(Attempt { outcome, clock, wrote }) => {
+                    if let Some(head) = clock.filter(|_| wrote || in_doubt) {
+                        self.heads.announce(vault.id(), head);
+                    }
+                    return Ok(outcome);
+                }
+                Err(Failure::Fault(told)) if !in_doubt => return Err(StoreError::Internal(told)),
+                Err(failure) => {
+                    in_doubt |= matches!(failure, Failure::InDoubt(_));
+                    if attempt < ATTEMPTS && Instant::now() < deadline {
+                        tracing::warn!(?failure, "a push is tried again");
+                        continue;
+                    }
+                    let error = StoreError::from(failure);
+                    return Err(if in_doubt {
+                        StoreError::OutcomeUnknown(error.to_string())
+                    } else {
+                        error
+                    });
+                }
+            }
+        }
+    }
+
+    async fn try_push(
+        &self,
+        vault: &Vault,
+        push: &Push,
+        now: Timestamp,
+        attempt: usize,
+        patience: Instant,
+        deadline: Instant,
+    ) -> Result<Attempt, Failure> {
+        let until = if attempt == 0 { patience } else { deadline };
+        let connection = self.primaries.connect(vault.id(), attempt, until).await?;
+        self.gauge();
+        let (timeout, options) = (self.timeout, &self.options);
+        Pushing { connection, vault, push, now, deadline, timeout, options }.run().await
+    }
+
+    async fn pull<R: Room>(
+        &self,
+        vault: &Vault,
+        pull: &Pull,
+        mut room: R,
+    ) -> Result<(PullOutcome, R), Failure> {
+        let begun = Instant::now();
+        let (patience, deadline) = (begun + self.timeout / 2, begun + self.timeout);
+        if !self.replicas.is_empty()
+            && let Ok(outcome) =
+                self.try_pull(&self.replicas, vault, pull, &mut room, 0, patience, patience).await
+            && self.is_enough(vault, &outcome)
+        {
+            return Ok((outcome, room));
+        }
+        let mut attempt = 0;
+        loop {
+            let nodes = &self.primaries;
+            let tried =
+                self.try_pull(nodes, vault, pull, &mut room, attempt, patience, deadline).await;
+            attempt += 1;
+            match tried {
+                Ok(outcome) => return Ok((outcome, room)),
+                // A read does nothing that could be done twice.
+                Err(Failure::Transient(_)) if attempt < ATTEMPTS && Instant::now() < patience => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each of them is a bound or a place")]
+    async fn try_pull(
+        &self,
+        nodes: &Nodes,
+        vault: &Vault,
+        pull: &Pull,
+        room: &mut impl Room,
+        attempt: usize,
+        patience: Instant,
+        deadline: Instant,
+    ) -> Result<PullOutcome, Failure> {
+        let connection = nodes.connect(vault.id(), attempt, patience).await?;
+        self.gauge();
+        let page = pull::page(&connection, vault.id(), pull, self.options.page_bytes_max, room);
+        let outcome = flight(deadline, Failure::Transient, page).await?;
+        connection.keep();
+        Ok(outcome)
+    }
+
+    /// Whether what a replica told can be passed on. It may lag: what it does not know yet is no
+    /// reason to tell a client that its history is another one, or that nothing has changed.
+    fn is_enough(&self, vault: &Vault, outcome: &PullOutcome) -> bool {
+        match outcome {
+            PullOutcome::EpochChanged | PullOutcome::CursorAhead => false,
+            PullOutcome::Page(page) => {
+                !page.records.is_empty() || page.head >= self.heads.latest(vault.id())
+            }
+        }
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.timeout;
+        let nobody = Vault::of("", "").id();
+        let connection = self.primaries.connect(nobody, 0, deadline).await?;
+        let look = async {
+            let looked = connection.send("select from vaults limit 0; select from records limit 0");
+            looked.await.map_err(|error| Failure::of(&error))
+        };
+        flight(deadline, Failure::Transient, look).await?;
+        connection.keep();
+        Ok(())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a pool is far smaller than 2^53")]
+    fn gauge(&self) {
+        let (open, idle) = self.primaries.count();
+        metrics::gauge!("vaultsync_store_connections").set(open as f64);
+        metrics::gauge!("vaultsync_store_connections_idle").set(idle as f64);
+    }
+}

@@ -1,0 +1,93 @@
+//! One pull: one statement, one flight, one snapshot.
+
+use futures_util::TryStreamExt as _;
+use tokio_postgres::{Row, types::Type};
+use uuid::Uuid;
+use vaultsync_protocol::{Ciphertext, Epoch, Page, Pull, Record, Timestamp};
+
+use super::{
+    connect::{Connection, Sql},
+    failure::Failure,
+    rows::{column, record_id, uuid, version},
+};
+use crate::{PullOutcome, Room, VaultId};
+
+/// The vault's row beside each record of the page, or once beside nothing.
+///
+/// One record more than the page may have is looked for, to know whether there is a later one; what is
+/// past the bytes stays in the database. `octet_length` does not read what it measures.
+const PAGE: Sql = Sql {
+    text: "select v.epoch, v.clock, p.found, p.record_id, p.version, p.deleted, p.updated_at, p.ciphertext
+           from vaults v left join (
+             select r.*, count(*) over () as found, row_number() over page as place,
+               sum(octet_length(r.ciphertext)) over page as bytes
+             from (
+               select record_id, version, deleted, updated_at, ciphertext from records
+               where vault_id = $1 and updated_at > $2 order by updated_at limit $3 + 1
+             ) r
+             window page as (order by r.updated_at)
+           ) p on p.place = 1 or (p.place <= $3 and p.bytes <= $4)
+           where v.vault_id = $1 order by p.updated_at",
+    types: &[Type::UUID, Type::INT8, Type::INT8, Type::INT8],
+};
+
+/// Reads one page. A page's rows are in memory before `room` is asked, `bytes_max` of them at most for
+/// each connection.
+pub(super) async fn page(
+    connection: &Connection,
+    vault: VaultId,
+    pull: &Pull,
+    bytes_max: usize,
+    room: &mut impl Room,
+) -> Result<PullOutcome, Failure> {
+    let of = |error: tokio_postgres::Error| Failure::of(&error);
+    let after = pull.cursor.map_or(i64::MIN, |cursor| cursor.timestamp().as_millis());
+    let limit = i64::try_from(pull.limit).unwrap_or(i64::MAX - 1);
+    let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+    let ready = connection.ready(&PAGE).await.map_err(of)?;
+    let rows =
+        connection.stream(&ready, &[&uuid(vault), &after, &limit, &bytes_max]).await.map_err(of)?;
+    let mut rows = std::pin::pin!(rows);
+    let (mut found, mut records, mut has_more) = (None, Vec::new(), false);
+    while let Some(row) = rows.try_next().await.map_err(of)? {
+        let epoch = Epoch::from_bytes(*column::<Uuid>(&row, 0)?.as_bytes());
+        found = Some((epoch, Timestamp::from_millis(column(&row, 1)?)));
+        let Some(in_all) = column::<Option<i64>>(&row, 2)? else {
+            break;
+        };
+        let ciphertext: &[u8] = column(&row, 7)?;
+        if !room.take(ciphertext.len()) && !records.is_empty() {
+            has_more = true;
+            break;
+        }
+        records.push(record(&row, ciphertext)?);
+        has_more = in_all > i64::try_from(records.len()).unwrap_or(i64::MAX);
+    }
+    if let Some(known) = &pull.epoch {
+        match found {
+            Some((epoch, head)) if known.names(epoch) => {
+                if pull.cursor.is_some_and(|cursor| cursor.timestamp() > head) {
+                    return Ok(PullOutcome::CursorAhead);
+                }
+            }
+            _ => return Ok(PullOutcome::EpochChanged),
+        }
+    }
+    Ok(PullOutcome::Page(Page {
+        next_cursor: records.last().map(|record: &Record| record.updated_at),
+        records,
+        has_more,
+        epoch: found.map(|(epoch, _)| epoch),
+        head: found.map(|(_, head)| head),
+    }))
+}
+
+fn record(row: &Row, ciphertext: &[u8]) -> Result<Record, Failure> {
+    Ok(Record {
+        record_id: record_id(row, 3)?,
+        version: version(row, 4)?,
+        deleted: column(row, 5)?,
+        updated_at: Timestamp::from_millis(column(row, 6)?),
+        ciphertext: Ciphertext::from_bytes(ciphertext.to_vec()),
+    })
+}

@@ -1,0 +1,355 @@
+//! One push: two flights, the vault's row locked from the first to the end of the second.
+//!
+//! The lock is a statement of its own. One that locks and reads in one goes by what it saw before it
+//! had the lock.
+
+use std::{collections::HashMap, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+use tokio_postgres::{
+    Error,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
+use vaultsync_protocol::{Conflict, Operation, Push, RecordId, Timestamp, Written};
+
+use super::{
+    connect::{Connection, Ready, Sql, flight},
+    failure::Failure,
+    rows::{self, RecordRow, Rows, VaultRow, fault, uuid},
+};
+use crate::{
+    Head, PushOutcome, Refused, StoreOptions, Vault, Verdict, judge, judge_remembered,
+    push::{first_free, written},
+    receipts::{BatchDigest, Receipts},
+};
+
+/// Locks the vault's row, and makes it where there is none, with a clock that no push leaves behind.
+const LOCK: Sql = Sql {
+    text: "insert into vaults as v (vault_id, issuer, subject, clock, epoch)
+           values ($1, $2, $3, -9223372036854775808, $4)
+           on conflict (vault_id) do update set clock = v.clock
+           returning v.clock, v.epoch, v.receipts",
+    types: &[Type::UUID, Type::TEXT, Type::TEXT, Type::UUID],
+};
+
+/// What the judgement must know of the records. A ciphertext stays where it is: its digest tells
+/// whether it is the one that is pushed, and is made only where version and length say that it may be.
+const HEADS: Sql = Sql {
+    text: "select record_id, version, deleted, octet_length(ciphertext),
+             case when version = any($3) and octet_length(ciphertext) = any($4)
+               then sha256(ciphertext) end
+           from records where vault_id = $1 and record_id = any($2)",
+    types: &[Type::UUID, Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::INT4_ARRAY],
+};
+
+const CONFLICTS: Sql = Sql {
+    text: "select record_id, version, deleted, updated_at, ciphertext
+           from records where vault_id = $1 and record_id = any($2)",
+    types: &[Type::UUID, Type::TEXT_ARRAY],
+};
+
+/// Joined with the vault so that Citus sends it to one node whole. A record that is not at the version
+/// judged, because somebody wrote around the lock, gets version 0, and the table's check undoes all.
+const WRITE: Sql = Sql {
+    text: "insert into records as r
+             (vault_id, record_id, version, deleted, ciphertext, updated_at)
+           select v.vault_id, x.record_id, x.version, x.deleted, x.ciphertext, x.updated_at
+           from vaults v cross join unnest($2::text[], $3::bigint[], $4::bool[], $5::bytea[], $6::bigint[])
+             as x (record_id, version, deleted, ciphertext, updated_at)
+           where v.vault_id = $1
+           on conflict (vault_id, record_id) do update set deleted = excluded.deleted,
+             ciphertext = excluded.ciphertext, updated_at = excluded.updated_at,
+             version = case when r.version = excluded.version - 1 then excluded.version else 0 end",
+    types: &[
+        Type::UUID,
+        Type::TEXT_ARRAY,
+        Type::INT8_ARRAY,
+        Type::BOOL_ARRAY,
+        Type::BYTEA_ARRAY,
+        Type::INT8_ARRAY,
+    ],
+};
+
+const SAVE: Sql = Sql {
+    text: "update vaults set clock = $2, receipts = $3 where vault_id = $1",
+    types: &[Type::UUID, Type::INT8, Type::BYTEA],
+};
+
+/// What an attempt came to.
+pub(super) struct Attempt {
+    pub(super) outcome: PushOutcome,
+    /// Where the vault's clock stands, if it has one.
+    pub(super) clock: Option<Timestamp>,
+    /// Whether any record was written.
+    pub(super) wrote: bool,
+}
+
+/// A push on a connection, with all that its statements need.
+pub(super) struct Pushing<'a> {
+    pub(super) connection: Connection,
+    pub(super) vault: &'a Vault,
+    pub(super) push: &'a Push,
+    pub(super) now: Timestamp,
+    pub(super) deadline: Instant,
+    pub(super) timeout: Duration,
+    pub(super) options: &'a StoreOptions,
+}
+
+/// The vault as the first flight found it, locked.
+struct Found {
+    /// `None`: this push made it.
+    vault: Option<VaultRow>,
+    records: HashMap<String, RecordRow>,
+}
+
+impl Pushing<'_> {
+    /// Applies the push in one transaction. Where it fails, the connection is closed, and with it the
+    /// transaction ends.
+    pub(super) async fn run(self) -> Result<Attempt, Failure> {
+        let attempt = self.attempt().await?;
+        self.connection.keep();
+        Ok(attempt)
+    }
+
+    async fn attempt(&self) -> Result<Attempt, Failure> {
+        let mut found = flight(self.deadline, Failure::Transient, self.look()).await?;
+        let clock = found.vault.as_ref().map(|vault| vault.clock);
+        let nothing = |outcome| Attempt { outcome, clock, wrote: false };
+        if let Some(known) = self.push.epoch()
+            && !found.vault.as_ref().is_some_and(|vault| known.names(vault.epoch))
+        {
+            self.roll_back().await?;
+            return Ok(nothing(PushOutcome::EpochChanged));
+        }
+        if self.push.operations().is_empty() {
+            self.roll_back().await?;
+            return Ok(nothing(PushOutcome::Applied(Vec::new())));
+        }
+        let digest = BatchDigest::of(self.push);
+        let remembered =
+            found.vault.as_ref().and_then(|vault| vault.receipts.answer(self.push, &digest));
+        if let Some(answer) = remembered {
+            let verdicts = found.remembered_verdicts(self.push, &answer);
+            if !verdicts.contains(&Verdict::Conflict) {
+                self.roll_back().await?;
+                return Ok(nothing(PushOutcome::Applied(answer)));
+            }
+            let forgotten = found.vault.take().map(|mut vault| {
+                vault.receipts.forget(&digest);
+                vault
+            });
+            let refused = self.refuse(&found, &verdicts, forgotten.as_ref()).await?;
+            return Ok(nothing(PushOutcome::Refused(refused)));
+        }
+        let verdicts = found.verdicts(self.push);
+        if verdicts.contains(&Verdict::Conflict) {
+            let refused = self.refuse(&found, &verdicts, None).await?;
+            return Ok(nothing(PushOutcome::Refused(refused)));
+        }
+        self.write(found, &verdicts, &digest).await
+    }
+
+    /// The first flight: begins, locks, reads.
+    async fn look(&self) -> Result<Found, Failure> {
+        let of = |error: Error| Failure::of(&error);
+        let (connection, vault) = (&self.connection, self.vault);
+        let ready = tokio::try_join!(biased; connection.ready(&LOCK), connection.ready(&HEADS));
+        let (lock, heads) = ready.map_err(of)?;
+        let (id, issuer, subject) = (uuid(vault.id()), vault.issuer(), vault.subject());
+        let epoch = Uuid::from_bytes(*(self.options.new_epoch)().as_bytes());
+        let operations = self.push.operations();
+        let ids: Vec<_> = operations.iter().map(|one| one.record_id.as_str()).collect();
+        let mut next: Vec<_> = operations.iter().map(|one| one.next_version().get()).collect();
+        next.sort_unstable();
+        next.dedup();
+        let lengths: Vec<_> = operations.iter().map(|one| rows::length(&one.ciphertext)).collect();
+        let lock_values: [&(dyn ToSql + Sync); 4] = [&id, &issuer, &subject, &epoch];
+        let heads_values: [&(dyn ToSql + Sync); 4] = [&id, &ids, &next, &lengths];
+        let first = self.begin();
+        let (begun, vaults, records) = tokio::join!(
+            biased;
+            connection.send(&first),
+            connection.rows(&lock, &lock_values),
+            connection.rows(&heads, &heads_values),
+        );
+        begun.map_err(of)?;
+        let (vaults, records) = (vaults.map_err(of)?, records.map_err(of)?);
+        let vault = vaults.first().ok_or_else(|| fault("the vault's row is not there"))?;
+        let vault = rows::vault(vault)?;
+        let records = records.iter().map(rows::record).collect::<Result<_, _>>()?;
+        let was_there = vault.clock != Timestamp::from_millis(i64::MIN);
+        Ok(Found { vault: was_there.then_some(vault), records })
+    }
+
+    /// What stood in the way, read under the lock; then the transaction ends. With `forgotten` it
+    /// keeps what the vault no longer remembers, if all of the conflicts are told.
+    async fn refuse(
+        &self,
+        found: &Found,
+        verdicts: &[Verdict],
+        forgotten: Option<&VaultRow>,
+    ) -> Result<Refused, Failure> {
+        let pairs = self.push.operations().iter().zip(verdicts);
+        let in_the_way: Vec<_> = pairs
+            .filter(|(_, verdict)| **verdict == Verdict::Conflict)
+            .map(|(operation, _)| &operation.record_id)
+            .collect();
+        let told = found.how_many_fit(&in_the_way, self.options.page_bytes_max);
+        let has_more = told < in_the_way.len();
+        let ids: Vec<_> = in_the_way[..told].iter().map(|id| id.as_str()).collect();
+        let id = uuid(self.vault.id());
+        let second = async {
+            let ready = tokio::try_join!(
+                biased;
+                self.connection.ready(&CONFLICTS),
+                self.connection.ready(&SAVE),
+            );
+            let (conflicts, save) = ready?;
+            let values: [&(dyn ToSql + Sync); 2] = [&id, &ids];
+            let read = self.connection.rows(&conflicts, &values);
+            if let Some(vault) = forgotten.filter(|_| !has_more) {
+                let save = self.save(&save, vault.clock, &vault.receipts);
+                let commit = self.connection.send("commit");
+                let (rows, saved, committed) = tokio::join!(biased; read, save, commit);
+                saved.and(committed).and(rows)
+            } else {
+                let (rows, ended) = tokio::join!(biased; read, self.connection.send("rollback"));
+                ended.and(rows)
+            }
+        };
+        let second = async { second.await.map_err(|error: Error| Failure::of(&error)) };
+        let rows = flight(self.deadline, Failure::Transient, second).await?;
+        let mut conflicts = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let conflict = rows::conflict(&row)?;
+            conflicts.insert(conflict.record_id.clone(), conflict);
+        }
+        let conflicts = in_the_way[..told].iter().map(|id| {
+            conflicts.remove(*id).unwrap_or_else(|| Conflict::with_nothing((*id).clone()))
+        });
+        Ok(Refused { conflicts: conflicts.collect(), has_more })
+    }
+
+    /// The second flight: writes, remembers, commits.
+    async fn write(
+        &self,
+        found: Found,
+        verdicts: &[Verdict],
+        digest: &BatchDigest,
+    ) -> Result<Attempt, Failure> {
+        let (clock, mut receipts) = match found.vault {
+            Some(vault) => (vault.clock, vault.receipts),
+            None => (Timestamp::from_millis(i64::MIN), Receipts::default()),
+        };
+        receipts.remember(digest, verdicts);
+        let rows = Rows::of(self.push, verdicts, first_free(self.now, clock));
+        let head = rows.updated_at.last().map(|millis| Timestamp::from_millis(*millis));
+        let ready = async {
+            let (write, save) = (self.connection.ready(&WRITE), self.connection.ready(&SAVE));
+            let ready = tokio::try_join!(biased; write, save);
+            ready.map_err(|error| Failure::of(&error))
+        };
+        let (write, save) = flight(self.deadline, Failure::Transient, ready).await?;
+        let clock = head.unwrap_or(clock);
+        let second = async {
+            let (written, saved, committed) = tokio::join!(
+                biased;
+                self.write_rows(&write, &rows),
+                self.save(&save, clock, &receipts),
+                self.connection.send("commit"),
+            );
+            let written = written.map_err(|error| Failure::before_commit(&error))?;
+            let saved = saved.map_err(|error| Failure::before_commit(&error))?;
+            committed.map_err(|error| Failure::of_commit(&error))?;
+            Ok((written, saved))
+        };
+        let counts = flight(self.deadline, Failure::InDoubt, second).await?;
+        if counts != (rows.ids.len() as u64, 1) {
+            return Err(fault("the database wrote other rows than it was told to"));
+        }
+        let outcome = PushOutcome::Applied(written(self.push, verdicts));
+        Ok(Attempt { outcome, clock: Some(clock), wrote: head.is_some() })
+    }
+
+    /// Ends the transaction without a trace.
+    async fn roll_back(&self) -> Result<(), Failure> {
+        let rolled_back = async {
+            let sent = self.connection.send("rollback").await;
+            sent.map_err(|error| Failure::of(&error))
+        };
+        flight(self.deadline, Failure::Transient, rolled_back).await
+    }
+
+    async fn write_rows(&self, write: &Ready, rows: &Rows<'_>) -> Result<u64, Error> {
+        if rows.ids.is_empty() {
+            return Ok(0);
+        }
+        let Rows { ids, versions, deleted, ciphertexts, updated_at } = rows;
+        let id = uuid(self.vault.id());
+        let values: [&(dyn ToSql + Sync); 6] =
+            [&id, ids, versions, deleted, ciphertexts, updated_at];
+        self.connection.execute(write, &values).await
+    }
+
+    async fn save(
+        &self,
+        save: &Ready,
+        clock: Timestamp,
+        receipts: &Receipts,
+    ) -> Result<u64, Error> {
+        let id = uuid(self.vault.id());
+        self.connection.execute(save, &[&id, &clock.as_millis(), &receipts.as_bytes()]).await
+    }
+
+    /// Begins, with bounds that end the transaction also where this process is gone: nobody else can
+    /// push to the vault before.
+    fn begin(&self) -> String {
+        let millis = self.timeout.as_millis();
+        format!(
+            "begin; set local statement_timeout = {millis}; set local lock_timeout = {millis}; \
+             set local idle_in_transaction_session_timeout = {}",
+            2 * millis
+        )
+    }
+}
+
+impl Found {
+    /// The verdicts on a batch that has a receipt with this answer.
+    fn remembered_verdicts(&self, push: &Push, answer: &[Written]) -> Vec<Verdict> {
+        let pairs = push.operations().iter().zip(answer);
+        pairs
+            .map(|(operation, written)| {
+                judge_remembered(operation, written.version, self.head(operation))
+            })
+            .collect()
+    }
+
+    fn verdicts(&self, push: &Push) -> Vec<Verdict> {
+        let verdict = |operation: &Operation| {
+            let holds_ciphertext = || {
+                let record = self.records.get(operation.record_id.as_str());
+                record.and_then(|record| record.digest.as_deref()).is_some_and(|digest| {
+                    digest == &Sha256::digest(operation.ciphertext.as_bytes())[..]
+                })
+            };
+            judge(operation, self.head(operation), push.epoch().is_some(), holds_ciphertext)
+        };
+        push.operations().iter().map(verdict).collect()
+    }
+
+    fn head(&self, operation: &Operation) -> Option<Head> {
+        self.records.get(operation.record_id.as_str()).map(|record| record.head)
+    }
+
+    /// How many of these conflicts, from the first on, fit in `bytes_max`; the first always does.
+    fn how_many_fit(&self, in_the_way: &[&RecordId], bytes_max: usize) -> usize {
+        let mut bytes = 0;
+        let fits = in_the_way.iter().take_while(|id| {
+            bytes += self.records.get(id.as_str()).map_or(0, |record| record.bytes);
+            bytes <= bytes_max
+        });
+        fits.count().max(1)
+    }
+}

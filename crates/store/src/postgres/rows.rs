@@ -1,0 +1,106 @@
+//! Rows of the database as they come and go.
+
+use tokio_postgres::{Row, types::FromSql};
+use uuid::Uuid;
+use vaultsync_protocol::{Ciphertext, Conflict, Epoch, Push, RecordId, Timestamp, Version};
+
+use super::failure::Failure;
+use crate::{Head, VaultId, Verdict, receipts::Receipts};
+
+/// A vault's row.
+pub(super) struct VaultRow {
+    pub(super) clock: Timestamp,
+    pub(super) epoch: Epoch,
+    pub(super) receipts: Receipts,
+}
+
+/// What the judgement must know of a record.
+pub(super) struct RecordRow {
+    pub(super) head: Head,
+    /// Its ciphertext's length.
+    pub(super) bytes: usize,
+    /// Its ciphertext's SHA-256, where it may be the one that is pushed.
+    pub(super) digest: Option<Vec<u8>>,
+}
+
+/// What is to be written, column by column.
+pub(super) struct Rows<'a> {
+    pub(super) ids: Vec<&'a str>,
+    pub(super) versions: Vec<i64>,
+    pub(super) deleted: Vec<bool>,
+    pub(super) ciphertexts: Vec<&'a [u8]>,
+    pub(super) updated_at: Vec<i64>,
+}
+
+impl<'a> Rows<'a> {
+    /// What was judged to be written, one millisecond each from `first` on.
+    pub(super) fn of(push: &'a Push, verdicts: &[Verdict], first: Timestamp) -> Self {
+        let (ids, versions, deleted, ciphertexts, updated_at) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut rows = Self { ids, versions, deleted, ciphertexts, updated_at };
+        let mut next = first;
+        for (operation, verdict) in push.operations().iter().zip(verdicts) {
+            let Verdict::Write(version) = verdict else {
+                continue;
+            };
+            rows.ids.push(operation.record_id.as_str());
+            rows.versions.push(version.get());
+            rows.deleted.push(operation.deleted);
+            rows.ciphertexts.push(operation.ciphertext.as_bytes());
+            rows.updated_at.push(next.as_millis());
+            next = next.plus_millis(1);
+        }
+        rows
+    }
+}
+
+pub(super) fn uuid(vault: VaultId) -> Uuid {
+    Uuid::from_bytes(*vault.as_bytes())
+}
+
+/// A ciphertext's length as the database counts it.
+pub(super) fn length(ciphertext: &Ciphertext) -> i32 {
+    // A `bytea` has at most 1 GiB, so nothing that is longer can be held.
+    i32::try_from(ciphertext.len()).unwrap_or(i32::MAX)
+}
+
+pub(super) fn vault(row: &Row) -> Result<VaultRow, Failure> {
+    Ok(VaultRow {
+        clock: Timestamp::from_millis(column(row, 0)?),
+        epoch: Epoch::from_bytes(*column::<Uuid>(row, 1)?.as_bytes()),
+        receipts: Receipts::from_bytes(column(row, 2)?),
+    })
+}
+
+pub(super) fn record(row: &Row) -> Result<(String, RecordRow), Failure> {
+    let head = Head { version: version(row, 1)?, deleted: column(row, 2)? };
+    let bytes: i32 = column(row, 3)?;
+    let bytes = usize::try_from(bytes).map_err(|_| fault("a ciphertext has a length below 0"))?;
+    Ok((column(row, 0)?, RecordRow { head, bytes, digest: column(row, 4)? }))
+}
+
+pub(super) fn conflict(row: &Row) -> Result<Conflict, Failure> {
+    Ok(Conflict {
+        record_id: record_id(row, 0)?,
+        current_version: version(row, 1)?,
+        deleted: column(row, 2)?,
+        updated_at: Some(Timestamp::from_millis(column(row, 3)?)),
+        ciphertext: Ciphertext::from_bytes(column(row, 4)?),
+    })
+}
+
+pub(super) fn record_id(row: &Row, index: usize) -> Result<RecordId, Failure> {
+    RecordId::new(column::<&str>(row, index)?).map_err(|_| fault("a record has an id that is none"))
+}
+
+pub(super) fn version(row: &Row, index: usize) -> Result<Version, Failure> {
+    Version::new(column(row, index)?).ok_or_else(|| fault("a record has a version that is none"))
+}
+
+pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, Failure> {
+    row.try_get(index).map_err(|error| Failure::Fault(error.to_string()))
+}
+
+pub(super) fn fault(what: &str) -> Failure {
+    Failure::Fault(what.to_owned())
+}

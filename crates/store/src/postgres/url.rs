@@ -1,0 +1,190 @@
+//! The address of a PostgreSQL database, as libpq writes it.
+//!
+//! Not here: TLS itself (`tls.rs`).
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use percent_encoding::percent_decode_str;
+use tokio_postgres::config::{Config, Host, SslMode};
+
+/// A node goes away without a word: its peer finds out after this long without an answer.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// Where a PostgreSQL database is and how it is reached: `postgres://USER:PASSWORD@HOST:PORT/NAME`.
+///
+/// It may name several hosts, and options after `?` as libpq has them. It prints without user and
+/// password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    pub(super) config: Config,
+    pub(super) tls: TlsMode,
+}
+
+/// How far the server's certificate is checked, and the files that takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TlsMode {
+    pub(super) verify: Verify,
+    /// The authorities trusted, in PEM; the system's where it is not given.
+    pub(super) roots: Option<PathBuf>,
+    /// This client's certificates and key, in PEM.
+    pub(super) client: Option<(PathBuf, PathBuf)>,
+}
+
+/// What is checked of the server's certificate, with libpq's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Verify {
+    /// `prefer` and `require`: nothing, so that the line is private but its other end unknown.
+    #[default]
+    Nothing,
+    /// `verify-ca`: that a trusted authority signed it.
+    Authority,
+    /// `verify-full`: that, and that it is for the host named.
+    Full,
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    /// Reads a URL. What is wrong is told without any part of the URL that could be a password.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (place, query) = text.split_once('?').unwrap_or((text, ""));
+        let (mut passed_on, mut mode) = (Vec::new(), None);
+        let (mut roots, mut certificate, mut key) = (None, None, None);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = percent_decode_str(value)
+                .decode_utf8()
+                .map_err(|_| format!("`{name}` is not UTF-8"))?
+                .into_owned();
+            match name {
+                "sslmode" => mode = Some(value),
+                // libpq's word for the system's authorities.
+                "sslrootcert" => roots = (value != "system").then(|| PathBuf::from(value)),
+                "sslcert" => certificate = Some(PathBuf::from(value)),
+                "sslkey" => key = Some(PathBuf::from(value)),
+                _ => passed_on.push(pair),
+            }
+        }
+        let client = match (certificate, key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            _ => return Err("`sslcert` and `sslkey` need each other".to_owned()),
+        };
+        let (ssl_mode, verify) = match mode.as_deref() {
+            None | Some("prefer") => (SslMode::Prefer, Verify::Nothing),
+            Some("disable") => (SslMode::Disable, Verify::Nothing),
+            // As libpq has it: whoever names authorities wants them asked.
+            Some("require") if roots.is_some() => (SslMode::Require, Verify::Authority),
+            Some("require") => (SslMode::Require, Verify::Nothing),
+            Some("verify-ca") => (SslMode::Require, Verify::Authority),
+            Some("verify-full") => (SslMode::Require, Verify::Full),
+            Some(other) => {
+                return Err(format!(
+                    "`sslmode` is disable, prefer, require, verify-ca or verify-full, not {other}"
+                ));
+            }
+        };
+        let rest = format!("{place}?{}", passed_on.join("&"));
+        let mut config = Config::from_str(rest.trim_end_matches('?')).map_err(|error| {
+            // The driver names the part that is wrong and not its value.
+            std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+        })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err("the host is missing".to_owned());
+        }
+        config.ssl_mode(ssl_mode).keepalives_idle(KEEPALIVE).keepalives_interval(KEEPALIVE);
+        if config.get_application_name().is_none() {
+            config.application_name("vaultsync");
+        }
+        Ok(Self { config, tls: TlsMode { verify, roots, client } })
+    }
+}
+
+/// Host, port and name: what an operator needs to know it by.
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("postgres://")?;
+        let hosts = self.config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) if name.contains(':') => format!("[{name}]"),
+            Host::Tcp(name) => name.clone(),
+            #[cfg(unix)]
+            Host::Unix(path) => path.display().to_string(),
+        });
+        let hosts: Vec<_> = if self.config.get_hosts().is_empty() {
+            self.config.get_hostaddrs().iter().map(ToString::to_string).collect()
+        } else {
+            hosts.collect()
+        };
+        let ports = self.config.get_ports();
+        for (index, host) in hosts.iter().enumerate() {
+            let port = ports.get(index).or(ports.first()).unwrap_or(&5432);
+            write!(f, "{}{host}:{port}", if index == 0 { "" } else { "," })?;
+        }
+        match self.config.get_dbname() {
+            Some(name) => write!(f, "/{name}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> DatabaseUrl {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn a_url_prints_without_user_and_password() {
+        for (text, shown) in [
+            ("postgres://me:secret@db.example/notes", "postgres://db.example:5432/notes"),
+            ("postgresql://me:secret@10.0.0.1:6543/n?x", "postgres://10.0.0.1:6543/n"),
+            ("postgres://me:s@[::1]:1/n", "postgres://[::1]:1/n"),
+            ("postgres://a:1,b:2/n", "postgres://a:1,b:2/n"),
+            ("postgres://me@%2Frun%2Fpg/n", "postgres:///run/pg:5432/n"),
+        ] {
+            let text = text.trim_end_matches("?x");
+            assert_eq!(url(text).to_string(), shown);
+            assert!(!format!("{:?}", url(text)).contains("secret"));
+        }
+    }
+
+    #[test]
+    fn the_modes_of_tls_are_libpq_s() {
+        for (query, mode, verify) in [
+            ("", SslMode::Prefer, Verify::Nothing),
+            ("?sslmode=disable", SslMode::Disable, Verify::Nothing),
+            ("?sslmode=require", SslMode::Require, Verify::Nothing),
+            ("?sslmode=require&sslrootcert=/a.pem", SslMode::Require, Verify::Authority),
+            ("?sslrootcert=system&sslmode=verify-ca", SslMode::Require, Verify::Authority),
+            ("?sslmode=verify-full&connect_timeout=3", SslMode::Require, Verify::Full),
+        ] {
+            let url = url(&format!("postgres://h/n{query}"));
+            assert_eq!((url.config.get_ssl_mode(), url.tls.verify), (mode, verify), "{query}");
+        }
+        let url = url("postgres://h/n?sslrootcert=%2Fa%20b.pem&sslmode=verify-full");
+        assert_eq!(url.tls.roots, Some(PathBuf::from("/a b.pem")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_the_password() {
+        for (text, told) in [
+            ("postgres://me:secret@h/n?sslmode=maybe", "sslmode"),
+            ("postgres://me:secret@h/n?sslcert=a", "sslkey"),
+            ("postgres://me:secret@h:port/n", "port"),
+            ("postgres://me:secret@h/n?colour=blue", "colour"),
+            ("postgres:///n", "host"),
+        ] {
+            let error = text.parse::<DatabaseUrl>().unwrap_err();
+            assert!(error.contains(told), "{text}: {error}");
+            assert!(!error.contains("secret"), "{text}: {error}");
+        }
+    }
+}
