@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::settings::{self, CONFIG_ENV, Group, Kind, Loaded, Problems, Setting, Sources, TABLE};
-use crate::{logging, serve, token};
+use crate::{logging, migrate, serve, token};
 
 /// The exit code of a wrong command line, which is clap's own, and of wrong settings.
 const EXIT_USAGE: u8 = 2;
@@ -55,6 +55,14 @@ fn dispatch(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::
                 tracing::warn!("{warning}");
             }
             serve::run(loaded.settings)
+        }
+        Some(("migrate", matches)) => {
+            let loaded = load_and_warn(matches, env)?;
+            let request = migrate::Request {
+                dry_run: matches.get_flag("dry-run"),
+                citus: matches.get_flag("citus"),
+            };
+            migrate::run(&loaded.settings, &request)
         }
         Some(("token", matches)) => {
             let loaded = load_and_warn(matches, env)?;
@@ -127,6 +135,13 @@ fn command() -> Command {
                 .value_parser(token::parse_ttl)
                 .help("How long it lives, such as 30s, 15m, 1h or 7d; at most 30d"),
         );
+    let switch = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    let migrate = Command::new("migrate")
+        .about("Bring the tables of a PostgreSQL database up to date")
+        .arg(switch("dry-run", "Say what would be done, and do nothing"))
+        .arg(switch("citus", "Also spread the tables over the nodes of a Citus cluster, by vault"));
     let config = Command::new("config")
         .about("Show the settings")
         .subcommand_required(true)
@@ -147,6 +162,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(with_settings(serve))
         .subcommand(with_settings(token))
+        .subcommand(with_settings(migrate))
         .subcommand(config)
 }
 
@@ -181,8 +197,8 @@ fn flag(setting: &Setting) -> Arg {
         Kind::Switch | Kind::AutoSwitch => {
             flag.num_args(0..=1).require_equals(true).default_missing_value("true")
         }
-        Kind::List(_) | Kind::Keys => flag.action(ArgAction::Append),
-        Kind::Text(_) | Kind::Number { .. } | Kind::Database => flag,
+        Kind::List(_) | Kind::Urls(_) | Kind::Keys => flag.action(ArgAction::Append),
+        Kind::Text(_) | Kind::Number { .. } => flag,
     }
 }
 

@@ -6,6 +6,7 @@ mod cli;
 mod data_dir;
 mod greeting;
 mod logging;
+mod migrate;
 mod serve;
 mod settings;
 mod token;

@@ -41,7 +41,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
 async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
     data_dir::create(&settings.data_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let store = open(&settings)?;
+    let store = open(&settings).await?;
     let key = local_key(&settings)?;
     let listener = bind(settings.listen, "listen").await?;
     let admin = match settings.admin_listen {
@@ -80,13 +80,14 @@ async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open(settings: &Settings) -> anyhow::Result<Store> {
+async fn open(settings: &Settings) -> anyhow::Result<Store> {
     let options = StoreOptions {
         page_bytes_max: settings.limits.page_bytes_max,
         new_epoch: || Epoch::new(Uuid::new_v4()),
     };
     match &settings.database {
         Database::Sqlite(path) => Ok(Store::open_sqlite(path.clone(), options)?),
+        Database::Postgres(postgres) => Ok(Store::open_postgres(postgres.clone(), options).await?),
     }
 }
 
@@ -132,6 +133,7 @@ fn greeting(
 fn place(database: &Database) -> anyhow::Result<String> {
     match database {
         Database::Sqlite(path) => Ok(std::path::absolute(path)?.display().to_string()),
+        Database::Postgres(_) => Ok(database.to_string()),
     }
 }
 

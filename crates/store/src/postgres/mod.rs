@@ -42,7 +42,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const ATTEMPTS: usize = 2;
 
 /// What a PostgreSQL store is opened with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresOptions {
     /// Addresses of one database, any of which will do: one, or several nodes of a Citus cluster.
     pub primaries: Vec<DatabaseUrl>,

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use url::Url;
-
-use super::Database;
+use vaultsync_store::DatabaseUrl;
 
 pub(crate) fn switch(text: &str) -> Result<bool, String> {
     match text {
@@ -79,11 +78,21 @@ pub(crate) fn origin(text: &str) -> Result<String, String> {
     }
 }
 
-pub(crate) fn database(text: &str) -> Result<Database, String> {
-    const SUPPORTED: &str = "supported is sqlite:PATH";
+/// The address of a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    Sqlite(PathBuf),
+    Postgres(Box<DatabaseUrl>),
+}
+
+pub(crate) fn database(text: &str) -> Result<Address, String> {
+    const SUPPORTED: &str = "supported are sqlite:PATH and postgres://USER:PASSWORD@HOST:PORT/NAME";
     let Some((scheme, rest)) = text.split_once(':') else {
         return Err(format!("this is no database URL; {SUPPORTED}"));
     };
+    if ["postgres", "postgresql"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return postgres(text).map(Box::new).map(Address::Postgres);
+    }
     if !scheme.eq_ignore_ascii_case("sqlite") {
         // The rest may hold a password and is not shown.
         let known =
@@ -101,5 +110,11 @@ pub(crate) fn database(text: &str) -> Result<Database, String> {
     if path.contains('?') {
         return Err(format!("options after `?` are not supported; {SUPPORTED}"));
     }
-    Ok(Database::Sqlite(PathBuf::from(path)))
+    Ok(Address::Sqlite(PathBuf::from(path)))
+}
+
+pub(crate) fn postgres(text: &str) -> Result<DatabaseUrl, String> {
+    text.parse().map_err(|what| {
+        format!("expected postgres://USER:PASSWORD@HOST:PORT/NAME with options as libpq has them: {what}")
+    })
 }

@@ -88,7 +88,10 @@ fn flags(given: &BTreeMap<&'static str, Vec<String>>) -> Layer {
     for setting in TABLE {
         if let Some(said) = given.get(setting.key) {
             // A flag said several times is one list, and each time may be a list of its own.
-            let between = if setting.kind == Kind::Keys { "\n" } else { "," };
+            let between = match setting.kind {
+                Kind::Keys | Kind::Urls(_) => "\n",
+                _ => ",",
+            };
             layer.set(setting, &setting.flag(), said.join(between));
         }
     }

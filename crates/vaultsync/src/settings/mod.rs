@@ -2,6 +2,7 @@
 //!
 //! Not here: acting on any of it. Nothing outside this module reads the environment.
 
+mod database;
 mod forms;
 mod layers;
 mod limits;
@@ -14,14 +15,14 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use vaultsync_server::Limits;
 
+pub(crate) use database::Database;
 pub(crate) use layers::{CONFIG_ENV, Sources};
 pub(crate) use problem::Problems;
 pub(crate) use setting::{Group, Kind, Setting};
@@ -49,12 +50,6 @@ pub(crate) struct Settings {
     pub(crate) cors_origins: Vec<String>,
     pub(crate) log: Log,
     pub(crate) limits: Limits,
-}
-
-/// Where records are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Database {
-    Sqlite(PathBuf),
 }
 
 /// What is logged, and how.
@@ -104,9 +99,7 @@ fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Settings {
     let settings = Settings {
         listen,
         admin_listen: reader.required(&table::ADMIN_LISTEN, forms::address_or_off),
-        database: reader
-            .optional(&table::DATABASE, forms::database)
-            .unwrap_or_else(|| Database::default_in(&data_dir)),
+        database: database::read(reader, &data_dir),
         data_dir,
         sign_in: sign_in::read(reader, readable_listen, warnings),
         trusted_proxies: reader.list(&table::TRUSTED_PROXIES, forms::network),
@@ -122,21 +115,6 @@ fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Settings {
         reader.refuse(&table::ADMIN_LISTEN, "must be another address than listen");
     }
     settings
-}
-
-impl Database {
-    /// The database where none is set.
-    fn default_in(data_dir: &Path) -> Self {
-        Self::Sqlite(data_dir.join("vaultsync.sqlite3"))
-    }
-}
-
-impl fmt::Display for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-        }
-    }
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
     }
 
     fn texts(&mut self, setting: &Setting) -> Vec<String> {
-        match texts(self.value(setting).cloned().unwrap_or_default()) {
+        match texts(setting, self.value(setting).cloned().unwrap_or_default()) {
             Ok(texts) => texts,
             Err(what) => {
                 self.refuse(setting, what);
@@ -147,13 +147,51 @@ fn one_text(value: Value) -> Result<String, String> {
     }
 }
 
-/// The entries of an array, or of a comma separated text.
-pub(crate) fn texts(value: Value) -> Result<Vec<String>, String> {
-    let written = match value.kind {
-        ValueKind::Array(entries) => {
+/// The entries of an array, or of a text in which they are separated.
+pub(crate) fn texts(setting: &Setting, value: Value) -> Result<Vec<String>, String> {
+    let written = match (value.kind, setting.kind) {
+        (ValueKind::Array(entries), _) => {
             entries.into_iter().map(one_text).collect::<Result<Vec<_>, _>>()?
         }
-        _ => one_text(value)?.split(',').map(str::to_owned).collect(),
+        (kind, Kind::Urls(_)) => urls(&one_text(Value::new(None, kind))?),
+        (kind, _) => one_text(Value::new(None, kind))?.split(',').map(str::to_owned).collect(),
     };
     Ok(written.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect())
+}
+
+/// The URLs of a text. A comma or a blank ends one only where another begins: there may be commas
+/// between the hosts of one, and blanks in the path of a file.
+fn urls(text: &str) -> Vec<String> {
+    let mut urls = vec![String::new()];
+    for part in text.split_inclusive([',', ' ', '\t', '\n', '\r']) {
+        let scheme = part.split_once("://").map(|(scheme, _)| scheme);
+        let begins = scheme.is_some_and(|scheme| {
+            !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+        match urls.last_mut() {
+            Some(last) if !begins => last.push_str(part),
+            _ => urls.push(part.to_owned()),
+        }
+    }
+    let trimmed = urls.iter().map(|url| url.trim_end_matches(|end| ", \t\r\n".contains(end)));
+    trimmed.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::urls;
+
+    #[test]
+    fn a_url_ends_only_where_another_begins() {
+        for (text, expected) in [
+            ("sqlite:/a b,c.db", &["sqlite:/a b,c.db"][..]),
+            ("postgres://a:1,b:2/n", &["postgres://a:1,b:2/n"]),
+            ("postgres://u:p,q@a/n, postgres://b/n", &["postgres://u:p,q@a/n", "postgres://b/n"]),
+            ("postgres://a/n\npostgres://b/n\n", &["postgres://a/n", "postgres://b/n"]),
+            ("nats://a,nats://b", &["nats://a", "nats://b"]),
+        ] {
+            let found: Vec<_> = urls(text).into_iter().filter(|url| !url.is_empty()).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+    }
 }

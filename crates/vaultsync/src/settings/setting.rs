@@ -38,14 +38,16 @@ pub(crate) enum Kind {
     List(&'static str),
     /// PEM blocks: one after the other, or a TOML array of them.
     Keys,
-    /// A database's URL, which may hold a password.
-    Database,
+    /// URLs of the form shown, which may hold passwords: separated by blanks or commas, or a TOML
+    /// array.
+    Urls(&'static str),
 }
 
 /// The headings under which settings are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
     Server,
+    Database,
     Limits,
     Deadlines,
     Rates,
@@ -55,12 +57,20 @@ pub(crate) enum Group {
 
 impl Group {
     /// Every group, in the order in which they are shown.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Server, Self::Clerk, Self::Oidc, Self::Limits, Self::Deadlines, Self::Rates];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Server,
+        Self::Database,
+        Self::Clerk,
+        Self::Oidc,
+        Self::Limits,
+        Self::Deadlines,
+        Self::Rates,
+    ];
 
     pub(crate) fn heading(self) -> &'static str {
         match self {
             Self::Server => "Server",
+            Self::Database => "Database",
             Self::Limits => "Limits",
             Self::Deadlines => "Deadlines",
             Self::Rates => "Rates",
@@ -124,12 +134,11 @@ impl Setting {
     /// What stands for the value in `--help`.
     pub(crate) fn form(&self) -> &'static str {
         match self.kind {
-            Kind::Text(form) | Kind::List(form) => form,
+            Kind::Text(form) | Kind::List(form) | Kind::Urls(form) => form,
             Kind::Number { unit, .. } => unit,
             Kind::Switch => "true|false",
             Kind::AutoSwitch => "auto|true|false",
             Kind::Keys => "PEM",
-            Kind::Database => "sqlite:PATH",
         }
     }
 }

@@ -5,13 +5,12 @@
 use std::fmt::Write as _;
 
 use config::{Value, ValueKind};
-use url::Url;
 use vaultsync_server::auth::Issuer;
 
 use super::reader::texts;
 use super::setting::{Group, Kind, Setting};
 use super::table::{self, TABLE};
-use super::{Loaded, forms};
+use super::{Database, Loaded, forms};
 
 /// A TOML file with every setting at its default, each commented out with a bare `#`.
 pub(crate) fn default_file() -> String {
@@ -66,7 +65,9 @@ pub(crate) fn in_force(loaded: &Loaded) -> String {
 fn derived(setting: &Setting, loaded: &Loaded) -> Option<toml::Value> {
     let settings = &loaded.settings;
     let text = if setting.key == table::DATABASE.key {
-        settings.database.to_string()
+        // As they were written, where they were, so that the user is seen.
+        let Database::Sqlite(_) = &settings.database else { return None };
+        return Some(vec![settings.database.to_string()].into());
     } else if setting.key == table::CLERK_ISSUER.key {
         clerk(loaded)?.name().to_owned()
     } else if setting.key == table::CLERK_JWKS_URL.key {
@@ -86,7 +87,10 @@ fn clerk(loaded: &Loaded) -> Option<Issuer> {
 
 fn hidden(setting: &Setting, value: toml::Value, loaded: &Loaded) -> toml::Value {
     match (setting.kind, value) {
-        (Kind::Database, toml::Value::String(url)) => without_password(&url).into(),
+        (Kind::Urls(_), toml::Value::Array(urls)) => {
+            let shown = urls.iter().filter_map(toml::Value::as_str).map(without_password);
+            shown.collect::<Vec<_>>().into()
+        }
         (Kind::Keys, toml::Value::String(_)) => {
             match clerk(loaded).map_or(0, |clerk| clerk.keys_in_settings()) {
                 0 => "".into(),
@@ -98,16 +102,29 @@ fn hidden(setting: &Setting, value: toml::Value, loaded: &Loaded) -> toml::Value
     }
 }
 
-/// A URL with `***` where its password was.
+/// A URL with `***` where its password was: after the user's name, or as an option. By hand, because
+/// one that names several hosts is no URL to others.
 fn without_password(text: &str) -> String {
-    match Url::parse(text) {
-        Ok(mut url) if url.password().is_some() => {
-            // This fails only for URLs that cannot have a password, and this one has one.
-            let _ = url.set_password(Some("***"));
-            url.to_string()
-        }
-        _ => text.to_owned(),
+    let (place, query) = text.split_once('?').unwrap_or((text, ""));
+    let mut shown = place.to_owned();
+    if let Some((scheme, rest)) = place.split_once("://")
+        && let Some((user, host)) = rest.rsplit_once('@')
+    {
+        let user = match user.split_once(':') {
+            // Elsewhere a name alone can be a token.
+            _ if !scheme.starts_with("postgres") => "***".to_owned(),
+            Some((name, _)) => format!("{name}:***"),
+            None => user.to_owned(),
+        };
+        shown = format!("{scheme}://{user}@{host}");
     }
+    let options = query.split('&').filter(|option| !option.is_empty());
+    for (index, option) in options.enumerate() {
+        let name = option.split('=').next().unwrap_or_default();
+        let option = if name == "password" { "password=***" } else { option };
+        let _ = write!(shown, "{}{option}", if index == 0 { '?' } else { '&' });
+    }
+    shown
 }
 
 /// `docs/CONFIGURATION.md`.
@@ -145,7 +162,9 @@ fn form(setting: &Setting) -> String {
             let unit = unit.to_lowercase().replace('_', " ");
             format!("{unit}, {min} to {max}")
         }
-        Kind::List(form) => format!("list of `{form}`"),
+        Kind::List(form) | Kind::Urls(form) => {
+            format!("list of `{}`", form.replace('|', "` or `"))
+        }
         _ => format!("`{}`", setting.form().replace('|', "\\|")),
     }
 }
@@ -180,12 +199,12 @@ pub(crate) fn default_as_toml(setting: &Setting) -> toml::Value {
 
 /// A value as one would write it in the file, whatever form its source gave it.
 pub(crate) fn as_toml(setting: &Setting, value: &Value) -> toml::Value {
-    if let Kind::List(_) = setting.kind {
-        return texts(value.clone()).unwrap_or_default().into();
+    if let Kind::List(_) | Kind::Urls(_) = setting.kind {
+        return texts(setting, value.clone()).unwrap_or_default().into();
     }
     // Keys are an array only in the file; here they matter as one text.
     let text = match &value.kind {
-        ValueKind::Array(_) => texts(value.clone()).unwrap_or_default().join("\n"),
+        ValueKind::Array(_) => texts(setting, value.clone()).unwrap_or_default().join("\n"),
         kind => kind.to_string(),
     };
     let typed = match setting.kind {
@@ -205,6 +224,9 @@ mod tests {
         for (url, shown) in [
             ("postgres://ann:s3cret@db/x", "postgres://ann:***@db/x"),
             ("postgres://ann@db/x", "postgres://ann@db/x"),
+            ("postgres://ann:s3@cret@a:1,b:2/x", "postgres://ann:***@a:1,b:2/x"),
+            ("nats://s3cret@db", "nats://***@db"),
+            ("postgres://db/x?user=ann&password=s3cret", "postgres://db/x?user=ann&password=***"),
             ("sqlite:/var/lib/v.sqlite3", "sqlite:/var/lib/v.sqlite3"),
         ] {
             assert_eq!(without_password(url), shown);

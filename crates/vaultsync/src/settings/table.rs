@@ -45,11 +45,6 @@ table! {
         "data_dir", Group::Server, Kind::Text("PATH"), "./vaultsync-data",
         "The folder of the database and of the local issuer's key.",
     );
-    DATABASE = Setting::new(
-        "database", Group::Server, Kind::Database, "",
-        "The database: `sqlite:PATH`. A relative path is relative to the working directory.",
-    )
-    .unset("sqlite file vaultsync.sqlite3 in data_dir").or_env("DATABASE_URL").or_file();
     LOCAL_ISSUER = Setting::new(
         "local_issuer", Group::Server, Kind::AutoSwitch, "auto",
         "Whether the server accepts tokens that `vaultsync token` mints. `auto` accepts them where neither Clerk nor OpenID Connect is set. Where `listen` is not a loopback address, only `true` does.",
@@ -71,6 +66,38 @@ table! {
     LOG_FORMAT = Setting::new(
         "log_format", Group::Server, Kind::Text("auto|text|json"), "auto",
         "How it is logged. `auto` is text on a terminal and JSON elsewhere.",
+    );
+
+    DATABASE = Setting::new(
+        "database", Group::Database, Kind::Urls("sqlite:PATH|postgres://USER:PASSWORD@HOST:PORT/NAME"), "",
+        "The database. A relative path is relative to the working directory. Of PostgreSQL several addresses may be given, which must lead to the same database: nodes of a Citus cluster.",
+    )
+    .unset("sqlite file vaultsync.sqlite3 in data_dir").or_env("DATABASE_URL").or_file();
+    READ_DATABASE = Setting::new(
+        "read_database", Group::Database, Kind::Urls("postgres://USER:PASSWORD@HOST:PORT/NAME"), "",
+        "Replicas of the PostgreSQL database that pulls may read from. They may lag behind it.",
+    )
+    .unset("pulls read where pushes write").or_file();
+    DATABASE_CONNECTIONS_MAX = Setting::new(
+        "database_connections_max", Group::Database, count(1, 10_000), "10",
+        "PostgreSQL: connections open at a time, for each address.",
+    );
+    DATABASE_TIMEOUT_MS = Setting::new(
+        "database_timeout_ms", Group::Database,
+        Kind::Number { unit: "MILLISECONDS", min: 100, max: 60_000 }, "2000",
+        "PostgreSQL: how long one push or pull may take. A client is told within this that the database is gone.",
+    );
+    DATABASE_PREPARE = Setting::new(
+        "database_prepare", Group::Database, Kind::Switch, "true",
+        "PostgreSQL: prepare statements once for each connection. Say `false` behind a PgBouncer before 1.21 in transaction mode, which loses them.",
+    );
+    DATABASE_MIGRATE = Setting::new(
+        "database_migrate", Group::Database, Kind::Switch, "true",
+        "PostgreSQL: bring the tables up to date at start. Say `false` where the server's role may not, and run `vaultsync migrate`.",
+    );
+    DATABASE_ALLOW_UNSAFE = Setting::new(
+        "database_allow_unsafe", Group::Database, Kind::Switch, "false",
+        "PostgreSQL: serve from a database with fsync=off or synchronous_commit=off, which can lose what it acknowledged.",
     );
 
     CLERK_PUBLISHABLE_KEY = Setting::new(

@@ -58,7 +58,10 @@ fn limits_must_fit_together() {
 #[test]
 fn a_database_that_is_not_supported_is_refused_without_its_password() {
     for (url, what) in [
-        ("postgres://ann:s3cret@db/x", "a postgres: database is not supported"),
+        ("postgres://ann:s3cret@db/x?sslmode=no", "`sslmode` is disable"),
+        ("postgres://ann:s3cret@db:x/x", "invalid"),
+        ("postgres://ann:s3cret@a/x,sqlite://b", "must all be of PostgreSQL"),
+        ("sqlite://b postgres://ann:s3cret@a/x", "must all be of PostgreSQL"),
         ("mysql://ann:s3cret@db/x", "a mysql: database is not supported"),
         ("s3cret", "no database URL"),
         ("s3cret@host:5432", "a this: database"),

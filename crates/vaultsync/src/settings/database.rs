@@ -1,0 +1,85 @@
+//! Which database, and how it is used.
+
+use std::{fmt, path::Path, path::PathBuf, time::Duration};
+
+use vaultsync_store::{DatabaseUrl, PostgresOptions};
+
+use super::forms::{self, Address};
+use super::reader::Reader;
+use super::table;
+
+/// Where records are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Database {
+    Sqlite(PathBuf),
+    Postgres(PostgresOptions),
+}
+
+pub(crate) fn read(reader: &mut Reader<'_>, data_dir: &Path) -> Database {
+    let mut addresses = reader.list(&table::DATABASE, forms::database).into_iter();
+    let replicas = reader.list(&table::READ_DATABASE, forms::postgres);
+    let first = addresses.next();
+    let rest: Vec<_> = addresses.collect();
+    match first {
+        Some(Address::Postgres(url)) => {
+            let primaries = primaries(reader, *url, rest);
+            Database::Postgres(postgres(reader, primaries, replicas))
+        }
+        sqlite => {
+            if !rest.is_empty() {
+                reader.refuse(&table::DATABASE, "several addresses must all be of PostgreSQL");
+            }
+            if !replicas.is_empty() {
+                reader.refuse(&table::READ_DATABASE, "needs a PostgreSQL `database`");
+            }
+            Database::Sqlite(match sqlite {
+                Some(Address::Sqlite(path)) => path,
+                _ => data_dir.join("vaultsync.sqlite3"),
+            })
+        }
+    }
+}
+
+fn primaries(reader: &mut Reader<'_>, first: DatabaseUrl, rest: Vec<Address>) -> Vec<DatabaseUrl> {
+    let mut primaries = vec![first];
+    for address in rest {
+        match address {
+            Address::Postgres(url) => primaries.push(*url),
+            Address::Sqlite(_) => {
+                reader.refuse(&table::DATABASE, "several addresses must all be of PostgreSQL");
+            }
+        }
+    }
+    primaries
+}
+
+fn postgres(
+    reader: &mut Reader<'_>,
+    primaries: Vec<DatabaseUrl>,
+    replicas: Vec<DatabaseUrl>,
+) -> PostgresOptions {
+    PostgresOptions {
+        primaries,
+        replicas,
+        connections_max: reader.number(&table::DATABASE_CONNECTIONS_MAX),
+        timeout: Duration::from_millis(reader.number(&table::DATABASE_TIMEOUT_MS)),
+        prepare: reader.switch(&table::DATABASE_PREPARE),
+        migrate: reader.switch(&table::DATABASE_MIGRATE),
+        allow_unsafe: reader.switch(&table::DATABASE_ALLOW_UNSAFE),
+    }
+}
+
+/// Without user and password.
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(options) => {
+                for (index, url) in options.primaries.iter().enumerate() {
+                    write!(f, "{}{url}", if index == 0 { "" } else { " " })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
