@@ -31,6 +31,12 @@ enum Command {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// Run three nodes on one PostgreSQL under load, kill one, and compare what everybody holds
+    DemoCluster {
+        /// How long clients write
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Check licences, banned crates and sources with cargo-deny
     Deny,
 }
@@ -52,6 +58,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let steps = only.map_or_else(|| Step::ALL.to_vec(), |step| vec![step]);
             steps::run(&steps, &rest)
         }
+        Some(Command::DemoCluster { seconds }) => steps::demo_cluster(seconds),
         Some(Command::Deny) => steps::deny(),
     }
 }

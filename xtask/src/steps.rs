@@ -84,6 +84,24 @@ pub(crate) fn deny() -> anyhow::Result<()> {
     run_one("deny", &mut command)
 }
 
+/// Builds the program, and lets several processes of it serve from one database.
+pub(crate) fn demo_cluster(seconds: u32) -> anyhow::Result<()> {
+    let variables = tools::provide(|tool: &Tool| tool.is_for(Step::Tests))?;
+    run_one("build", &mut cargo(&["build", "--release", "--locked", "--package", "vaultsync"]))?;
+    let mut command = cargo(&[
+        "run",
+        "--release",
+        "--locked",
+        "--package",
+        "vaultsync",
+        "--example",
+        "demo_cluster",
+        "--",
+    ]);
+    command.arg(seconds.to_string()).envs(variables);
+    run_one("demo-cluster", &mut command)
+}
+
 /// Cargo, in the root of the workspace.
 fn cargo(arguments: &[&str]) -> Command {
     // Cargo tells whom it runs which cargo it is; another one could be another version.

@@ -3,6 +3,8 @@
 //! Not here: the tests themselves.
 
 pub mod clock;
+#[cfg(unix)]
+pub mod cluster;
 pub mod forge;
 pub mod jwks_server;
 mod raw;

@@ -1,5 +1,6 @@
 //! The built program as a process: how it starts, serves, stops and is killed.
 
+mod cluster;
 mod kill;
 mod serve;
 mod support;

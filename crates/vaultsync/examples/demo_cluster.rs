@@ -1,0 +1,43 @@
+//! Shows several nodes on one database: `cargo xtask demo-cluster` builds it all and runs this.
+//!
+//! `demo_cluster [SECONDS]` prints what there was, and fails where a promise was broken.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, bail};
+use vaultsync_testkit::cluster::{Plan, run};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let seconds = std::env::args().nth(1).map_or(Ok(60), |seconds| seconds.parse())?;
+    let program = program().context("`vaultsync` is not built")?;
+    let time = Duration::from_secs(seconds);
+    let plan = Plan { program, nodes: 3, users: 3, writers: 10, time, nats: true };
+    println!(
+        "PostgreSQL, NATS, {} nodes, {} writers of {} vaults and a follower of each, for {seconds} s;\n\
+         one node is killed after a third of that and started again after two\n",
+        plan.nodes, plan.writers, plan.users,
+    );
+    match run(&plan).await {
+        Ok(counts) => {
+            println!("writes acknowledged          {:>8}", counts.acknowledged);
+            println!("  lost                       {:>8}", 0);
+            println!("  acknowledged twice         {:>8}", 0);
+            println!("pushes refused (conflicts)   {:>8}", counts.conflicts);
+            println!("requests sent again          {:>8}", counts.unserved);
+            println!("pages pulled                 {:>8}", counts.pages);
+            println!("  after a wait for a change  {:>8}", counts.woken);
+            println!("records at the end           {:>8}", counts.records);
+            println!("\nAll {} followers ended with the state of the database.", plan.users);
+            Ok(())
+        }
+        Err(broken) => bail!("promises were broken:\n{}", broken.join("\n")),
+    }
+}
+
+/// The built program: cargo puts it one folder above its examples.
+fn program() -> Option<PathBuf> {
+    let example = std::env::current_exe().ok()?;
+    let program = example.parent()?.parent()?.join("vaultsync");
+    program.is_file().then_some(program)
+}
