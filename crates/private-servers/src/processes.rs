@@ -29,7 +29,7 @@ struct Process {
 }
 
 fn running() -> impl Iterator<Item = Process> {
-    let table = output_of(Command::new("ps").args(["-A", "-o", "pid=,ppid=,stat="]));
+    let table = output_of(Command::new("ps").args("-A -o pid= -o ppid= -o stat=".split(' ')));
     let processes: Vec<_> = table.lines().filter_map(parse).collect();
     processes.into_iter()
 }

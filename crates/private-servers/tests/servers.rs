@@ -80,17 +80,27 @@ fn a_kill_loses_no_commit() {
 }
 
 #[test]
-fn a_paused_server_answers_when_it_goes_on() {
+fn every_process_of_a_paused_server_stands_still_until_it_goes_on() {
     let server = PostgresServer::start();
+    let file = server.folder().join("postmaster.pid");
+    let file = std::fs::read_to_string(file).expect("the server's own file");
+    let own = file.lines().next().expect("its process");
+    // Which of the server's processes stand still.
+    let stand = || -> Vec<bool> {
+        let ps = Command::new("ps").args("-A -o ppid= -o pid= -o stat=".split(' ')).output();
+        let table = String::from_utf8(ps.expect("ps runs").stdout).expect("text");
+        let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let rows = rows.filter(|row| row[..2].contains(&own));
+        rows.map(|row| row[2].starts_with('T')).collect()
+    };
     server.pause();
+    eventually("all stand still", || stand().len() > 3 && stand().iter().all(|stands| *stands));
     thread::scope(|scope| {
         let answer = scope.spawn(|| server.query("postgres", "select 1"));
-        // Nothing can show that it will never answer; half a second is enough for one that does.
-        thread::sleep(Duration::from_millis(500));
-        assert!(!answer.is_finished());
         server.resume();
         assert_eq!(answer.join().expect("an answer"), "1");
     });
+    assert!(stand().iter().all(|stands| !stands));
 }
 
 #[test]
