@@ -205,3 +205,21 @@ impl Drop for Shell {
         let _ = self.child.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_hear_its_signal_ends_all_the_same() {
+        static DEAF: Kind = Kind { stop: "TERM", end: "QUIT", is_ready: |_, _| true };
+        // What a shell starts in the background ignores this signal until it says otherwise.
+        let command = ["sleep".into(), "1000".into()];
+        let keeper = Keeper::start(&DEAF, &command, |_, _| {});
+        let server = keeper.server();
+        assert!(any_runs(&[server]));
+        let end = std::thread::spawn(move || drop(keeper));
+        wait_until(|| end.is_finished(), || "the server does not end".to_owned());
+        assert!(!any_runs(&[server]));
+    }
+}

@@ -1,7 +1,7 @@
 # Keeps one server: starts it when told so, and when standard input ends, ends it and removes the
 # folder. The pipe ends with whoever holds its other end, also where that one was killed.
 #
-# sh -c keeper.sh sh FOLDER SIGNAL COMMAND..: SIGNAL ends the server at once.
+# keeper.sh FOLDER SIGNAL COMMAND..: SIGNAL ends the server at once.
 
 folder=$1
 signal=$2
@@ -26,12 +26,15 @@ while read -r order; do
     esac
 done
 
-if [ -n "$server" ]; then
-    kill -s "$signal" "$server"
-    # It may have been stopped, and would not notice.
+# Again and again, because a server that is only starting does not hear all signals; then by force.
+# A stopped one is woken so that it hears.
+tries=0
+while [ -n "$server" ] && kill -s "$signal" "$server"; do
     kill -s CONT "$server"
-    wait "$server"
-fi
+    sleep 0.1
+    tries=$((tries + 1))
+    [ "$tries" -lt 80 ] || signal=KILL
+done
 # Another program of the server's may still be writing there; without its folder it gives up.
 for _ in 1 2 3 4 5 6 7 8 9 10; do
     rm -rf "$folder"

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use crate::folder::{Folder, output_of, plain_command};
 use crate::keeper::{Keeper, Kind};
@@ -34,11 +34,7 @@ const SETTINGS: &[(&str, &str)] = &[
 /// A PostgreSQL server of one's own, whose superuser `postgres` has no password.
 #[derive(Debug)]
 #[must_use = "a server ends when it is dropped"]
-pub struct PostgresServer {
-    keeper: Keeper,
-    /// Held while a database is created: one at a time can be copied from a template.
-    creating: Mutex<()>,
-}
+pub struct PostgresServer(Keeper);
 
 /// One server for this process, started at first use: for tests that only need a database of
 /// their own in it.
@@ -87,21 +83,20 @@ impl PostgresServer {
 
     fn start_on(make_data: impl Fn(&Folder)) -> Self {
         let command = [POSTGRES.path().into(), "-D".into(), DATA.into()];
-        let keeper = Keeper::start(&KIND, &command, |folder, port| {
+        Self(Keeper::start(&KIND, &command, |folder, port| {
             make_data(folder);
             configure(folder, &[("port", &port.to_string())]);
-        });
-        Self { keeper, creating: Mutex::new(()) }
+        }))
     }
 
     /// Its port on 127.0.0.1, the same one after it was started again.
     pub fn port(&self) -> u16 {
-        self.keeper.port()
+        self.0.port()
     }
 
     /// The folder of its data.
     pub fn folder(&self) -> PathBuf {
-        self.keeper.folder().path().join(DATA)
+        self.0.folder().path().join(DATA)
     }
 
     /// The address of a database.
@@ -114,13 +109,13 @@ impl PostgresServer {
         query(&self.url(database), sql)
     }
 
-    /// Creates a database, empty or as a copy of another, which nobody may be connected to.
+    /// Creates a database, empty or as a copy of another, which nobody may be connected to. Any
+    /// number of copies can be made at the same time.
     pub fn create_database(&self, name: &str, template: Option<&str>) {
         let mut sql = format!("create database {}", quoted(name));
         if let Some(template) = template {
             let _ = write!(sql, " template {}", quoted(template));
         }
-        let _creating = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
         self.query("postgres", &sql);
     }
 
@@ -132,37 +127,37 @@ impl PostgresServer {
     /// Writes a file to its data's folder that only the server can read, such as `server.key` or
     /// `pg_hba.conf`. The server reads most of them when it starts.
     pub fn put_file(&self, name: &str, contents: impl AsRef<[u8]>) {
-        self.keeper.folder().put(Path::new(DATA).join(name), contents);
+        self.0.folder().put(Path::new(DATA).join(name), contents);
     }
 
     /// Adds settings, which hold when the server is started again.
     pub fn configure(&self, settings: &[(&str, &str)]) {
-        configure(self.keeper.folder(), settings);
+        configure(self.0.folder(), settings);
     }
 
     /// Stops it without waiting for clients to leave, and waits for the end.
     pub fn stop(&self) {
-        self.keeper.stop();
+        self.0.stop();
     }
 
     /// Kills all its processes at once.
     pub fn kill(&self) {
-        self.keeper.kill();
+        self.0.kill();
     }
 
     /// Starts it again after a stop or kill, and waits until it takes connections.
     pub fn start_again(&self) {
-        self.keeper.start_again();
+        self.0.start_again();
     }
 
     /// Stops all its processes where they stand: it answers nobody and closes nothing.
     pub fn pause(&self) {
-        self.keeper.pause();
+        self.0.pause();
     }
 
     /// Lets it go on after a pause.
     pub fn resume(&self) {
-        self.keeper.resume();
+        self.0.resume();
     }
 }
 
