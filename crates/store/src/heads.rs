@@ -74,8 +74,12 @@ impl Heads {
         }
     }
 
-    /// Tells a vault's listeners in this process that its clock now stands at `head`.
+    /// Tells a vault's listeners in this process that its clock now stands at `head`, unless they know:
+    /// what this process told others may come back to it.
     pub(crate) fn hear(&self, vault: VaultId, head: Timestamp) {
+        if self.latest(vault) >= Some(head) {
+            return;
+        }
         self.0.latest.insert(vault, head);
         if let Some(sender) = self.lock().get(&vault) {
             sender.send_replace(Some(head));

@@ -3,6 +3,7 @@
 //! Not here: HTTP, JSON, who a caller is. SQL is nowhere else.
 
 mod heads;
+mod hints;
 mod judge;
 mod postgres;
 mod push;
@@ -13,6 +14,7 @@ mod store;
 mod vault;
 
 pub use heads::{HeadListener, Heads};
+pub use hints::{HintsVia, NatsUrl};
 pub use judge::{Head, Verdict, judge, judge_remembered};
 pub use postgres::{DatabaseUrl, PostgresOptions, distribute, migrate, pending_migrations};
 pub use receipts::RECEIPTS_MAX;

@@ -11,6 +11,10 @@ use sha2::{Digest, Sha256};
 pub struct VaultId([u8; 16]);
 
 impl VaultId {
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The key's bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use vaultsync_protocol::{Pull, Push, Timestamp};
 
+pub(crate) use self::open::connect_raw as open_raw;
 use self::{
     connect::{Nodes, flight},
     failure::Failure,
@@ -31,7 +32,10 @@ pub use self::{
     migrate::{distribute, migrate, pending_migrations},
     url::DatabaseUrl,
 };
-use crate::{Heads, OpenError, PullOutcome, PushOutcome, Room, StoreError, StoreOptions, Vault};
+use crate::{
+    Heads, HintsVia, OpenError, PullOutcome, PushOutcome, Room, StoreError, StoreOptions, Vault,
+    hints::Relay,
+};
 
 /// How long making a connection may take while the store is opened or migrated.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,6 +60,8 @@ pub struct PostgresOptions {
     pub prepare: bool,
     /// Whether the tables are brought up to date; where not, they must be.
     pub migrate: bool,
+    /// How processes that serve from the database tell each other of changes.
+    pub hints: HintsVia,
     /// Whether a database may be served from that can lose what it acknowledged.
     pub allow_unsafe: bool,
 }
@@ -66,6 +72,7 @@ pub struct Postgres {
     inner: Arc<Inner>,
     /// The pushes that have begun.
     pushes: TaskTracker,
+    _relay: Relay,
 }
 
 #[derive(Debug)]
@@ -85,16 +92,17 @@ impl Postgres {
         options: StoreOptions,
     ) -> Result<Self, OpenError> {
         let deployment = open::prepare(&postgres).await?;
+        let (heads, relay) = Relay::start(postgres.hints.clone());
         let inner = Arc::new(Inner {
             primaries: Nodes::new(&postgres.primaries, &postgres, deployment, true)?,
             replicas: Nodes::new(&postgres.replicas, &postgres, deployment, false)?,
             gate: Gate::default(),
-            heads: Heads::default(),
+            heads,
             timeout: postgres.timeout,
             options,
         });
         inner.primaries.check_all(&postgres.primaries).await?;
-        Ok(Self { inner, pushes: TaskTracker::new() })
+        Ok(Self { inner, pushes: TaskTracker::new(), _relay: relay })
     }
 
     pub(crate) async fn push(

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Connection, Socket, tls::MakeTlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
 
 use super::{DatabaseUrl, PostgresOptions, failure::told, migrate, tls};
@@ -40,11 +41,7 @@ pub(super) async fn prepare(options: &PostgresOptions) -> Result<Uuid, OpenError
 
 /// A connection outside of any pool. It ends when the client is dropped.
 pub(super) async fn connect(url: &DatabaseUrl) -> Result<Client, OpenError> {
-    let tls = tls::connector(&url.tls).map_err(|error| refused(url, error))?;
-    let mut config = url.config.clone();
-    config.connect_timeout(super::OPEN_TIMEOUT);
-    let connected = config.connect(tls).await.map_err(|error| refused(url, told(&error)))?;
-    let (client, connection) = connected;
+    let (client, connection) = connect_raw(url).await.map_err(|error| refused(url, error))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection to the database ended");
@@ -52,6 +49,16 @@ pub(super) async fn connect(url: &DatabaseUrl) -> Result<Client, OpenError> {
     });
     Ok(client)
 }
+
+/// The same, with the side of it that has to be polled, and that hears notifications.
+pub(crate) async fn connect_raw(url: &DatabaseUrl) -> Result<(Client, RawConnection), String> {
+    let tls = tls::connector(&url.tls).map_err(|error| error.to_string())?;
+    let mut config = url.config.clone();
+    config.connect_timeout(super::OPEN_TIMEOUT);
+    config.connect(tls).await.map_err(|error| told(&error))
+}
+
+type RawConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 async fn deployment(client: &Client) -> Result<Uuid, tokio_postgres::Error> {
     let rows = client.simple_query("select id from deployment").await?;

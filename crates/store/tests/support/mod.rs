@@ -11,7 +11,8 @@ use vaultsync_protocol::{
     Ciphertext, Epoch, KnownEpoch, Operation, Pull, Push, RecordId, Timestamp, Version,
 };
 use vaultsync_store::{
-    PostgresOptions, PullOutcome, PushOutcome, Store, StoreError, StoreOptions, Unbounded, Vault,
+    HintsVia, PostgresOptions, PullOutcome, PushOutcome, Store, StoreError, StoreOptions,
+    Unbounded, Vault,
 };
 
 /// The databases that the suites run on.
@@ -96,6 +97,7 @@ pub(crate) fn postgres_options() -> PostgresOptions {
         timeout: Duration::from_secs(20),
         prepare: true,
         migrate: true,
+        hints: HintsVia::Nothing,
         allow_unsafe: false,
     }
 }
