@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path, path::PathBuf, time::Duration};
 
-use vaultsync_store::{DatabaseUrl, PostgresOptions};
+use vaultsync_store::{DatabaseUrl, HintsVia, PostgresOptions};
 
 use super::forms::{self, Address};
 use super::reader::Reader;
@@ -17,20 +17,21 @@ pub(crate) enum Database {
 
 pub(crate) fn read(reader: &mut Reader<'_>, data_dir: &Path) -> Database {
     let mut addresses = reader.list(&table::DATABASE, forms::database).into_iter();
-    let replicas = reader.list(&table::READ_DATABASE, forms::postgres);
     let first = addresses.next();
     let rest: Vec<_> = addresses.collect();
     match first {
         Some(Address::Postgres(url)) => {
             let primaries = primaries(reader, *url, rest);
-            Database::Postgres(postgres(reader, primaries, replicas))
+            Database::Postgres(postgres(reader, primaries))
         }
         sqlite => {
             if !rest.is_empty() {
                 reader.refuse(&table::DATABASE, "several addresses must all be of PostgreSQL");
             }
-            if !replicas.is_empty() {
-                reader.refuse(&table::READ_DATABASE, "needs a PostgreSQL `database`");
+            for setting in [table::READ_DATABASE, table::NOTIFY_DATABASE, table::NATS_URL] {
+                if reader.is_given(&setting) {
+                    reader.refuse(&setting, "needs a PostgreSQL `database`");
+                }
             }
             Database::Sqlite(match sqlite {
                 Some(Address::Sqlite(path)) => path,
@@ -53,19 +54,38 @@ fn primaries(reader: &mut Reader<'_>, first: DatabaseUrl, rest: Vec<Address>) ->
     primaries
 }
 
-fn postgres(
-    reader: &mut Reader<'_>,
-    primaries: Vec<DatabaseUrl>,
-    replicas: Vec<DatabaseUrl>,
-) -> PostgresOptions {
+fn postgres(reader: &mut Reader<'_>, primaries: Vec<DatabaseUrl>) -> PostgresOptions {
     PostgresOptions {
+        hints: hints(reader, &primaries[0]),
+        replicas: reader.list(&table::READ_DATABASE, forms::postgres),
         primaries,
-        replicas,
         connections_max: reader.number(&table::DATABASE_CONNECTIONS_MAX),
         timeout: Duration::from_millis(reader.number(&table::DATABASE_TIMEOUT_MS)),
         prepare: reader.switch(&table::DATABASE_PREPARE),
         migrate: reader.switch(&table::DATABASE_MIGRATE),
         allow_unsafe: reader.switch(&table::DATABASE_ALLOW_UNSAFE),
+    }
+}
+
+/// How nodes tell each other: by NATS where it is set, else by NOTIFY unless that is off.
+fn hints(reader: &mut Reader<'_>, first: &DatabaseUrl) -> HintsVia {
+    let nats = reader.list(&table::NATS_URL, forms::nats);
+    let notify = reader.list(&table::NOTIFY_DATABASE, forms::postgres_or_off);
+    if notify.len() > 1 {
+        reader.refuse(&table::NOTIFY_DATABASE, "must be one address: the same for all nodes");
+    }
+    let notify = notify.into_iter().next();
+    if !nats.is_empty() {
+        if let Some(Some(_)) = notify {
+            let what = "nodes tell each other by NATS (nats_url): take one of the two away";
+            reader.refuse(&table::NOTIFY_DATABASE, what);
+        }
+        return HintsVia::Nats(nats);
+    }
+    match notify {
+        Some(None) => HintsVia::Nothing,
+        Some(Some(url)) => HintsVia::Notify(Box::new(url)),
+        None => HintsVia::Notify(Box::new(first.clone())),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use url::Url;
-use vaultsync_store::DatabaseUrl;
+use vaultsync_store::{DatabaseUrl, NatsUrl};
 
 pub(crate) fn switch(text: &str) -> Result<bool, String> {
     match text {
@@ -117,4 +117,16 @@ pub(crate) fn postgres(text: &str) -> Result<DatabaseUrl, String> {
     text.parse().map_err(|what| {
         format!("expected postgres://USER:PASSWORD@HOST:PORT/NAME with options as libpq has them: {what}")
     })
+}
+
+/// `None` is `off`.
+pub(crate) fn postgres_or_off(text: &str) -> Result<Option<DatabaseUrl>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    postgres(text).map(Some).map_err(|what| format!("{what}; `off` turns it off"))
+}
+
+pub(crate) fn nats(text: &str) -> Result<NatsUrl, String> {
+    text.parse()
 }

@@ -99,6 +99,16 @@ table! {
         "database_allow_unsafe", Group::Database, Kind::Switch, "false",
         "PostgreSQL: serve from a database with fsync=off or synchronous_commit=off, which can lose what it acknowledged.",
     );
+    NOTIFY_DATABASE = Setting::new(
+        "notify_database", Group::Database, Kind::Urls("postgres://USER:PASSWORD@HOST:PORT/NAME|off"), "",
+        "PostgreSQL: the address by which nodes tell each other of changes with NOTIFY, the same for all of them and past any pooler. `off`: they do not.",
+    )
+    .unset("the first `database`; off with nats_url").or_file();
+    NATS_URL = Setting::new(
+        "nats_url", Group::Database, Kind::Urls("nats://USER:PASSWORD@HOST:PORT"), "",
+        "PostgreSQL: the NATS servers by which nodes tell each other of changes, and not with NOTIFY. `tls://` for TLS.",
+    )
+    .unset("none").or_file();
 
     CLERK_PUBLISHABLE_KEY = Setting::new(
         "clerk_publishable_key", Group::Clerk, Kind::Text("pk_..."), "",

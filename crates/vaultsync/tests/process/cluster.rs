@@ -21,3 +21,8 @@ async fn check(plan: &Plan) {
 async fn three_nodes_one_of_them_killed_lose_nothing_and_followers_end_alike() {
     check(&plan(false)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_where_nodes_tell_each_other_by_nats() {
+    check(&plan(true)).await;
+}

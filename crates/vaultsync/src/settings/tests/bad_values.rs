@@ -78,6 +78,40 @@ fn a_database_that_is_not_supported_is_refused_without_its_password() {
 }
 
 #[test]
+fn what_belongs_to_postgresql_is_refused_elsewhere_and_where_it_does_not_agree() {
+    let database = ("VAULTSYNC_DATABASE", "postgres://ann:s3cret@db/x");
+    for (env, what) in [
+        (
+            &[("VAULTSYNC_NATS_URL", "nats://s3cret@n")][..],
+            "nats_url (VAULTSYNC_NATS_URL): needs a",
+        ),
+        (
+            &[("VAULTSYNC_READ_DATABASE", "postgres://r/x")],
+            "read_database (VAULTSYNC_READ_DATABASE)",
+        ),
+        (&[("VAULTSYNC_NOTIFY_DATABASE", "off")], "needs a PostgreSQL `database`"),
+        (&[database, ("VAULTSYNC_NATS_URL", "http://s3cret@n")], "expected nats://"),
+        (&[database, ("VAULTSYNC_READ_DATABASE", "sqlite:s3cret")], "expected postgres://"),
+        (
+            &[database, ("VAULTSYNC_NOTIFY_DATABASE", "postgres://a/x postgres://b/x")],
+            "must be one address",
+        ),
+        (
+            &[
+                database,
+                ("VAULTSYNC_NOTIFY_DATABASE", "postgres://a/x"),
+                ("VAULTSYNC_NATS_URL", "nats://n"),
+            ],
+            "take one of the two away",
+        ),
+        (&[database, ("VAULTSYNC_DATABASE_TIMEOUT_MS", "99")], "from 100 to 60000"),
+    ] {
+        let said = refusal(env, &[], "");
+        assert!(said.contains(what) && !said.contains("s3cret"), "{env:?}: {said}");
+    }
+}
+
+#[test]
 fn the_file_is_named_with_the_key() {
     let said = refusal(&[], &[], "header_seconds = 'ten'");
     assert!(said.contains("vaultsync.toml: header_seconds): expected a whole number"), "{said}");

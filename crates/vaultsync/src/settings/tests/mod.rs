@@ -1,6 +1,7 @@
 //! The settings layer as a whole: sources in, settings or problems out.
 
 mod bad_values;
+mod database;
 mod precedence;
 mod shown;
 mod sign_in;
