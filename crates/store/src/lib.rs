@@ -16,7 +16,9 @@ mod vault;
 pub use heads::{HeadListener, Heads};
 pub use hints::{HintsVia, NatsUrl};
 pub use judge::{Head, Verdict, judge, judge_remembered};
-pub use postgres::{DatabaseUrl, PostgresOptions, distribute, migrate, pending_migrations};
+pub use postgres::{
+    DatabaseUrl, PostgresOptions, distribute, hot_statements, migrate, pending_migrations,
+};
 pub use receipts::RECEIPTS_MAX;
 pub use room::{Room, Unbounded};
 pub use store::{OpenError, PullOutcome, PushOutcome, Refused, Store, StoreError, StoreOptions};

@@ -18,6 +18,9 @@ mod embedded {
     refinery::embed_migrations!("migrations/postgres");
 }
 
+/// Refinery's own table.
+const HISTORY: &str = "refinery_schema_history";
+
 /// How often a run is tried. Several nodes that start at once race, and all but one lose: the history
 /// has each migration once (its primary key), in the transaction that applies it. Who lost looks again.
 const ATTEMPTS: u32 = 5;
@@ -92,7 +95,8 @@ async fn spread(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
     let done_before = first_column(
         client,
         "select logicalrelid::text from pg_dist_partition
-         where logicalrelid::text in ('vaults', 'records', 'deployment')",
+         where logicalrelid::text in
+           ('vaults', 'records', 'deployment', 'refinery_schema_history')",
     )
     .await?;
     // Without a pause only where rows are to be moved: it needs wal_level=logical.
@@ -104,7 +108,9 @@ async fn spread(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
     let records = format!("select {way}('records', 'vault_id', colocate_with => 'vaults')");
     let mut done = Vec::new();
     for (table, statement) in [
+        // Small, and asked for on every node: each has a copy.
         ("deployment", "select create_reference_table('deployment')"),
+        (HISTORY, "select create_reference_table('refinery_schema_history')"),
         ("vaults", vaults.as_str()),
         ("records", records.as_str()),
     ] {

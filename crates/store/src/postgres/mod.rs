@@ -66,6 +66,19 @@ pub struct PostgresOptions {
     pub allow_unsafe: bool,
 }
 
+/// The statements of every push and pull by their names, to be explained by whoever wants to know how a
+/// database carries them out.
+pub fn hot_statements() -> [(&'static str, &'static str); 6] {
+    [
+        ("lock", push::LOCK.text),
+        ("heads", push::HEADS.text),
+        ("conflicts", push::CONFLICTS.text),
+        ("write", push::WRITE.text),
+        ("save", push::SAVE.text),
+        ("page", pull::PAGE.text),
+    ]
+}
+
 /// An open PostgreSQL database.
 #[derive(Debug)]
 pub struct Postgres {

@@ -16,7 +16,7 @@ use crate::{PullOutcome, Room, VaultId};
 ///
 /// One record more than the page may have is looked for, to know whether there is a later one; what is
 /// past the bytes stays in the database. `octet_length` does not read what it measures.
-const PAGE: Sql = Sql {
+pub(super) const PAGE: Sql = Sql {
     text: "select v.epoch, v.clock, p.found, p.record_id, p.version, p.deleted, p.updated_at, p.ciphertext
            from vaults v left join (
              select r.*, count(*) over () as found, row_number() over page as place,

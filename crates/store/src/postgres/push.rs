@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Locks the vault's row, and makes it where there is none, with a clock that no push leaves behind.
-const LOCK: Sql = Sql {
+pub(super) const LOCK: Sql = Sql {
     text: "insert into vaults as v (vault_id, issuer, subject, clock, epoch)
            values ($1, $2, $3, -9223372036854775808, $4)
            on conflict (vault_id) do update set clock = v.clock
@@ -36,7 +36,7 @@ const LOCK: Sql = Sql {
 
 /// What the judgement must know of the records. A ciphertext stays where it is: its digest tells
 /// whether it is the one that is pushed, and is made only where version and length say that it may be.
-const HEADS: Sql = Sql {
+pub(super) const HEADS: Sql = Sql {
     text: "select record_id, version, deleted, octet_length(ciphertext),
              case when version = any($3) and octet_length(ciphertext) = any($4)
                then sha256(ciphertext) end
@@ -44,7 +44,7 @@ const HEADS: Sql = Sql {
     types: &[Type::UUID, Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::INT4_ARRAY],
 };
 
-const CONFLICTS: Sql = Sql {
+pub(super) const CONFLICTS: Sql = Sql {
     text: "select record_id, version, deleted, updated_at, ciphertext
            from records where vault_id = $1 and record_id = any($2)",
     types: &[Type::UUID, Type::TEXT_ARRAY],
@@ -52,7 +52,7 @@ const CONFLICTS: Sql = Sql {
 
 /// Joined with the vault so that Citus sends it to one node whole. A record that is not at the version
 /// judged, because somebody wrote around the lock, gets version 0, and the table's check undoes all.
-const WRITE: Sql = Sql {
+pub(super) const WRITE: Sql = Sql {
     text: "insert into records as r
              (vault_id, record_id, version, deleted, ciphertext, updated_at)
            select v.vault_id, x.record_id, x.version, x.deleted, x.ciphertext, x.updated_at
@@ -72,7 +72,7 @@ const WRITE: Sql = Sql {
     ],
 };
 
-const SAVE: Sql = Sql {
+pub(super) const SAVE: Sql = Sql {
     text: "update vaults set clock = $2, receipts = $3 where vault_id = $1",
     types: &[Type::UUID, Type::INT8, Type::BYTEA],
 };

@@ -1,0 +1,144 @@
+//! The words that the cases are written in.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+use vaultsync_private_servers::shared_postgres;
+use vaultsync_protocol::{Cursor, Epoch, Page, Pull, Record, Timestamp, Written};
+use vaultsync_store::{
+    DatabaseUrl, OpenError, PostgresOptions, PullOutcome, PushOutcome, Store, StoreError,
+    StoreOptions, Unbounded, Vault,
+};
+
+use crate::support::{batch, operation, postgres_options};
+
+pub(crate) const NOW: i64 = 1_705_314_600_000;
+
+/// How long a push may take where that is what a case is about. What is told late is allowed five
+/// times that: the machine may have much else to do.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const TOLD_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a store may take to find a database that is back, five times what is aimed at.
+pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(25);
+
+pub(crate) fn store_options() -> StoreOptions {
+    StoreOptions { page_bytes_max: 8 << 20, new_epoch: || Epoch::new(Uuid::new_v4()) }
+}
+
+/// The shared server's database by way of these addresses.
+pub(crate) fn by(primaries: Vec<DatabaseUrl>) -> PostgresOptions {
+    PostgresOptions { primaries, ..postgres_options() }
+}
+
+pub(crate) async fn try_open(options: PostgresOptions) -> Result<Store, OpenError> {
+    Store::open_postgres(options, store_options()).await
+}
+
+pub(crate) async fn open(options: PostgresOptions) -> Store {
+    try_open(options).await.expect("the database opens")
+}
+
+/// A store by way of a line that a case disturbs.
+pub(crate) async fn open_by(proxy: &crate::proxy::Proxy) -> Store {
+    postgres_options();
+    open(by(vec![proxy.url("vaultsync")])).await
+}
+
+/// A new empty database of the shared server.
+pub(crate) fn new_database() -> DatabaseUrl {
+    let name = format!("d{}", Uuid::new_v4().simple());
+    shared_postgres().create_database(&name, None);
+    shared_postgres().url(&name).parse().expect("an address")
+}
+
+pub(crate) fn user() -> Vault {
+    Vault::of("https://issuer.test", format!("user_{}", Uuid::new_v4()))
+}
+
+/// Writes records, each given as its id, base version and ciphertext.
+pub(crate) async fn push(
+    store: &Store,
+    vault: &Vault,
+    writes: &[(&str, Option<i64>, &str)],
+) -> Result<PushOutcome, StoreError> {
+    let operations: Vec<_> = writes
+        .iter()
+        .map(|(id, base, ciphertext)| operation(id, *base, *ciphertext, false))
+        .collect();
+    store.push(vault, batch(&operations, None), Timestamp::from_millis(NOW), ()).await
+}
+
+/// Writes what must be applied; the versions, in order.
+pub(crate) async fn applied(
+    store: &Store,
+    vault: &Vault,
+    writes: &[(&str, Option<i64>, &str)],
+) -> Vec<i64> {
+    match push(store, vault, writes).await {
+        Ok(PushOutcome::Applied(written)) => versions(&written),
+        other => panic!("{writes:?} is not applied: {other:?}"),
+    }
+}
+
+pub(crate) fn versions(written: &[Written]) -> Vec<i64> {
+    written.iter().map(|one| one.version.get()).collect()
+}
+
+pub(crate) async fn try_page(
+    store: &Store,
+    vault: &Vault,
+    cursor: Option<Timestamp>,
+    limit: usize,
+) -> Result<Page, StoreError> {
+    let pull = Pull { cursor: cursor.map(Cursor::from), limit, ..Pull::default() };
+    match store.pull(vault, &pull, Unbounded).await?.0 {
+        PullOutcome::Page(page) => Ok(page),
+        other => panic!("no page: {other:?}"),
+    }
+}
+
+/// Everything, page by page.
+pub(crate) async fn all(store: &Store, vault: &Vault) -> Vec<Record> {
+    let (mut records, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = try_page(store, vault, cursor, 7).await.expect("a page");
+        cursor = page.next_cursor.or(cursor);
+        records.extend(page.records);
+        if !page.has_more {
+            return records;
+        }
+    }
+}
+
+/// Everything in short: id, version, ciphertext.
+pub(crate) async fn state(store: &Store, vault: &Vault) -> Vec<(String, i64, String)> {
+    let records = all(store, vault).await;
+    assert!(records.is_sorted_by(|a, b| a.updated_at < b.updated_at), "{records:?}");
+    let mut short: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let text = String::from_utf8(record.ciphertext.as_bytes().to_vec()).expect("text");
+            (record.record_id.to_string(), record.version.get(), text)
+        })
+        .collect();
+    short.sort();
+    short
+}
+
+/// Tries until it works, as clients do.
+pub(crate) async fn until_ok<T, F: Future<Output = Result<T, StoreError>>>(
+    within: Duration,
+    mut attempt: impl FnMut() -> F,
+) -> T {
+    let trying = async {
+        loop {
+            match attempt().await {
+                Ok(value) => return value,
+                Err(StoreError::Internal(told)) => panic!("a fault, not an outage: {told}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(within, trying).await.expect("it works again soon")
+}

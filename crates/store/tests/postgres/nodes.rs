@@ -1,0 +1,135 @@
+//! Several stores on one database, and what upgrades do to them.
+
+use std::sync::Arc;
+
+use vaultsync_private_servers::{query, shared_postgres};
+use vaultsync_store::{PostgresOptions, PushOutcome, migrate, pending_migrations};
+
+use crate::{
+    dsl::{all, applied, by, new_database, open, push, state, try_page, user},
+    support::postgres_options,
+};
+
+/// The address of a database for `psql`.
+fn psql(url: &vaultsync_store::DatabaseUrl) -> String {
+    shared_postgres().url(url.to_string().rsplit('/').next().expect("a name"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stores_that_are_opened_at_once_on_an_empty_database_all_come_up() {
+    for _ in 0..3 {
+        let url = new_database();
+        let opening = (0..8).map(|_| open(by(vec![url.clone()])));
+        let stores = futures_util::future::join_all(opening).await;
+        let vault = user();
+        for (number, store) in stores.iter().enumerate() {
+            applied(store, &vault, &[(&format!("r{number}"), None, "v1")]).await;
+        }
+        assert_eq!(state(&stores[0], &vault).await.len(), 8);
+        let history = query(&psql(&url), "select count(*) from refinery_schema_history");
+        assert_eq!(history.trim(), "1", "each migration is there once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_and_followers_on_three_stores_lose_and_skip_nothing() {
+    let options = PostgresOptions { connections_max: 4, ..postgres_options() };
+    let mut stores = Vec::new();
+    for _ in 0..3 {
+        stores.push(Arc::new(open(options.clone()).await));
+    }
+    let users: Vec<_> = (0..4).map(|_| user()).collect();
+    let mut writers = Vec::new();
+    for (number, vault) in users.iter().cycle().take(16).enumerate() {
+        let (store, vault) = (stores[number % 3].clone(), vault.clone());
+        writers.push(tokio::spawn(async move {
+            for round in 0..30 {
+                let (own, shared) = (format!("{number}-{round}"), format!("shared {}", round % 5));
+                applied(&store, &vault, &[(&own, None, "v1"), (&format!("{own}b"), None, "v1")])
+                    .await;
+                let mut base = None;
+                loop {
+                    let text = format!("{number} {round}");
+                    match push(&store, &vault, &[(&shared, base, &text)]).await {
+                        Ok(PushOutcome::Applied(_)) => break,
+                        Ok(PushOutcome::Refused(refused)) => {
+                            base = Some(refused.conflicts[0].current_version.get());
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        }));
+    }
+    let followers: Vec<_> = users
+        .iter()
+        .map(|vault| {
+            let (stores, vault) = (stores.clone(), vault.clone());
+            tokio::spawn(async move {
+                let (mut seen, mut cursor) = (std::collections::BTreeMap::new(), None);
+                for turn in 0.. {
+                    let page =
+                        try_page(&stores[turn % 3], &vault, cursor, 7).await.expect("a page");
+                    for record in page.records {
+                        assert!(Some(record.updated_at) > cursor, "a page goes on");
+                        cursor = Some(record.updated_at);
+                        seen.insert(record.record_id.to_string(), record.version.get());
+                    }
+                    // Each writer leaves 60 records of its own; four of them share a vault.
+                    let own: usize = seen.keys().filter(|id| !id.starts_with("shared")).count();
+                    let shared: i64 = seen
+                        .iter()
+                        .filter(|(id, _)| id.starts_with("shared"))
+                        .map(|(_, version)| version)
+                        .sum();
+                    if own == 4 * 60 && shared == 4 * 30 {
+                        break;
+                    }
+                }
+                seen
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.expect("no promise is broken");
+    }
+    for (follower, vault) in followers.into_iter().zip(&users) {
+        let seen = follower.await.expect("a follower misses nothing");
+        let records = all(&stores[0], vault).await;
+        let there = records.iter().map(|one| (one.record_id.to_string(), one.version.get()));
+        assert_eq!(seen, there.collect());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_serves_from_tables_of_a_later_version() {
+    let url = new_database();
+    let (store, vault) = (open(by(vec![url.clone()])).await, user());
+    applied(&store, &vault, &[("before", None, "v1")]).await;
+    query(
+        &psql(&url),
+        "alter table records add column colour text; alter table vaults add column size bigint
+           not null default 0;
+         insert into refinery_schema_history values (999, 'later', '2030-01-01T00:00:00Z', '1')",
+    );
+    // One that was open meanwhile, and one that starts after it.
+    applied(&store, &vault, &[("during", None, "v1")]).await;
+    try_page(&store, &vault, None, 10).await.expect("a page");
+    let store = open(by(vec![url])).await;
+    applied(&store, &vault, &[("after", None, "v1")]).await;
+    assert_eq!(state(&store, &vault).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_be_migrated_is_told_and_not_done() {
+    let url = new_database();
+    for _ in 0..2 {
+        let pending = pending_migrations(&url).await.expect("the database answers");
+        assert_eq!(pending, ["V1__vaults_and_records"]);
+    }
+    let tables = "select count(*) from pg_tables where schemaname = 'public'";
+    assert_eq!(query(&psql(&url), tables).trim(), "0");
+    assert_eq!(migrate(&url).await.expect("it works"), ["V1__vaults_and_records"]);
+    assert!(migrate(&url).await.expect("it works").is_empty());
+    assert!(pending_migrations(&url).await.expect("the database answers").is_empty());
+}

@@ -1,0 +1,142 @@
+//! How statements are carried out: by index, in few flights, and on Citus on one node.
+
+use vaultsync_private_servers::{query, shared_postgres};
+
+use crate::{
+    dsl::{applied, by, new_database, open, push, try_page, user},
+    proxy::Proxy,
+    support::postgres_options,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_takes_two_flights_and_a_pull_one() {
+    let proxy = Proxy::to(shared_postgres().port()).await;
+    postgres_options();
+    let options =
+        vaultsync_store::PostgresOptions { connections_max: 1, ..by(vec![proxy.url("vaultsync")]) };
+    let (store, vault) = (open(options).await, user());
+    // Statements are prepared, and the vault is there.
+    applied(&store, &vault, &[("warm", None, "v1")]).await;
+    push(&store, &vault, &[("warm", None, "other")]).await.expect("an answer");
+    try_page(&store, &vault, None, 10).await.expect("a page");
+
+    let writing = proxy.flights(async {
+        applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(1), "v2")]).await;
+    });
+    assert_eq!(writing.await, 2, "a push that is applied");
+    let first = user();
+    let writing = proxy.flights(async {
+        applied(&store, &first, &[("a", None, "v1")]).await;
+    });
+    assert_eq!(writing.await, 2, "the first push of a vault");
+    let refused = proxy.flights(async {
+        push(&store, &vault, &[("warm", Some(1), "v3"), ("b", None, "v1")]).await.expect("one");
+    });
+    assert_eq!(refused.await, 2, "a push that is refused");
+    let again = proxy.flights(async {
+        applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(1), "v2")]).await;
+    });
+    assert_eq!(again.await, 2, "a push that is sent again");
+    let reading = proxy.flights(async {
+        try_page(&store, &vault, None, 10).await.expect("a page");
+    });
+    assert_eq!(reading.await, 1, "a pull");
+}
+
+/// A plan that was made while the tables were empty must not be one that reads them whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_vault_is_read_by_index_with_plans_of_an_empty_one() {
+    let url = new_database();
+    let psql = shared_postgres().url(url.to_string().rsplit('/').next().expect("a name"));
+    let options = vaultsync_store::PostgresOptions { connections_max: 1, ..by(vec![url]) };
+    let (store, vault) = (open(options).await, user());
+    // More often than PostgreSQL plans anew before it keeps a plan.
+    for round in 0..12 {
+        applied(&store, &vault, &[(&format!("r{round}"), None, "v1")]).await;
+        try_page(&store, &vault, None, 1).await.expect("a page");
+    }
+    let fill = format!(
+        "insert into records select vault_id, 'filled ' || n, 1, false, 'x', clock + n
+         from vaults, generate_series(1, 20000) n;
+         update vaults set clock = clock + 20000;
+         select pg_stat_force_next_flush(); select pg_stat_reset()"
+    );
+    query(&psql, &fill);
+    for round in 0..12 {
+        applied(
+            &store,
+            &vault,
+            &[(&format!("s{round}"), None, "v1"), ("r0", Some(round + 1), "v")],
+        )
+        .await;
+        push(&store, &vault, &[("r1", None, "other")]).await.expect("an answer");
+        try_page(&store, &vault, None, 7).await.expect("a page");
+    }
+    drop(store);
+    // Counts arrive when their connection has ended.
+    let scans =
+        "select coalesce(seq_scan, 0), coalesce(seq_tup_read, 0), coalesce(idx_scan, 0) > 30
+                 from pg_stat_user_tables where relname = 'records'";
+    let counted = async {
+        loop {
+            let counts = query(&psql, scans);
+            if counts.trim().ends_with("|t") {
+                return counts;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let counts = tokio::time::timeout(crate::dsl::BACK_WITHIN, counted).await.expect("counts");
+    assert!(counts.starts_with("0|0|"), "whole reads of the table, and rows so read: {counts}");
+}
+
+/// How the database would carry out each statement of a push and of a pull, by its name.
+fn plans(psql: &str) -> Vec<(&'static str, String)> {
+    let vault = "'11111111-1111-1111-1111-111111111111'";
+    let ids = "'{a,b}'";
+    let explained = vaultsync_store::hot_statements().map(|(name, text)| {
+        let values = match name {
+            "lock" => format!("{vault}, 'issuer', 'subject', {vault}"),
+            "heads" => format!("{vault}, {ids}, '{{1,2}}', '{{3}}'"),
+            "conflicts" => format!("{vault}, {ids}"),
+            "write" => format!("{vault}, {ids}, '{{1,1}}', '{{f,f}}', '{{x,y}}', '{{1,2}}'"),
+            "save" => format!("{vault}, 1, ''"),
+            "page" => format!("{vault}, 0, 100, 1000000"),
+            other => panic!("a statement without values: {other}"),
+        };
+        let explain = format!("prepare hot as {text}; explain (costs off) execute hot({values})");
+        (name, query(psql, &explain))
+    });
+    explained.into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_statement_can_be_explained() {
+    let url = new_database();
+    let psql = shared_postgres().url(url.to_string().rsplit('/').next().expect("a name"));
+    vaultsync_store::migrate(&url).await.expect("it works");
+    for (name, plan) in plans(&psql) {
+        assert!(plan.contains("vaults") || plan.contains("records"), "{name}: {plan}");
+    }
+}
+
+/// With `VAULTSYNC_TEST_CITUS_URL` naming a coordinator's database that may be changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_citus_every_statement_of_a_push_and_a_pull_goes_to_one_shard() {
+    let Ok(text) = std::env::var("VAULTSYNC_TEST_CITUS_URL") else {
+        println!("not run: VAULTSYNC_TEST_CITUS_URL is not set");
+        return;
+    };
+    let url: vaultsync_store::DatabaseUrl = text.parse().expect("an address");
+    vaultsync_store::migrate(&url).await.expect("it works");
+    vaultsync_store::distribute(&url).await.expect("the tables are spread");
+    let (store, vault) = (open(by(vec![url])).await, user());
+    applied(&store, &vault, &[("a", None, "v1"), ("b", None, "v1")]).await;
+    applied(&store, &vault, &[("a", Some(1), "v2")]).await;
+    push(&store, &vault, &[("a", None, "other")]).await.expect("an answer");
+    assert_eq!(try_page(&store, &vault, None, 10).await.expect("a page").records.len(), 2);
+    for (name, plan) in plans(&text) {
+        assert!(plan.contains("Task Count: 1"), "{name}: {plan}");
+        assert!(!plan.contains("pull to coordinator"), "{name}: {plan}");
+    }
+}
