@@ -45,10 +45,9 @@ async fn many_pushes_of_one_vault_take_one_connection() {
     let options = PostgresOptions { connections_max: 4, ..by(vec![proxy.url(&name)]) };
     let (store, vault, other) = (Arc::new(open(options).await), user(), user());
     applied(&store, &vault, &[("first", None, "v1")]).await;
-    let held = vaultsync_private_servers::query;
     let holding = std::thread::spawn(move || {
         let hold = "begin; select from vaults for update; select pg_sleep(2); commit";
-        held(&shared_postgres().url(&name), hold);
+        query(&shared_postgres().url(&name), hold);
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let pushes: Vec<_> = (0..40)
@@ -64,9 +63,9 @@ async fn many_pushes_of_one_vault_take_one_connection() {
     assert_eq!(applied(&store, &other, &[("theirs", None, "v1")]).await, [1]);
     assert!(proxy.connections() <= 3, "{} connections", proxy.connections());
     holding.join().expect("the row was held");
-    for pushed in pushes {
-        let pushed = pushed.await.expect("no panic");
-        assert!(matches!(pushed, Ok(PushOutcome::Applied(_))), "{pushed:?}");
+    for push in pushes {
+        let outcome = push.await.expect("no panic");
+        assert!(matches!(outcome, Ok(PushOutcome::Applied(_))), "{outcome:?}");
     }
 }
 

@@ -55,13 +55,11 @@ async fn a_large_vault_is_read_by_index_with_plans_of_an_empty_one() {
         applied(&store, &vault, &[(&format!("r{round}"), None, "v1")]).await;
         try_page(&store, &vault, None, 1).await.expect("a page");
     }
-    let fill = format!(
-        "insert into records select vault_id, 'filled ' || n, 1, false, 'x', clock + n
+    let fill = "insert into records select vault_id, 'filled ' || n, 1, false, 'x', clock + n
          from vaults, generate_series(1, 20000) n;
          update vaults set clock = clock + 20000;
-         select pg_stat_force_next_flush(); select pg_stat_reset()"
-    );
-    query(&psql, &fill);
+         select pg_stat_force_next_flush(); select pg_stat_reset()";
+    query(&psql, fill);
     for round in 0..12 {
         applied(
             &store,
