@@ -15,9 +15,6 @@ use uuid::Uuid;
 use super::{DatabaseUrl, PostgresOptions, failure::Failure, open, tls};
 use crate::{OpenError, VaultId};
 
-/// How long making a connection may take. A peer that is there answers within milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// How long an address that could not be reached is asked last.
 const SHUNNED_FOR: Duration = Duration::from_secs(1);
 
@@ -132,8 +129,10 @@ impl Node {
         deployment: Uuid,
         writable: bool,
     ) -> Result<Self, OpenError> {
+        // Half of what a push may wait for a connection, so that there is time to try another address.
+        let connect_timeout = options.timeout / 4;
         let mut config = url.config.clone();
-        config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(options.timeout);
+        config.connect_timeout(connect_timeout).tcp_user_timeout(options.timeout);
         let tls = tls::connector(&url.tls).map_err(|error| open::refused(url, error))?;
         let manager = Manager::from_config(config, tls, ManagerConfig::default());
         let allow_unsafe = options.allow_unsafe;
@@ -146,7 +145,7 @@ impl Node {
         });
         let pool = Pool::builder(manager)
             .max_size(options.connections_max)
-            .create_timeout(Some(CONNECT_TIMEOUT))
+            .create_timeout(Some(connect_timeout))
             .post_create(check)
             .runtime(Runtime::Tokio1)
             .build()
