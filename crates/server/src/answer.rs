@@ -167,7 +167,9 @@ impl ApiError {
             }
             Self::UnsupportedMediaType(what) => (*what).to_owned(),
             Self::TooMany(_) => "Too many requests. Try again soon.".to_owned(),
-            Self::TooManyWaits => "Too many pulls of this user wait already.".to_owned(),
+            Self::TooManyWaits => {
+                "Too many pulls and event streams of this user wait already.".to_owned()
+            }
             Self::Internal(_) => "Something went wrong on the server.".to_owned(),
             Self::Unavailable(_) => "The server is busy. Try again soon.".to_owned(),
             Self::NotReady(_) => "The server is not ready: see reasons.".to_owned(),

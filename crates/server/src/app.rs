@@ -100,3 +100,28 @@ impl std::fmt::Debug for App {
         f.debug_struct("App").field("store", &self.store).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+impl Parts {
+    /// A server of its own, with nobody to sign in.
+    pub(crate) fn in_folder(folder: &std::path::Path) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(crate::SystemClock::start());
+        let limits = Limits::default();
+        let options = vaultsync_store::StoreOptions {
+            page_bytes_max: limits.page_bytes_max,
+            new_epoch: || vaultsync_protocol::Epoch::new(uuid::Uuid::new_v4()),
+        };
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        Self {
+            store: Store::open_sqlite(folder.join("test.sqlite3"), options).unwrap(),
+            authenticator: Authenticator::new(vec![], limits.token_bytes_max, clock.clone()),
+            limits,
+            clock,
+            cors_origins: vec![],
+            trusted_proxies: vec![],
+            log_key: [0; 32],
+            metrics: recorder.handle(),
+            stop: CancellationToken::new(),
+        }
+    }
+}

@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::BytesMut;
 use http_body_util::BodyExt as _;
-use vaultsync_protocol::{Pull, Push};
+use vaultsync_protocol::{Pull, Push, Timestamp};
 use vaultsync_store::{Vault, VaultId};
 
 use crate::{
@@ -22,8 +22,13 @@ use crate::{
     memory::{NO_MEMORY, Reservation},
 };
 
-/// The vault of whoever is calling: signed in, and within their rate.
-pub(crate) struct Caller(pub(crate) Vault);
+/// Whoever is calling: signed in, and within their rate.
+pub(crate) struct Caller {
+    /// Theirs.
+    pub(crate) vault: Vault,
+    /// The token's `exp`, for what goes on after it has been checked.
+    pub(crate) expires_at: Timestamp,
+}
 
 impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
@@ -37,7 +42,7 @@ impl FromRequestParts<App> for Caller {
         let vault = Vault::of(signed_in.issuer, signed_in.subject);
         tracing::Span::current().record("vault", tracing::field::display(vault.id()));
         app.rates.charge_user(vault.id()).map_err(ApiError::TooMany)?;
-        Ok(Self(vault))
+        Ok(Self { vault, expires_at: signed_in.expires_at })
     }
 }
 

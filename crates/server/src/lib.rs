@@ -11,6 +11,7 @@ pub mod auth;
 mod body;
 mod clock;
 mod connection;
+mod events;
 mod extract;
 mod limits;
 mod memory;

@@ -22,7 +22,7 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// Connections open at a time.
     pub connections_max: usize,
-    /// Waiting pulls of one user at a time.
+    /// Waiting pulls and event streams of one user at a time.
     pub waits_per_user_max: usize,
     /// From accepting a connection to its first byte.
     pub first_byte_timeout: Duration,
@@ -37,6 +37,8 @@ pub struct Limits {
     pub write_stall_timeout: Duration,
     /// A connection without a request.
     pub idle_timeout: Duration,
+    /// From the expiry of a token to the end of the event streams that were opened with it.
+    pub stream_grace: Duration,
     /// From the signal to stop until requests in flight are cut.
     pub drain_timeout: Duration,
     /// Requests a second for each user; the burst is three times that. 0 turns every rate off.
@@ -66,6 +68,7 @@ impl Default for Limits {
             handler_timeout: Duration::from_secs(10),
             write_stall_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
+            stream_grace: Duration::from_secs(300),
             drain_timeout: Duration::from_secs(20),
             rate_per_user: 100,
             rate_per_address: 500,

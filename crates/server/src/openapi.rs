@@ -59,6 +59,7 @@ struct OperationRequest {
     paths(
         routes::push::push,
         routes::pull::pull,
+        routes::events::events,
         routes::info::info,
         routes::health::healthz,
         routes::health::readyz,

@@ -18,9 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::{
-    address::Peer, app::App, body::Held, connection::Connection, telemetry::OpenConnection,
-};
+use crate::{address::Peer, app::App, body::Held, connection::Connection, telemetry::Open};
 
 /// What hyper buffers of a head: more than the limit, so that a head that is somewhat too long gets
 /// an answer that says so.
@@ -61,7 +59,7 @@ pub async fn serve(app: App, listener: TcpListener, router: Router) {
         };
         let connection = connection(app.clone(), stream, peer, router.clone());
         let cut = cut.clone();
-        let counted = OpenConnection::count();
+        let counted = Open::connection();
         connections.spawn(async move {
             if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
                 tracing::debug!(%error, "a connection failed");

@@ -36,19 +36,27 @@ pub(crate) fn measure(memory_bytes: usize) {
     Collector::default().collect();
 }
 
-/// A connection that is counted for as long as it is open.
-pub(crate) struct OpenConnection(());
+/// Something that a gauge counts for as long as it is open.
+pub(crate) struct Open(&'static str);
 
-impl OpenConnection {
-    pub(crate) fn count() -> Self {
-        metrics::gauge!("vaultsync_connections_open").increment(1.0);
-        Self(())
+impl Open {
+    pub(crate) fn connection() -> Self {
+        Self::count("vaultsync_connections_open")
+    }
+
+    pub(crate) fn event_stream() -> Self {
+        Self::count("vaultsync_event_streams")
+    }
+
+    fn count(gauge: &'static str) -> Self {
+        metrics::gauge!(gauge).increment(1.0);
+        Self(gauge)
     }
 }
 
-impl Drop for OpenConnection {
+impl Drop for Open {
     fn drop(&mut self) {
-        metrics::gauge!("vaultsync_connections_open").decrement(1.0);
+        metrics::gauge!(self.0).decrement(1.0);
     }
 }
 
@@ -67,6 +75,8 @@ fn describe() {
     describe_counter!("vaultsync_conflicts_total", "Conflicts answered to pushes.");
     describe_counter!("vaultsync_sign_in_failures_total", "Requests turned away at sign-in.");
     describe_gauge!("vaultsync_connections_open", "Connections, those to the admin address too.");
+    describe_gauge!("vaultsync_event_streams", "Event streams that are open.");
+    describe_counter!("vaultsync_events_told_total", "Heads told on event streams.");
     describe_gauge!(
         "vaultsync_memory_reserved_bytes",
         Unit::Bytes,

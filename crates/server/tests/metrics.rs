@@ -212,6 +212,33 @@ async fn metrics_tell_what_happens_and_nobodys_secrets() {
 }
 
 #[tokio::test]
+async fn an_event_stream_is_counted_while_it_is_open_and_measured_as_short() {
+    const OPEN: &str = "vaultsync_event_streams";
+    const TOLD: &str = "vaultsync_events_told_total";
+    const MEASURED: &str =
+        "vaultsync_http_request_seconds_count{route=\"/api/sync/events\",method=\"GET\"}";
+    let (server, admin) = server_with_admin(Limits::default()).await;
+    let push = push_of([operation("a", None, b"1")]);
+    assert_eq!(server.push("ada", &push).await.status, 200);
+    let before = scrape(&admin).await;
+    let request = server.request(Method::GET, "/api/sync/events").bearer_auth(server.token("ada"));
+    let mut stream = request.send().await.expect("an answer");
+    assert!(stream.chunk().await.expect("an open stream").is_some());
+
+    // No other test of this process opens any.
+    let during = scrape(&admin).await;
+    assert_eq!(value(&during, OPEN), 1.0);
+    assert_eq!(value(&during, TOLD) - value(&before, TOLD), 1.0);
+    assert_eq!(value(&during, MEASURED) - value(&before, MEASURED), 1.0, "while it goes on");
+    for name in [OPEN, TOLD] {
+        assert!(during.contains(&format!("# HELP {name} ")), "{name} is described");
+    }
+    drop(stream);
+    let closed = async { while value(&scrape(&admin).await, OPEN) != 0.0 {} };
+    tokio::time::timeout(std::time::Duration::from_secs(20), closed).await.expect("it is closed");
+}
+
+#[tokio::test]
 async fn whatever_callers_make_up_metrics_do_not_grow() {
     let (server, admin) = server_with_admin(Limits::default()).await;
     let series = |metrics: &str| metrics.lines().filter(|line| line.contains("none")).count();

@@ -12,7 +12,8 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi
 const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
 
 /// The routes that the document tells of: all but itself and the page that shows it.
-const ROUTES: [(&str, &str); 5] = [
+const ROUTES: [(&str, &str); 6] = [
+    ("get", "/api/sync/events"),
     ("get", "/api/sync/info"),
     ("get", "/api/sync/pull"),
     ("post", "/api/sync/push"),
@@ -156,6 +157,7 @@ async fn answers_have_the_members_and_types_that_it_names() {
     check("get", pull, 200, &server.pull("ada", "?limit=1").await);
     check("get", pull, 400, &server.pull("ada", "?limit=0").await);
     check("get", pull, 401, &get(pull).await);
+    check("get", "/api/sync/events", 401, &get("/api/sync/events").await);
     check("get", pull, 410, &server.pull("ada", "?epoch=other").await);
     check("post", push, 409, &server.push("ada", &push_of([operation("a", None, b"2")])).await);
     check("post", push, 400, &server.push("ada", &json!({ "operations": [{}] })).await);

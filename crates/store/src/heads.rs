@@ -113,12 +113,14 @@ pub struct HeadListener {
 }
 
 impl HeadListener {
-    /// Waits until the vault has changed since the last call, or since listening began.
-    pub async fn changed(&mut self) {
+    /// Waits until the vault has changed since the last call, or since listening began; answers the
+    /// head that was told, or `None` where it is known only that it may have changed.
+    pub async fn changed(&mut self) -> Option<Timestamp> {
         // The sender lives in `heads` for as long as there is a listener, so this cannot fail.
         if self.changes.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+        *self.changes.borrow_and_update()
     }
 }
 

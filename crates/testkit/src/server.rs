@@ -9,12 +9,15 @@ use std::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vaultsync_protocol::Epoch;
 use vaultsync_server::{
-    App, Clock as _, Limits, Parts, SystemClock,
+    App, Clock, Limits, Parts, SystemClock,
     auth::{Authenticator, Issuer, LocalKey},
 };
 use vaultsync_store::{Store, StoreOptions};
@@ -39,6 +42,11 @@ pub struct Setup {
     pub limits: Limits,
     /// Issuers beside the local one.
     pub issuers: Vec<Issuer>,
+    /// The time, instead of the machine's.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// What the system buffers of what the server writes to a connection, in bytes, instead of what
+    /// it finds right: with little, the server soon waits for a client that does not read.
+    pub send_buffer_bytes: Option<u32>,
     /// Recognises callers instead of the local issuer and `issuers`.
     pub authenticator: Option<Authenticator>,
     /// See [`Parts`].
@@ -52,6 +60,8 @@ impl Default for Setup {
         Self {
             limits: Limits { rate_per_user: 0, ..Limits::default() },
             issuers: Vec::new(),
+            clock: None,
+            send_buffer_bytes: None,
             authenticator: None,
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
@@ -93,7 +103,7 @@ impl TestServer {
     pub async fn start_with(setup: Setup) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = LocalKey::load_or_create(folder.path()).expect("a key");
-        let clock = Arc::new(SystemClock::start());
+        let clock = setup.clock.unwrap_or_else(|| Arc::new(SystemClock::start()));
         let limits = setup.limits;
         let options = StoreOptions {
             page_bytes_max: limits.page_bytes_max,
@@ -126,7 +136,7 @@ impl TestServer {
             metrics: metrics(),
             stop: stop.clone(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = listen(setup.send_buffer_bytes);
         let address = listener.local_addr().expect("a bound address");
         let router = vaultsync_server::router(app.clone());
         let serving = Some(tokio::spawn(vaultsync_server::serve(app.clone(), listener, router)));
@@ -181,6 +191,16 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Listens on a free port. What is set here, the connections have too.
+fn listen(send_buffer_bytes: Option<u32>) -> TcpListener {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    if let Some(bytes) = send_buffer_bytes {
+        socket.set_send_buffer_size(bytes).expect("a buffer of that size");
+    }
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    socket.listen(1024).expect("a listener")
 }
 
 /// Sends a request and reads the whole answer.

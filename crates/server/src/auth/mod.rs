@@ -46,7 +46,8 @@ pub struct SignedIn {
     pub issuer: Arc<str>,
     /// Whom the issuer calls so: 1 to 255 characters.
     pub subject: Arc<str>,
-    /// The token's `exp`. The request may run on after it; the next one needs a new token.
+    /// The token's `exp`. The request may run on after it, an event stream for a while; the next
+    /// one needs a new token.
     pub expires_at: Timestamp,
 }
 

@@ -24,8 +24,8 @@ pub(crate) struct Info {
     #[schema(example = json!([1]))]
     protocols: [u32; 1],
     /// What it can do beyond push and pull.
-    #[schema(example = json!(["epoch", "wait"]))]
-    features: [&'static str; 2],
+    #[schema(example = json!(["epoch", "events", "wait"]))]
+    features: [&'static str; 3],
     /// What it takes.
     limits: LimitsInfo,
 }
@@ -52,7 +52,7 @@ pub(crate) struct LimitsInfo {
     token_bytes_max: usize,
     /// Seconds that a pull may wait.
     wait_seconds_max: u64,
-    /// Waiting pulls of one user at a time.
+    /// Waiting pulls and event streams of one user at a time.
     waits_per_user_max: usize,
     /// Bytes of bodies and answers in flight, all users together.
     memory_bytes_max: usize,
@@ -70,6 +70,8 @@ pub(crate) struct LimitsInfo {
     write_stall_seconds: u64,
     /// Seconds between two requests of a connection.
     idle_seconds: u64,
+    /// Seconds from a token's expiry to the end of the event streams that were opened with it.
+    stream_grace_seconds: u64,
     /// Seconds from the server's being told to stop until requests in flight are cut.
     drain_seconds: u64,
     /// Requests a second for each user; 0 where there is no limit.
@@ -98,7 +100,7 @@ pub(crate) async fn info(State(app): State<App>) -> Response {
         name: "vaultsync",
         version: env!("CARGO_PKG_VERSION"),
         protocols: [1],
-        features: ["epoch", "wait"],
+        features: ["epoch", "events", "wait"],
         limits: LimitsInfo {
             operations_max: OPERATIONS_MAX,
             record_id_bytes_max: RecordId::BYTES_MAX,
@@ -118,6 +120,7 @@ pub(crate) async fn info(State(app): State<App>) -> Response {
             handler_seconds: limits.handler_timeout.as_secs(),
             write_stall_seconds: limits.write_stall_timeout.as_secs(),
             idle_seconds: limits.idle_timeout.as_secs(),
+            stream_grace_seconds: limits.stream_grace.as_secs(),
             drain_seconds: limits.drain_timeout.as_secs(),
             rate_per_user: limits.rate_per_user,
             rate_per_address: rate(limits.rate_per_address),

@@ -1,6 +1,7 @@
 //! Which path leads where. One file for each route.
 
 mod docs;
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod info;
 pub(crate) mod pull;
@@ -33,6 +34,10 @@ pub fn router(app: App) -> Router {
     let routes = Router::new()
         .route("/api/sync/push", post(push::push))
         .route("/api/sync/pull", get(pull::pull))
+        .route(
+            "/api/sync/events",
+            get(events::events).head(events::no_stream).fallback(events::no_stream),
+        )
         .route("/api/sync/info", get(info::info))
         .route("/readyz", get(health::readyz))
         .route("/openapi.json", get(docs::document))
@@ -133,40 +138,14 @@ fn with_security_headers(router: Router<App>) -> Router<App> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::body::Body;
     use http_body_util::BodyExt as _;
-    use metrics_exporter_prometheus::PrometheusBuilder;
-    use tokio_util::sync::CancellationToken;
     use tower::ServiceExt as _;
-    use vaultsync_protocol::Epoch;
-    use vaultsync_store::{Store, StoreOptions};
 
     use super::*;
-    use crate::{Clock, Limits, Parts, SystemClock, auth::Authenticator};
+    use crate::Parts;
 
     const ORIGIN: &str = "https://app.example";
-
-    fn app(folder: &tempfile::TempDir) -> App {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let limits = Limits::default();
-        let options = StoreOptions {
-            page_bytes_max: limits.page_bytes_max,
-            new_epoch: || Epoch::new(uuid::Uuid::new_v4()),
-        };
-        App::new(Parts {
-            store: Store::open_sqlite(folder.path().join("test.sqlite3"), options).unwrap(),
-            authenticator: Authenticator::new(vec![], limits.token_bytes_max, clock.clone()),
-            limits,
-            clock,
-            cors_origins: vec![HeaderValue::from_static(ORIGIN)],
-            trusted_proxies: vec![],
-            log_key: [0; 32],
-            metrics: PrometheusBuilder::new().build_recorder().handle(),
-            stop: CancellationToken::new(),
-        })
-    }
 
     async fn get_from(router: &Router, path: &str) -> (Response, serde_json::Value) {
         let request = Request::get(path).header("origin", ORIGIN).body(Body::empty()).unwrap();
@@ -185,7 +164,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let two =
             Router::new().route("/panics", get(panics)).route("/healthz", get(health::healthz));
-        let router = with_layers(two, app(&folder));
+        let cors_origins = vec![HeaderValue::from_static(ORIGIN)];
+        let app = App::new(Parts { cors_origins, ..Parts::in_folder(folder.path()) });
+        let router = with_layers(two, app);
         for _ in 0..3 {
             let (response, json) = get_from(&router, "/panics").await;
             assert_eq!(response.status().as_u16(), 500);

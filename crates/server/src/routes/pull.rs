@@ -42,7 +42,7 @@ use crate::{
 )]
 pub(crate) async fn pull(
     State(app): State<App>,
-    Caller(vault): Caller,
+    Caller { vault, .. }: Caller,
     PullQuery(pull): PullQuery,
 ) -> Result<Response, ApiError> {
     let (mut page, mut memory) = read(&app, &vault, &pull).await?;

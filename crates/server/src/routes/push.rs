@@ -40,7 +40,7 @@ use crate::{
 )]
 pub(crate) async fn push(
     State(app): State<App>,
-    Caller(vault): Caller,
+    Caller { vault, .. }: Caller,
     PushBody { push, memory }: PushBody,
 ) -> Result<Response, ApiError> {
     let count = push.operations().len() as u64;

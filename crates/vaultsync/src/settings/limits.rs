@@ -29,6 +29,7 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Limits {
         handler_timeout: seconds(reader, &table::HANDLER_SECONDS),
         write_stall_timeout: seconds(reader, &table::WRITE_STALL_SECONDS),
         idle_timeout: seconds(reader, &table::IDLE_SECONDS),
+        stream_grace: seconds(reader, &table::STREAM_GRACE_SECONDS),
         drain_timeout: seconds(reader, &table::DRAIN_SECONDS),
         rate_per_user: reader.number(&table::RATE_LIMIT),
         rate_per_address: reader.number(&table::RATE_LIMIT_ADDRESS),

@@ -202,7 +202,7 @@ table! {
     );
     WAITS_PER_USER_MAX = Setting::new(
         "waits_per_user_max", Group::Limits, count(0, 10_000), "10",
-        "Waiting pulls of one user at a time.",
+        "Waiting pulls and event streams of one user at a time.",
     );
 
     FIRST_BYTE_SECONDS = Setting::new(
@@ -228,6 +228,12 @@ table! {
     IDLE_SECONDS = Setting::new(
         "idle_seconds", Group::Deadlines, SECONDS, "60",
         "A connection without a request.",
+    );
+    // Zero ends a stream with its token.
+    STREAM_GRACE_SECONDS = Setting::new(
+        "stream_grace_seconds", Group::Deadlines,
+        Kind::Number { unit: "SECONDS", min: 0, max: 3600 }, "300",
+        "From the expiry of a token to the end of the event streams that were opened with it.",
     );
     DRAIN_SECONDS = Setting::new(
         "drain_seconds", Group::Deadlines, SECONDS, "20",

@@ -1,0 +1,89 @@
+//! How many may wait or listen at a time.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use vaultsync_server::Limits;
+use vaultsync_testkit::{RawClient, Setup, TestServer, send};
+
+use crate::{SOON, USER, stream::Stream};
+
+async fn server_with_places(waits_per_user_max: usize) -> TestServer {
+    let limits = Limits { rate_per_user: 0, waits_per_user_max, ..Limits::default() };
+    TestServer::start_with(Setup { limits, ..Setup::default() }).await
+}
+
+/// Opens a stream as soon as there is a place for it.
+async fn open_at_last(server: &TestServer, user: &str) -> Stream {
+    let token = server.token(user);
+    let opened = async {
+        loop {
+            if let Ok(stream) = Stream::try_open(server, &token).await {
+                break stream;
+            }
+        }
+    };
+    timeout(SOON, opened).await.expect("a place")
+}
+
+/// Sends a pull that waits for as long as it may.
+async fn begin_wait(server: &TestServer, token: &str) -> RawClient {
+    let mut client = RawClient::connect(server).await;
+    client.get("/api/sync/pull?wait=55", Some(token)).await;
+    client
+}
+
+#[tokio::test]
+async fn the_eleventh_stream_is_refused_until_one_is_closed() {
+    let server = TestServer::start().await;
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(Stream::open(&server, USER).await);
+    }
+    let request = server.request(reqwest::Method::GET, "/api/sync/events");
+    let refused = timeout(SOON, send(request.bearer_auth(server.token(USER)))).await;
+    let refused = refused.expect("an answer with an end");
+    assert_eq!((refused.status, &refused.json()["code"]), (429, &"rate_limited".into()));
+    assert_eq!(refused.header("retry-after"), "1");
+    Stream::open(&server, "bob").await;
+    for _ in 0..3 {
+        streams.pop();
+        streams.push(open_at_last(&server, USER).await);
+    }
+    let token = server.token(USER);
+    assert_eq!(Stream::try_open(&server, &token).await.err(), Some(429), "there are ten again");
+}
+
+#[tokio::test]
+async fn waiting_pulls_and_streams_share_their_places() {
+    let server = server_with_places(2).await;
+    let stream = Stream::open(&server, USER).await;
+    let token = server.token(USER);
+    let mut waiting = begin_wait(&server, &token).await;
+    let until_it_waits = async {
+        while server.pull(USER, "?wait=1").await.status != 429 {
+            // That one may have been served first, and have taken the place.
+            if timeout(Duration::from_millis(100), waiting.answer()).await.is_ok() {
+                waiting = begin_wait(&server, &token).await;
+            }
+        }
+    };
+    timeout(SOON, until_it_waits).await.expect("a third wait is refused");
+    assert_eq!(Stream::try_open(&server, &token).await.err(), Some(429));
+    drop(stream);
+    let stream = open_at_last(&server, USER).await;
+    assert_eq!(server.pull(USER, "?wait=1").await.status, 429);
+    drop(waiting);
+    open_at_last(&server, USER).await;
+    drop(stream);
+}
+
+#[tokio::test]
+async fn a_refused_stream_takes_no_place() {
+    let server = server_with_places(1).await;
+    for method in [reqwest::Method::HEAD, reqwest::Method::POST] {
+        let request = server.request(method, "/api/sync/events").bearer_auth(server.token(USER));
+        assert_eq!(send(request).await.status, 405);
+    }
+    Stream::open(&server, USER).await;
+}

@@ -1,0 +1,75 @@
+//! A client that reads an event stream.
+
+use reqwest::{Method, Response};
+use tokio::time::timeout;
+use vaultsync_testkit::TestServer;
+
+use crate::SOON;
+
+/// An open stream.
+pub(crate) struct Stream {
+    response: Response,
+    unread: String,
+}
+
+impl Stream {
+    /// Opens a stream of `user`; fails the test where it is refused.
+    pub(crate) async fn open(server: &TestServer, user: &str) -> Self {
+        Self::open_with(server, &server.token(user)).await
+    }
+
+    /// Opens a stream with a token; fails the test where it is refused.
+    pub(crate) async fn open_with(server: &TestServer, token: &str) -> Self {
+        Self::try_open(server, token)
+            .await
+            .unwrap_or_else(|status| panic!("it is answered {status}"))
+    }
+
+    /// Opens a stream with a token.
+    ///
+    /// # Errors
+    ///
+    /// The status where it is refused.
+    pub(crate) async fn try_open(server: &TestServer, token: &str) -> Result<Self, u16> {
+        let request = server.request(Method::GET, "/api/sync/events").bearer_auth(token);
+        let response = request.send().await.expect("an answer");
+        match response.status().as_u16() {
+            200 => Ok(Self { response, unread: String::new() }),
+            status => Err(status),
+        }
+    }
+
+    /// A header of the answer, or an empty text.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// What comes before the next blank line; `None` where the stream has come to its end. Fails the
+    /// test where it is cut instead.
+    pub(crate) async fn part(&mut self) -> Option<String> {
+        loop {
+            if let Some((part, rest)) = self.unread.split_once("\n\n") {
+                let part = part.to_owned();
+                self.unread = rest.to_owned();
+                return Some(part);
+            }
+            let chunk = timeout(SOON, self.response.chunk()).await.expect("more of the stream");
+            let Some(chunk) = chunk.expect("the stream is not cut") else {
+                assert_eq!(self.unread, "", "half an event");
+                return None;
+            };
+            self.unread += std::str::from_utf8(&chunk).expect("UTF-8");
+        }
+    }
+
+    /// The head that is told next. Fails the test where anything else comes, to the byte.
+    pub(crate) async fn head(&mut self) -> String {
+        let part = self.part().await.expect("an event");
+        let head = part
+            .strip_prefix("event: head\ndata: {\"head\":\"")
+            .and_then(|rest| rest.strip_suffix("\"}"))
+            .unwrap_or_else(|| panic!("no event: {part:?}"));
+        assert!(!head.contains(['\n', '\r', '"']), "{part:?}");
+        head.to_owned()
+    }
+}
