@@ -81,10 +81,7 @@ impl Events {
                 heard = self.changes.changed() => heard,
                 () = tokio::time::sleep(left.min(REREAD_AFTER)) => None,
             };
-            self.seen = match heard {
-                Some(head) => Some(head),
-                None => self.look().await?,
-            };
+            self.seen = if heard.is_some() { heard } else { self.look().await? };
         }
     }
 

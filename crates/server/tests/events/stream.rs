@@ -50,7 +50,7 @@ impl Stream {
         loop {
             if let Some((part, rest)) = self.unread.split_once("\n\n") {
                 let part = part.to_owned();
-                self.unread = rest.to_owned();
+                self.unread = rest.to_string();
                 return Some(part);
             }
             let chunk = timeout(SOON, self.response.chunk()).await.expect("more of the stream");

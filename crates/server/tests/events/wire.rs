@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use vaultsync_server::{Clock as _, SystemClock};
-use vaultsync_testkit::{Setup, TestServer, operation, send};
+use vaultsync_testkit::{Backend, Setup, TestServer, operation, send};
 
 use crate::{USER, apply, let_pass, stream::Stream};
 
@@ -12,7 +12,7 @@ const PATH: &str = "/api/sync/events";
 
 #[tokio::test]
 async fn it_says_what_it_is_and_that_nobody_may_keep_it() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     let stream = Stream::open(&server, USER).await;
     for (name, value) in [
         ("content-type", "text/event-stream"),
@@ -28,7 +28,7 @@ async fn it_says_what_it_is_and_that_nobody_may_keep_it() {
 
 #[tokio::test]
 async fn an_event_is_its_name_and_one_line_of_json_and_has_no_id() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     let present = apply(&server, USER, [operation("a", None, b"1")]).await;
     let mut stream = Stream::open(&server, USER).await;
     let part = stream.part().await.expect("an event");
@@ -37,7 +37,7 @@ async fn an_event_is_its_name_and_one_line_of_json_and_has_no_id() {
 
 #[tokio::test]
 async fn a_silent_stream_shows_every_fifteen_seconds_that_it_is_alive() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     let mut stream = Stream::open(&server, USER).await;
     for _ in 0..5 {
         let_pass(Duration::from_secs(15)).await;
@@ -50,7 +50,7 @@ async fn a_silent_stream_shows_every_fifteen_seconds_that_it_is_alive() {
 
 #[tokio::test]
 async fn only_a_get_opens_one() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     for method in [Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS] {
         let is_head = method == Method::HEAD;
         let request = server.request(method.clone(), PATH).bearer_auth(server.token(USER));
@@ -65,7 +65,7 @@ async fn only_a_get_opens_one() {
 
 #[tokio::test]
 async fn a_token_counts_in_its_header_only_and_while_it_is_good() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     let token = server.token(USER);
     let none = send(server.request(Method::GET, PATH)).await;
     let in_query = format!("{PATH}?token={token}&access_token={token}");
@@ -84,7 +84,7 @@ async fn a_token_counts_in_its_header_only_and_while_it_is_good() {
 async fn a_page_of_an_origin_that_is_set_may_read_one() {
     let origin = "https://app.example";
     let cors_origins = vec![origin];
-    let server = TestServer::start_with(Setup { cors_origins, ..Setup::default() }).await;
+    let server = TestServer::start_with(Setup { cors_origins, ..Setup::on(Backend::Sqlite) }).await;
     let preflight = server
         .request(Method::OPTIONS, PATH)
         .header("origin", origin)
