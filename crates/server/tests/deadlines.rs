@@ -4,7 +4,33 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vaultsync_server::Limits;
-use vaultsync_testkit::{RawClient, Setup, TestServer, operation, push_of};
+use vaultsync_testkit::{Backend, RawClient, Setup, TestServer, backends, operation, push_of};
+
+backends!(
+    a_silent_connection_is_closed,
+    half_a_request_line_is_closed,
+    half_a_header_is_closed,
+    headers_without_their_last_line_are_closed,
+    a_byte_at_a_time_does_not_renew_the_deadline_of_headers,
+    headers_in_pieces_are_fine_within_their_deadline,
+    a_body_that_stalls_is_answered_and_closed,
+    a_body_a_byte_at_a_time_is_answered_and_closed,
+    a_chunked_body_that_stalls_is_answered_and_closed,
+    a_client_that_does_not_read_loses_its_connection_and_frees_its_memory,
+    a_client_that_reads_slowly_gets_its_whole_answer,
+    an_idle_connection_is_closed,
+    a_connection_that_idles_after_a_push_is_closed,
+    a_connection_may_idle_longer_than_headers_may_take,
+    each_request_of_a_connection_gets_deadlines_of_its_own,
+    half_a_header_after_a_request_is_closed_as_early_as_any,
+    requests_sent_ahead_are_all_answered,
+    a_wait_is_longer_than_any_deadline,
+    one_connection_too_many_is_told_so_and_the_next_is_served_once_one_is_gone,
+    five_hundred_silent_connections_are_in_nobodys_way,
+    by_default_silence_and_half_a_header_end_within_fifteen_seconds,
+    a_refusal_reaches_a_client_that_is_still_sending,
+    a_client_that_never_stops_sending_after_a_refusal_is_closed,
+);
 
 const MIB: usize = 1024 * 1024;
 
@@ -28,8 +54,8 @@ fn patient() -> Limits {
     }
 }
 
-async fn server(limits: Limits) -> TestServer {
-    TestServer::start_with(Setup { limits, ..Setup::default() }).await
+async fn server(backend: Backend, limits: Limits) -> TestServer {
+    TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 
 async fn assert_served(server: &TestServer) {
@@ -49,43 +75,38 @@ async fn fill(server: &TestServer, count: usize, bytes: usize) {
     }
 }
 
-#[tokio::test]
-async fn a_silent_connection_is_closed() {
-    let server = server(Limits { first_byte_timeout: SHORT, ..patient() }).await;
+async fn a_silent_connection_is_closed(backend: Backend) {
+    let server = server(backend, Limits { first_byte_timeout: SHORT, ..patient() }).await;
     let client = RawClient::connect(&server).await;
     assert_between(client.closed().await, SHORT / 2, SOON);
     assert_served(&server).await;
 }
 
-#[tokio::test]
-async fn half_a_request_line_is_closed() {
-    let server = server(Limits { header_timeout: SHORT, ..patient() }).await;
+async fn half_a_request_line_is_closed(backend: Backend) {
+    let server = server(backend, Limits { header_timeout: SHORT, ..patient() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send("GET /heal").await;
     assert_between(client.closed().await, SHORT / 2, SOON);
     assert_served(&server).await;
 }
 
-#[tokio::test]
-async fn half_a_header_is_closed() {
-    let server = server(Limits { header_timeout: SHORT, ..patient() }).await;
+async fn half_a_header_is_closed(backend: Backend) {
+    let server = server(backend, Limits { header_timeout: SHORT, ..patient() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send("GET /healthz HTTP/1.1\r\nHost: te").await;
     assert_between(client.closed().await, SHORT / 2, SOON);
     assert_served(&server).await;
 }
 
-#[tokio::test]
-async fn headers_without_their_last_line_are_closed() {
-    let server = server(Limits { header_timeout: SHORT, ..patient() }).await;
+async fn headers_without_their_last_line_are_closed(backend: Backend) {
+    let server = server(backend, Limits { header_timeout: SHORT, ..patient() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send("GET /healthz HTTP/1.1\r\nHost: test\r\n").await;
     assert_between(client.closed().await, SHORT / 2, SOON);
 }
 
-#[tokio::test]
-async fn a_byte_at_a_time_does_not_renew_the_deadline_of_headers() {
-    let server = server(Limits { header_timeout: SHORT, ..patient() }).await;
+async fn a_byte_at_a_time_does_not_renew_the_deadline_of_headers(backend: Backend) {
+    let server = server(backend, Limits { header_timeout: SHORT, ..patient() }).await;
     let mut client = RawClient::connect(&server).await;
     let head = format!("GET /healthz HTTP/1.1\r\nHost: test\r\nX-Slow: {}", "z".repeat(10_000));
     let began = tokio::time::Instant::now();
@@ -100,9 +121,8 @@ async fn a_byte_at_a_time_does_not_renew_the_deadline_of_headers() {
     assert_between(began.elapsed(), SHORT / 2, SOON);
 }
 
-#[tokio::test]
-async fn headers_in_pieces_are_fine_within_their_deadline() {
-    let server = server(patient()).await;
+async fn headers_in_pieces_are_fine_within_their_deadline(backend: Backend) {
+    let server = server(backend, patient()).await;
     let mut client = RawClient::connect(&server).await;
     for piece in ["GE", "T /healthz HT", "TP/1.1\r", "\nHost: te", "st\r\n", "\r\n"] {
         client.send(piece).await;
@@ -119,9 +139,8 @@ fn push_head(server: &TestServer, length: usize) -> String {
     )
 }
 
-#[tokio::test]
-async fn a_body_that_stalls_is_answered_and_closed() {
-    let server = server(Limits { body_timeout: SHORT, ..patient() }).await;
+async fn a_body_that_stalls_is_answered_and_closed(backend: Backend) {
+    let server = server(backend, Limits { body_timeout: SHORT, ..patient() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push_head(&server, 100)).await;
     client.send("{\"operations\"").await;
@@ -131,9 +150,8 @@ async fn a_body_that_stalls_is_answered_and_closed() {
     assert_served(&server).await;
 }
 
-#[tokio::test]
-async fn a_body_a_byte_at_a_time_is_answered_and_closed() {
-    let server = server(Limits { body_timeout: SHORT, ..patient() }).await;
+async fn a_body_a_byte_at_a_time_is_answered_and_closed(backend: Backend) {
+    let server = server(backend, Limits { body_timeout: SHORT, ..patient() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push_head(&server, 10_000)).await;
     let began = tokio::time::Instant::now();
@@ -144,9 +162,8 @@ async fn a_body_a_byte_at_a_time_is_answered_and_closed() {
     assert_served(&server).await;
 }
 
-#[tokio::test]
-async fn a_chunked_body_that_stalls_is_answered_and_closed() {
-    let server = server(Limits { body_timeout: SHORT, ..patient() }).await;
+async fn a_chunked_body_that_stalls_is_answered_and_closed(backend: Backend) {
+    let server = server(backend, Limits { body_timeout: SHORT, ..patient() }).await;
     let mut client = RawClient::connect(&server).await;
     let head = push_head(&server, 0).replace("Content-Length: 0", "Transfer-Encoding: chunked");
     client.send(head).await;
@@ -155,15 +172,14 @@ async fn a_chunked_body_that_stalls_is_answered_and_closed() {
     client.closed().await;
 }
 
-#[tokio::test]
-async fn a_client_that_does_not_read_loses_its_connection_and_frees_its_memory() {
+async fn a_client_that_does_not_read_loses_its_connection_and_frees_its_memory(backend: Backend) {
     let limits = Limits {
         page_bytes_max: 6 * MIB,
         memory_bytes_max: 15 * MIB,
         write_stall_timeout: Duration::from_secs(3),
         ..patient()
     };
-    let server = server(limits).await;
+    let server = server(backend, limits).await;
     fill(&server, 6, MIB - 1024).await;
 
     let mut client = RawClient::connect_narrow(&server).await;
@@ -187,10 +203,9 @@ async fn a_client_that_does_not_read_loses_its_connection_and_frees_its_memory()
     client.closed().await;
 }
 
-#[tokio::test]
-async fn a_client_that_reads_slowly_gets_its_whole_answer() {
+async fn a_client_that_reads_slowly_gets_its_whole_answer(backend: Backend) {
     let limits = Limits { idle_timeout: SHORT * 3, header_timeout: SHORT * 3, ..patient() };
-    let server = server(limits).await;
+    let server = server(backend, limits).await;
     fill(&server, 6, MIB - 1024).await;
     let mut client = RawClient::connect_narrow(&server).await;
     client.get("/api/sync/pull", Some(&server.token("ada"))).await;
@@ -207,18 +222,16 @@ async fn a_client_that_reads_slowly_gets_its_whole_answer() {
     assert_eq!(page["records"].as_array().map(Vec::len), Some(6));
 }
 
-#[tokio::test]
-async fn an_idle_connection_is_closed() {
-    let server = server(Limits { idle_timeout: SHORT, ..patient() }).await;
+async fn an_idle_connection_is_closed(backend: Backend) {
+    let server = server(backend, Limits { idle_timeout: SHORT, ..patient() }).await;
     let mut client = RawClient::connect(&server).await;
     client.get("/healthz", None).await;
     assert_eq!(client.answer().await.status, 200);
     assert_between(client.closed().await, SHORT / 2, SOON);
 }
 
-#[tokio::test]
-async fn a_connection_that_idles_after_a_push_is_closed() {
-    let server = server(Limits { idle_timeout: SHORT, ..patient() }).await;
+async fn a_connection_that_idles_after_a_push_is_closed(backend: Backend) {
+    let server = server(backend, Limits { idle_timeout: SHORT, ..patient() }).await;
     let mut client = RawClient::connect(&server).await;
     let body = push_of([operation("a", None, b"hello")]).to_string();
     client.send(push_head(&server, body.len())).await;
@@ -227,10 +240,9 @@ async fn a_connection_that_idles_after_a_push_is_closed() {
     assert_between(client.closed().await, SHORT / 2, SOON);
 }
 
-#[tokio::test]
-async fn a_connection_may_idle_longer_than_headers_may_take() {
+async fn a_connection_may_idle_longer_than_headers_may_take(backend: Backend) {
     let limits = Limits { first_byte_timeout: SHORT, header_timeout: SHORT, ..patient() };
-    let server = server(limits).await;
+    let server = server(backend, limits).await;
     let mut client = RawClient::connect(&server).await;
     let body = push_of([operation("a", None, b"hello")]).to_string();
     for _ in 0..3 {
@@ -243,10 +255,9 @@ async fn a_connection_may_idle_longer_than_headers_may_take() {
     }
 }
 
-#[tokio::test]
-async fn each_request_of_a_connection_gets_deadlines_of_its_own() {
+async fn each_request_of_a_connection_gets_deadlines_of_its_own(backend: Backend) {
     let limits = Limits { idle_timeout: Duration::from_secs(3), ..patient() };
-    let server = server(limits).await;
+    let server = server(backend, limits).await;
     let mut client = RawClient::connect(&server).await;
     // Were the deadline the first one's, the connection would end before the last of these.
     for _ in 0..4 {
@@ -257,9 +268,8 @@ async fn each_request_of_a_connection_gets_deadlines_of_its_own() {
     assert_between(client.closed().await, Duration::ZERO, SOON);
 }
 
-#[tokio::test]
-async fn half_a_header_after_a_request_is_closed_as_early_as_any() {
-    let server = server(Limits { header_timeout: SHORT, ..patient() }).await;
+async fn half_a_header_after_a_request_is_closed_as_early_as_any(backend: Backend) {
+    let server = server(backend, Limits { header_timeout: SHORT, ..patient() }).await;
     let mut together = RawClient::connect(&server).await;
     together.send("GET /healthz HTTP/1.1\r\nHost: test\r\n\r\nGET /heal").await;
     assert_eq!(together.answer().await.status, 200);
@@ -278,9 +288,8 @@ async fn half_a_header_after_a_request_is_closed_as_early_as_any() {
     assert_between(later.closed().await, SHORT / 2, SOON);
 }
 
-#[tokio::test]
-async fn requests_sent_ahead_are_all_answered() {
-    let server = server(patient()).await;
+async fn requests_sent_ahead_are_all_answered(backend: Backend) {
+    let server = server(backend, patient()).await;
     let mut client = RawClient::connect(&server).await;
     let body = push_of([operation("a", None, b"hello")]).to_string();
     let push = push_head(&server, body.len()) + &body;
@@ -291,8 +300,7 @@ async fn requests_sent_ahead_are_all_answered() {
     }
 }
 
-#[tokio::test]
-async fn a_wait_is_longer_than_any_deadline() {
+async fn a_wait_is_longer_than_any_deadline(backend: Backend) {
     let limits = Limits {
         first_byte_timeout: SHORT,
         header_timeout: SHORT,
@@ -302,16 +310,17 @@ async fn a_wait_is_longer_than_any_deadline() {
         idle_timeout: SHORT,
         ..patient()
     };
-    let server = server(limits).await;
+    let server = server(backend, limits).await;
     let began = tokio::time::Instant::now();
     let page = server.pull("ada", "?wait=2").await;
     assert_eq!(page.status, 200, "{page:?}");
     assert!(began.elapsed() >= Duration::from_secs(2));
 }
 
-#[tokio::test]
-async fn one_connection_too_many_is_told_so_and_the_next_is_served_once_one_is_gone() {
-    let server = server(Limits { connections_max: 2, ..patient() }).await;
+async fn one_connection_too_many_is_told_so_and_the_next_is_served_once_one_is_gone(
+    backend: Backend,
+) {
+    let server = server(backend, Limits { connections_max: 2, ..patient() }).await;
     let mut kept = Vec::new();
     for _ in 0..2 {
         let mut client = RawClient::connect(&server).await;
@@ -347,9 +356,8 @@ async fn one_connection_too_many_is_told_so_and_the_next_is_served_once_one_is_g
     tokio::time::timeout(SOON, until_free).await.expect("a place is free again");
 }
 
-#[tokio::test]
-async fn five_hundred_silent_connections_are_in_nobodys_way() {
-    let server = server(patient()).await;
+async fn five_hundred_silent_connections_are_in_nobodys_way(backend: Backend) {
+    let server = server(backend, patient()).await;
     let mut silent = Vec::new();
     for _ in 0..500 {
         silent.push(RawClient::connect(&server).await);
@@ -362,9 +370,8 @@ async fn five_hundred_silent_connections_are_in_nobodys_way() {
     drop(silent);
 }
 
-#[tokio::test]
-async fn by_default_silence_and_half_a_header_end_within_fifteen_seconds() {
-    let server = TestServer::start().await;
+async fn by_default_silence_and_half_a_header_end_within_fifteen_seconds(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let silent = RawClient::connect(&server).await;
     let mut half = RawClient::connect(&server).await;
     half.send("GET /healthz HTTP/1.1\r\nHo").await;
@@ -374,9 +381,8 @@ async fn by_default_silence_and_half_a_header_end_within_fifteen_seconds() {
     assert_between(half, least, most);
 }
 
-#[tokio::test]
-async fn a_refusal_reaches_a_client_that_is_still_sending() {
-    let server = server(patient()).await;
+async fn a_refusal_reaches_a_client_that_is_still_sending(backend: Backend) {
+    let server = server(backend, patient()).await;
     for number in 0..20 {
         let mut client = RawClient::connect(&server).await;
         client
@@ -393,9 +399,8 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
     }
 }
 
-#[tokio::test]
-async fn a_client_that_never_stops_sending_after_a_refusal_is_closed() {
-    let server = server(patient()).await;
+async fn a_client_that_never_stops_sending_after_a_refusal_is_closed(backend: Backend) {
+    let server = server(backend, patient()).await;
     let mut client = RawClient::connect(&server).await;
     client
         .send("POST /api/sync/push HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")

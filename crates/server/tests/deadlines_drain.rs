@@ -3,14 +3,23 @@
 use std::time::Duration;
 
 use vaultsync_server::Limits;
-use vaultsync_testkit::{RawClient, Setup, TestServer, operation, push_of};
+use vaultsync_testkit::{Backend, RawClient, Setup, TestServer, backends, operation, push_of};
+
+backends!(
+    a_push_in_flight_is_answered,
+    a_waiting_pull_is_answered_at_once,
+    no_new_connection_is_taken,
+    connections_without_a_request_are_closed_at_once,
+    a_request_that_never_ends_is_cut_at_the_end_of_the_drain_time,
+    half_a_header_and_an_unread_answer_do_not_outlive_the_drain_time,
+);
 
 /// More than stopping takes, and less than any deadline that would end a connection.
 const SOON: Duration = Duration::from_secs(8);
 
-async fn server(limits: Limits) -> TestServer {
+async fn server(backend: Backend, limits: Limits) -> TestServer {
     let limits = Limits { rate_per_user: 0, ..limits };
-    TestServer::start_with(Setup { limits, ..Setup::default() }).await
+    TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 
 async fn stops_soon(server: TestServer) {
@@ -37,9 +46,8 @@ async fn idle(server: &TestServer) -> RawClient {
     client
 }
 
-#[tokio::test]
-async fn a_push_in_flight_is_answered() {
-    let server = server(Limits::default()).await;
+async fn a_push_in_flight_is_answered(backend: Backend) {
+    let server = server(backend, Limits::default()).await;
     let (head, body) = push(&server);
     let (first, rest) = body.split_at(body.len() / 2);
     let mut client = RawClient::connect(&server).await;
@@ -57,9 +65,8 @@ async fn a_push_in_flight_is_answered() {
     stops_soon(server).await;
 }
 
-#[tokio::test]
-async fn a_waiting_pull_is_answered_at_once() {
-    let server = server(Limits::default()).await;
+async fn a_waiting_pull_is_answered_at_once(backend: Backend) {
+    let server = server(backend, Limits::default()).await;
     let token = server.token("ada");
     let mut client = RawClient::connect(&server).await;
     client.get("/api/sync/pull?wait=55", Some(&token)).await;
@@ -72,9 +79,8 @@ async fn a_waiting_pull_is_answered_at_once() {
     stops_soon(server).await;
 }
 
-#[tokio::test]
-async fn no_new_connection_is_taken() {
-    let server = server(Limits::default()).await;
+async fn no_new_connection_is_taken(backend: Backend) {
+    let server = server(backend, Limits::default()).await;
     // Keeps the server from being gone altogether.
     let mut client = RawClient::connect(&server).await;
     client.send(push(&server).0).await;
@@ -88,9 +94,8 @@ async fn no_new_connection_is_taken() {
     tokio::time::timeout(SOON, refused).await.expect("connections are refused");
 }
 
-#[tokio::test]
-async fn connections_without_a_request_are_closed_at_once() {
-    let server = server(Limits::default()).await;
+async fn connections_without_a_request_are_closed_at_once(backend: Backend) {
+    let server = server(backend, Limits::default()).await;
     let kept = idle(&server).await;
     let silent = RawClient::connect(&server).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -100,10 +105,9 @@ async fn connections_without_a_request_are_closed_at_once() {
     stops_soon(server).await;
 }
 
-#[tokio::test]
-async fn a_request_that_never_ends_is_cut_at_the_end_of_the_drain_time() {
+async fn a_request_that_never_ends_is_cut_at_the_end_of_the_drain_time(backend: Backend) {
     let drain_timeout = Duration::from_millis(500);
-    let server = server(Limits { drain_timeout, ..Limits::default() }).await;
+    let server = server(backend, Limits { drain_timeout, ..Limits::default() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push(&server).0).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -114,11 +118,10 @@ async fn a_request_that_never_ends_is_cut_at_the_end_of_the_drain_time() {
     tokio::time::timeout(SOON, client.closed()).await.expect("the connection is closed");
 }
 
-#[tokio::test]
-async fn half_a_header_and_an_unread_answer_do_not_outlive_the_drain_time() {
+async fn half_a_header_and_an_unread_answer_do_not_outlive_the_drain_time(backend: Backend) {
     let mib = 1024 * 1024;
     let drain_timeout = Duration::from_millis(500);
-    let server = server(Limits { drain_timeout, ..Limits::default() }).await;
+    let server = server(backend, Limits { drain_timeout, ..Limits::default() }).await;
     for number in 0..6 {
         let push = push_of([operation(&format!("r{number}"), None, &vec![7; mib])]);
         assert_eq!(server.push("ada", &push).await.status, 200);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use vaultsync_testkit::{TestServer, send};
+use vaultsync_testkit::{Backend, TestServer, send};
 
 /// The browser: `VAULTSYNC_TEST_CHROMIUM`, or one in `PATH`.
 fn browser() -> PathBuf {
@@ -68,7 +68,7 @@ fn attributes<'a>(dom: &'a str, element: &str) -> Vec<&'a str> {
 
 #[tokio::test]
 async fn the_page_shows_every_operation_without_any_other_host() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (dom, log) = open(&server.url("/docs/"), folder.path()).await;
     assert!(dom.contains("opblock"), "Swagger UI has run\n{log}\n{dom}");
@@ -102,7 +102,7 @@ async fn the_page_shows_every_operation_without_any_other_host() {
 
 #[tokio::test]
 async fn the_page_shows_an_operation_in_full() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     for (operation, shown) in [("push", "baseVersion"), ("pull", "hasMore")] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = server.url(&format!("/docs/#/sync/{operation}"));

@@ -9,7 +9,15 @@ use tokio::{
     net::TcpStream,
     time::Instant,
 };
-use vaultsync_testkit::{TestServer, operation, push_of, send};
+use vaultsync_testkit::{Backend, TestServer, backends, operation, push_of, send};
+
+backends!(
+    #[tokio::test(flavor = "multi_thread")]
+    an_early_answer_arrives_whole_and_says_that_the_connection_ends,
+    a_client_that_keeps_connections_is_not_cut_off_by_an_earlier_answer,
+    a_connection_whose_bodies_are_read_is_kept,
+    a_client_that_never_ends_its_body_is_let_go,
+);
 
 const BODY_BYTES: usize = 17 * 1024 * 1024;
 
@@ -24,9 +32,8 @@ async fn talk(server: &TestServer, head: String, body_bytes: usize) -> String {
     answer
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_early_answer_arrives_whole_and_says_that_the_connection_ends() {
-    let server = TestServer::start().await;
+async fn an_early_answer_arrives_whole_and_says_that_the_connection_ends(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let token = server.token("ada");
     for (token, content_type, status, code) in [
         ("garbage", "application/json", "401 Unauthorized", "unauthorized"),
@@ -48,9 +55,8 @@ async fn an_early_answer_arrives_whole_and_says_that_the_connection_ends() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_keeps_connections_is_not_cut_off_by_an_earlier_answer() {
-    let server = TestServer::start().await;
+async fn a_client_that_keeps_connections_is_not_cut_off_by_an_earlier_answer(backend: Backend) {
+    let server = TestServer::start(backend).await;
     for bytes in [0, 10, 100_000, 1_000_000, 5_000_000] {
         for _ in 0..20 {
             let request = server.request(Method::POST, "/api/sync/push").bearer_auth("garbage");
@@ -62,9 +68,8 @@ async fn a_client_that_keeps_connections_is_not_cut_off_by_an_earlier_answer() {
     assert_eq!(pushed.status, 200);
 }
 
-#[tokio::test]
-async fn a_connection_whose_bodies_are_read_is_kept() {
-    let server = TestServer::start().await;
+async fn a_connection_whose_bodies_are_read_is_kept(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut stream = TcpStream::connect(server.address).await.expect("a connection");
     let token = server.token("ada");
     let body = r#"{"operations":[]}"#;
@@ -87,9 +92,8 @@ async fn a_connection_whose_bodies_are_read_is_kept() {
     assert_eq!(statuses, ["200", "200", "400", "200"], "{answers}");
 }
 
-#[tokio::test]
-async fn a_client_that_never_ends_its_body_is_let_go() {
-    let server = TestServer::start().await;
+async fn a_client_that_never_ends_its_body_is_let_go(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut stream = TcpStream::connect(server.address).await.expect("a connection");
     let head = "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await.expect("the head is taken");

@@ -3,13 +3,20 @@
 use reqwest::Method;
 use serde_json::json;
 use vaultsync_server::Limits;
-use vaultsync_testkit::{Answer, Setup, TestServer, operation, push_of, send};
+use vaultsync_testkit::{Answer, Backend, Setup, TestServer, backends, operation, push_of, send};
+
+// The others do not reach the store.
+backends!(
+    every_answer_tells_a_browser_to_keep_and_run_nothing,
+    a_page_may_read_failures_as_well,
+    an_answer_says_what_it_is,
+);
 
 const APP: &str = "https://app.example";
 
 async fn server_with_cors() -> TestServer {
     let cors_origins = vec![APP, "http://localhost:5173"];
-    TestServer::start_with(Setup { cors_origins, ..Setup::default() }).await
+    TestServer::start_with(Setup { cors_origins, ..Setup::on(Backend::Sqlite) }).await
 }
 
 fn get(server: &TestServer, path: &str) -> reqwest::RequestBuilder {
@@ -69,9 +76,8 @@ async fn conflict(server: &TestServer) -> Answer {
     conflict
 }
 
-#[tokio::test]
-async fn every_answer_tells_a_browser_to_keep_and_run_nothing() {
-    let server = TestServer::start().await;
+async fn every_answer_tells_a_browser_to_keep_and_run_nothing(backend: Backend) {
+    let server = TestServer::start(backend).await;
     assert_protected(&conflict(&server).await);
     assert_protected(&server.pull("ada", "").await);
     assert_protected(&server.pull("ada", "?limit=nonsense").await);
@@ -102,7 +108,7 @@ async fn every_answer_tells_a_browser_to_keep_and_run_nothing() {
 #[tokio::test]
 async fn a_server_that_is_too_busy_protects_a_browser_too() {
     let limits = Limits { rate_per_user: 0, memory_bytes_max: 1024, ..Limits::default() };
-    let server = TestServer::start_with(Setup { limits, ..Setup::default() }).await;
+    let server = TestServer::start_with(Setup { limits, ..Setup::on(Backend::Sqlite) }).await;
     let busy = server.push("ada", &push_of([operation("a", None, &[7; 5000])])).await;
     assert_eq!(busy.status, 503);
     assert_protected(&busy);
@@ -110,7 +116,7 @@ async fn a_server_that_is_too_busy_protects_a_browser_too() {
 
 #[tokio::test]
 async fn no_page_may_call_unless_an_origin_is_set() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     let answer = send(get(&server, "/api/sync/info").header("origin", APP)).await;
     assert_eq!(answer.status, 200);
     assert_closed_to_pages(&answer);
@@ -146,11 +152,10 @@ async fn a_page_of_an_origin_that_is_set_may_call() {
     }
 }
 
-#[tokio::test]
-async fn a_page_may_read_failures_as_well() {
+async fn a_page_may_read_failures_as_well(backend: Backend) {
     let limits = Limits { rate_per_user: 1, ..Limits::default() };
     let cors_origins = vec![APP];
-    let server = TestServer::start_with(Setup { limits, cors_origins, ..Setup::default() }).await;
+    let server = TestServer::start_with(Setup { limits, cors_origins, ..Setup::on(backend) }).await;
     let refused = send(get(&server, "/api/sync/pull").header("origin", APP)).await;
     assert_eq!(refused.status, 401);
     assert_open_to(&refused, APP);
@@ -202,9 +207,8 @@ async fn pages_of_other_origins_get_nothing() {
     assert!(listed(&no_page, "vary").contains(&"origin".to_owned()), "a cache must know");
 }
 
-#[tokio::test]
-async fn an_answer_says_what_it_is() {
-    let server = TestServer::start().await;
+async fn an_answer_says_what_it_is(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let page = server.pull("ada", "").await;
     assert_eq!(page.header("content-type"), "application/json");
     assert_eq!(page.json()["records"], json!([]));

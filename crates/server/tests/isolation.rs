@@ -12,11 +12,27 @@ use vaultsync_server::{
     auth::{Issuer, OidcOptions},
 };
 use vaultsync_testkit::{
-    Answer, Setup, TestServer,
+    Answer, Backend, Setup, TestServer, backends,
     forge::{Algorithm, SigningKey},
     jwks_server::JwksServer,
     operation, push_of, send,
 };
+
+backends!(
+    records_of_one_name_are_different_records,
+    somebody_who_has_pushed_nothing_sees_nothing,
+    a_conflict_tells_of_ones_own_record,
+    a_record_of_somebody_else_is_unknown,
+    a_push_of_somebody_else_is_not_taken_for_ones_own_sent_again,
+    a_cursor_of_somebody_else_is_a_time_and_nothing_more,
+    a_page_ends_where_ones_own_records_do,
+    heads_and_epochs_are_each_users_own,
+    nobody_is_woken_by_the_pushes_of_others,
+    waits_of_one_user_take_no_place_of_another,
+    names_that_look_alike_are_different_users,
+    one_subject_under_two_issuers_is_two_users,
+    the_time_of_one_vault_is_not_moved_by_another,
+);
 
 const ADA: &str = "ada";
 const BOB: &str = "bob";
@@ -49,17 +65,16 @@ fn contents(page: &Value) -> Vec<(&str, u64, &str)> {
 }
 
 /// Two users with records of the same names.
-async fn two_vaults() -> TestServer {
-    let server = TestServer::start().await;
+async fn two_vaults(backend: Backend) -> TestServer {
+    let server = TestServer::start(backend).await;
     push(&server, ADA, ["x", "y"].map(|name| operation(name, None, b"ada"))).await;
     push(&server, BOB, ["y", "x"].map(|name| operation(name, None, b"bob"))).await;
     push(&server, BOB, [operation("x", Some(1), b"bob 2")]).await;
     server
 }
 
-#[tokio::test]
-async fn records_of_one_name_are_different_records() {
-    let server = two_vaults().await;
+async fn records_of_one_name_are_different_records(backend: Backend) {
+    let server = two_vaults(backend).await;
     let (ada, bob) = (page(&server, ADA, "").await, page(&server, BOB, "").await);
     assert_eq!(contents(&ada), [("x", 1, "YWRh"), ("y", 1, "YWRh")]);
     assert_eq!(contents(&bob), [("y", 1, "Ym9i"), ("x", 2, "Ym9iIDI=")]);
@@ -67,18 +82,16 @@ async fn records_of_one_name_are_different_records() {
     assert_eq!(page(&server, BOB, "").await, bob, "a delete of hers is none of his");
 }
 
-#[tokio::test]
-async fn somebody_who_has_pushed_nothing_sees_nothing() {
-    let server = two_vaults().await;
+async fn somebody_who_has_pushed_nothing_sees_nothing(backend: Backend) {
+    let server = two_vaults(backend).await;
     assert_eq!(
         page(&server, "carol", "").await,
         json!({ "records": [], "nextCursor": null, "hasMore": false, "epoch": null, "head": null })
     );
 }
 
-#[tokio::test]
-async fn a_conflict_tells_of_ones_own_record() {
-    let server = two_vaults().await;
+async fn a_conflict_tells_of_ones_own_record(backend: Backend) {
+    let server = two_vaults(backend).await;
     let own = page(&server, ADA, "").await["records"][0].clone();
     // His version of it is 2, so hers would be overwritten if the two were one.
     for base in [None, Some(2), Some(3)] {
@@ -95,9 +108,8 @@ async fn a_conflict_tells_of_ones_own_record() {
     }
 }
 
-#[tokio::test]
-async fn a_record_of_somebody_else_is_unknown() {
-    let server = two_vaults().await;
+async fn a_record_of_somebody_else_is_unknown(backend: Backend) {
+    let server = two_vaults(backend).await;
     push(&server, BOB, [operation("his", None, b"bob"), operation("his too", None, b"bob")]).await;
     push(&server, BOB, [operation("his", Some(1), b"bob 2")]).await;
     let epoch = page(&server, ADA, "").await["epoch"].clone();
@@ -121,9 +133,8 @@ async fn a_record_of_somebody_else_is_unknown() {
     assert!(contents(&his).contains(&("his", 2, "Ym9iIDI=")), "{his}");
 }
 
-#[tokio::test]
-async fn a_push_of_somebody_else_is_not_taken_for_ones_own_sent_again() {
-    let server = TestServer::start().await;
+async fn a_push_of_somebody_else_is_not_taken_for_ones_own_sent_again(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let batch = || [operation("x", Some(5), b"same"), operation("y", None, b"same")];
     let first = push(&server, ADA, batch()).await;
     // A receipt or a record of hers would answer this without writing anything.
@@ -141,9 +152,8 @@ async fn a_push_of_somebody_else_is_not_taken_for_ones_own_sent_again() {
     assert!(contents(&ada).contains(&("x", 2, "YWRhIDI=")), "{ada}");
 }
 
-#[tokio::test]
-async fn a_cursor_of_somebody_else_is_a_time_and_nothing_more() {
-    let server = two_vaults().await;
+async fn a_cursor_of_somebody_else_is_a_time_and_nothing_more(backend: Backend) {
+    let server = two_vaults(backend).await;
     let bob = page(&server, BOB, "").await;
     for record in bob["records"].as_array().expect("records") {
         let cursor = record["updated_at"].as_str().expect("a time");
@@ -154,9 +164,8 @@ async fn a_cursor_of_somebody_else_is_a_time_and_nothing_more() {
     assert_eq!(contents(&start).len(), 2);
 }
 
-#[tokio::test]
-async fn a_page_ends_where_ones_own_records_do() {
-    let server = two_vaults().await;
+async fn a_page_ends_where_ones_own_records_do(backend: Backend) {
+    let server = two_vaults(backend).await;
     let first = page(&server, ADA, "?limit=2").await;
     assert_eq!(first["hasMore"], false, "his are later, and not hers");
     assert_eq!(first["head"], first["nextCursor"]);
@@ -165,9 +174,8 @@ async fn a_page_ends_where_ones_own_records_do() {
     assert_eq!((&rest["records"], &rest["nextCursor"]), (&json!([]), &Value::Null));
 }
 
-#[tokio::test]
-async fn heads_and_epochs_are_each_users_own() {
-    let server = two_vaults().await;
+async fn heads_and_epochs_are_each_users_own(backend: Backend) {
+    let server = two_vaults(backend).await;
     let (ada, bob) = (page(&server, ADA, "").await, page(&server, BOB, "").await);
     assert_ne!(ada["epoch"], bob["epoch"]);
     push(&server, BOB, [operation("z", None, b"bob")]).await;
@@ -186,9 +194,8 @@ async fn heads_and_epochs_are_each_users_own() {
     assert_eq!((ahead.status, &ahead.json()["code"]), (410, &json!("cursor_ahead")));
 }
 
-#[tokio::test]
-async fn nobody_is_woken_by_the_pushes_of_others() {
-    let server = two_vaults().await;
+async fn nobody_is_woken_by_the_pushes_of_others(backend: Backend) {
+    let server = two_vaults(backend).await;
     let before = page(&server, ADA, "").await;
     let cursor = before["head"].as_str().expect("a head");
     let started = Instant::now();
@@ -205,18 +212,16 @@ async fn nobody_is_woken_by_the_pushes_of_others() {
     assert_eq!((&meanwhile["records"], &meanwhile["head"]), (&json!([]), &before["head"]));
 }
 
-#[tokio::test]
-async fn waits_of_one_user_take_no_place_of_another() {
-    let mut setup = Setup::default();
+async fn waits_of_one_user_take_no_place_of_another(backend: Backend) {
+    let mut setup = Setup::on(backend);
     setup.limits.waits_per_user_max = 1;
     let server = TestServer::start_with(setup).await;
     let (ada, bob) = tokio::join!(server.pull(ADA, "?wait=1"), server.pull(BOB, "?wait=1"));
     assert_eq!((ada.status, bob.status), (200, 200));
 }
 
-#[tokio::test]
-async fn names_that_look_alike_are_different_users() {
-    let server = TestServer::start().await;
+async fn names_that_look_alike_are_different_users(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let users = ["ada", "Ada", "ada ", " ada", "adа", "ada\u{200b}", "ad", "adaa", "a\u{308}", "ä"];
     for user in users {
         let token = server.key.mint(user, SystemClock::start().now(), Duration::from_secs(60));
@@ -270,11 +275,10 @@ impl OtherIssuer {
     }
 }
 
-#[tokio::test]
-async fn one_subject_under_two_issuers_is_two_users() {
+async fn one_subject_under_two_issuers_is_two_users(backend: Backend) {
     let other = OtherIssuer::start().await;
     let server =
-        TestServer::start_with(Setup { issuers: vec![other.issuer()], ..Setup::default() }).await;
+        TestServer::start_with(Setup { issuers: vec![other.issuer()], ..Setup::on(backend) }).await;
     push(&server, ADA, [operation("x", None, b"local")]).await;
     let theirs = other.token(ADA);
     let pull = || server.request(reqwest::Method::GET, "/api/sync/pull").bearer_auth(&theirs);
@@ -288,9 +292,8 @@ async fn one_subject_under_two_issuers_is_two_users() {
     assert_eq!(contents(&page(&server, ADA, "").await), [("x", 1, "bG9jYWw=")]);
 }
 
-#[tokio::test]
-async fn the_time_of_one_vault_is_not_moved_by_another() {
-    let server = TestServer::start().await;
+async fn the_time_of_one_vault_is_not_moved_by_another(backend: Backend) {
+    let server = TestServer::start(backend).await;
     // Her clock runs ahead by a millisecond for each record; his must not follow.
     for batch in 0..20 {
         let name = |n| format!("{batch}-{n}");

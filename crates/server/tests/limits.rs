@@ -5,7 +5,35 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 use vaultsync_server::Limits;
-use vaultsync_testkit::{Answer, RawClient, Setup, TestServer, operation, push_of, send};
+use vaultsync_testkit::{
+    Answer, Backend, RawClient, Setup, TestServer, backends, operation, push_of, send,
+};
+
+backends!(
+    a_user_over_their_rate_is_told_when_to_come_back_and_others_are_served,
+    a_push_over_the_rate_is_not_applied,
+    an_address_over_its_rate_is_turned_away_before_sign_in,
+    an_address_that_fails_to_sign_in_too_often_is_told_to_wait_and_may_still_sign_in,
+    without_a_trusted_proxy_a_forwarded_address_counts_for_nothing,
+    behind_a_trusted_proxy_each_forwarded_address_has_a_rate_of_its_own,
+    every_path_is_charged_to_its_address_but_the_health_check,
+    a_rate_of_zero_turns_every_rate_off,
+    one_wait_too_many_is_refused_at_once_and_others_may_wait,
+    a_client_that_goes_away_no_longer_waits,
+    bodies_that_do_not_fit_together_are_refused_and_all_memory_comes_back,
+    an_announced_body_takes_no_memory_before_it_comes,
+    pages_that_do_not_fit_together_are_shorter_or_refused_and_all_memory_comes_back,
+    a_page_without_room_for_its_first_record_is_refused,
+    a_body_that_says_it_is_too_long_is_refused_before_it_comes,
+    a_body_of_just_the_length_allowed_is_taken,
+    a_chunked_body_is_refused_once_it_is_too_long,
+    a_ciphertext_may_be_as_long_as_the_setting_says,
+    a_page_ends_before_it_passes_its_setting_but_never_before_its_first_record,
+    headers_longer_than_the_setting_are_refused,
+    headers_without_end_are_refused_and_closed,
+    broken_bodies_leave_no_memory_behind,
+    a_request_that_could_be_read_in_two_ways_ends_its_connection,
+);
 
 const MIB: usize = 1024 * 1024;
 
@@ -14,17 +42,23 @@ const MIB: usize = 1024 * 1024;
 const SOON: Duration = Duration::from_secs(8);
 
 /// A server without rates.
-async fn server(limits: Limits) -> TestServer {
+async fn server(backend: Backend, limits: Limits) -> TestServer {
     let limits = Limits { rate_per_user: 0, ..limits };
-    TestServer::start_with(Setup { limits, ..Setup::default() }).await
+    TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 
 /// A server with rates: those that are not set are out of any test's reach.
-async fn server_with_rates(user: u32, address: u32, sign_in_failures: u32) -> TestServer {
-    server_behind(&[], user, address, sign_in_failures).await
+async fn server_with_rates(
+    backend: Backend,
+    user: u32,
+    address: u32,
+    sign_in_failures: u32,
+) -> TestServer {
+    server_behind(backend, &[], user, address, sign_in_failures).await
 }
 
 async fn server_behind(
+    backend: Backend,
     trusted_proxies: &[&'static str],
     user: u32,
     address: u32,
@@ -37,7 +71,7 @@ async fn server_behind(
         ..Limits::default()
     };
     let trusted_proxies = trusted_proxies.to_vec();
-    TestServer::start_with(Setup { limits, trusted_proxies, ..Setup::default() }).await
+    TestServer::start_with(Setup { limits, trusted_proxies, ..Setup::on(backend) }).await
 }
 
 /// A rate that no test reaches.
@@ -68,9 +102,8 @@ fn assert_rate_limited(answer: &Answer, policy: &str, burst: u32) {
     assert_eq!(answer.header("retry-after"), "1");
 }
 
-#[tokio::test]
-async fn a_user_over_their_rate_is_told_when_to_come_back_and_others_are_served() {
-    let server = server_with_rates(1, HIGH, HIGH).await;
+async fn a_user_over_their_rate_is_told_when_to_come_back_and_others_are_served(backend: Backend) {
+    let server = server_with_rates(backend, 1, HIGH, HIGH).await;
     let token = server.token("ada");
     let pull = || server.request(Method::GET, "/api/sync/pull").bearer_auth(&token);
     assert_rate_limited(&use_up(200, pull).await, "user", 3);
@@ -79,9 +112,8 @@ async fn a_user_over_their_rate_is_told_when_to_come_back_and_others_are_served(
     assert_eq!(send(pull()).await.status, 200, "a second later there is room for one");
 }
 
-#[tokio::test]
-async fn a_push_over_the_rate_is_not_applied() {
-    let server = server_with_rates(1, HIGH, HIGH).await;
+async fn a_push_over_the_rate_is_not_applied(backend: Backend) {
+    let server = server_with_rates(backend, 1, HIGH, HIGH).await;
     let mut refused = None;
     for number in 0..20 {
         let record = format!("r{number}");
@@ -96,9 +128,8 @@ async fn a_push_over_the_rate_is_not_applied() {
     assert!(page.contains("r0") && !page.contains(&refused), "{page}");
 }
 
-#[tokio::test]
-async fn an_address_over_its_rate_is_turned_away_before_sign_in() {
-    let server = server_with_rates(HIGH, 1, HIGH).await;
+async fn an_address_over_its_rate_is_turned_away_before_sign_in(backend: Backend) {
+    let server = server_with_rates(backend, HIGH, 1, HIGH).await;
     let pull = || server.request(Method::GET, "/api/sync/pull");
     assert_rate_limited(&use_up(401, pull).await, "address", 3);
     // A token changes nothing.
@@ -106,9 +137,10 @@ async fn an_address_over_its_rate_is_turned_away_before_sign_in() {
     assert_eq!(send(server.request(Method::GET, "/healthz")).await.status, 200);
 }
 
-#[tokio::test]
-async fn an_address_that_fails_to_sign_in_too_often_is_told_to_wait_and_may_still_sign_in() {
-    let server = server_with_rates(HIGH, HIGH, 1).await;
+async fn an_address_that_fails_to_sign_in_too_often_is_told_to_wait_and_may_still_sign_in(
+    backend: Backend,
+) {
+    let server = server_with_rates(backend, HIGH, HIGH, 1).await;
     let token = server.token("ada");
     let forged = format!("{}x", token.rsplit_once('.').expect("a token").0);
     let pull = || server.request(Method::GET, "/api/sync/pull").bearer_auth(&forged);
@@ -116,9 +148,8 @@ async fn an_address_that_fails_to_sign_in_too_often_is_told_to_wait_and_may_stil
     assert_eq!(server.pull("ada", "").await.status, 200);
 }
 
-#[tokio::test]
-async fn without_a_trusted_proxy_a_forwarded_address_counts_for_nothing() {
-    let server = server_with_rates(HIGH, 1, HIGH).await;
+async fn without_a_trusted_proxy_a_forwarded_address_counts_for_nothing(backend: Backend) {
+    let server = server_with_rates(backend, HIGH, 1, HIGH).await;
     let number = std::sync::atomic::AtomicU32::new(1);
     let pull = || {
         let last = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -129,9 +160,8 @@ async fn without_a_trusted_proxy_a_forwarded_address_counts_for_nothing() {
     assert_rate_limited(&use_up(401, pull).await, "address", 3);
 }
 
-#[tokio::test]
-async fn behind_a_trusted_proxy_each_forwarded_address_has_a_rate_of_its_own() {
-    let server = server_behind(&["127.0.0.0/8"], HIGH, 1, HIGH).await;
+async fn behind_a_trusted_proxy_each_forwarded_address_has_a_rate_of_its_own(backend: Backend) {
+    let server = server_behind(backend, &["127.0.0.0/8"], HIGH, 1, HIGH).await;
     let pull = |forwarded: &'static str| {
         server.request(Method::GET, "/api/sync/pull").header("x-forwarded-for", forwarded)
     };
@@ -142,12 +172,11 @@ async fn behind_a_trusted_proxy_each_forwarded_address_has_a_rate_of_its_own() {
     assert_eq!(send(pull("192.0.2.3, 192.0.2.1")).await.status, 429);
 }
 
-#[tokio::test]
-async fn every_path_is_charged_to_its_address_but_the_health_check() {
+async fn every_path_is_charged_to_its_address_but_the_health_check(backend: Backend) {
     for (path, status) in
         [("/readyz", 200), ("/openapi.json", 200), ("/docs/", 200), ("/nowhere", 404)]
     {
-        let server = server_with_rates(HIGH, 1, HIGH).await;
+        let server = server_with_rates(backend, HIGH, 1, HIGH).await;
         let refused = use_up(status, || server.request(Method::GET, path)).await;
         assert_eq!(refused.json()["code"], "rate_limited", "{path}");
         for _ in 0..20 {
@@ -157,13 +186,11 @@ async fn every_path_is_charged_to_its_address_but_the_health_check() {
     }
 }
 
-#[tokio::test]
-async fn a_rate_of_zero_turns_every_rate_off() {
-    let server = server(Limits {
-        rate_per_address: 1,
-        sign_in_failures_per_address: 1,
-        ..Limits::default()
-    })
+async fn a_rate_of_zero_turns_every_rate_off(backend: Backend) {
+    let server = server(
+        backend,
+        Limits { rate_per_address: 1, sign_in_failures_per_address: 1, ..Limits::default() },
+    )
     .await;
     for _ in 0..20 {
         assert_eq!(send(server.request(Method::GET, "/api/sync/pull")).await.status, 401);
@@ -193,9 +220,8 @@ async fn two_waits_and_a_refusal(server: &TestServer) -> ([RawClient; 2], Answer
     tokio::time::timeout(SOON, until).await.expect("a third wait is refused")
 }
 
-#[tokio::test]
-async fn one_wait_too_many_is_refused_at_once_and_others_may_wait() {
-    let server = server(Limits { waits_per_user_max: 2, ..Limits::default() }).await;
+async fn one_wait_too_many_is_refused_at_once_and_others_may_wait(backend: Backend) {
+    let server = server(backend, Limits { waits_per_user_max: 2, ..Limits::default() }).await;
     let (mut waiting, refused) = two_waits_and_a_refusal(&server).await;
     assert_eq!(refused.json()["code"], "rate_limited");
     assert_eq!(refused.header("retry-after"), "1");
@@ -215,9 +241,8 @@ async fn one_wait_too_many_is_refused_at_once_and_others_may_wait() {
     assert_eq!(again.status, 200, "{again:?}");
 }
 
-#[tokio::test]
-async fn a_client_that_goes_away_no_longer_waits() {
-    let server = server(Limits { waits_per_user_max: 2, ..Limits::default() }).await;
+async fn a_client_that_goes_away_no_longer_waits(backend: Backend) {
+    let server = server(backend, Limits { waits_per_user_max: 2, ..Limits::default() }).await;
     for _ in 0..3 {
         let (clients, _) = two_waits_and_a_refusal(&server).await;
         drop(clients);
@@ -249,9 +274,9 @@ async fn push_succeeds(server: &TestServer, ciphertext: &[u8]) {
     tokio::time::timeout(SOON, until).await.expect("there is memory for a push");
 }
 
-#[tokio::test]
-async fn bodies_that_do_not_fit_together_are_refused_and_all_memory_comes_back() {
-    let server = server(Limits { memory_bytes_max: 3 * MIB / 2, ..Limits::default() }).await;
+async fn bodies_that_do_not_fit_together_are_refused_and_all_memory_comes_back(backend: Backend) {
+    let server =
+        server(backend, Limits { memory_bytes_max: 3 * MIB / 2, ..Limits::default() }).await;
     for _ in 0..3 {
         let mut holders = Vec::new();
         for _ in 0..2 {
@@ -271,9 +296,9 @@ async fn bodies_that_do_not_fit_together_are_refused_and_all_memory_comes_back()
     }
 }
 
-#[tokio::test]
-async fn an_announced_body_takes_no_memory_before_it_comes() {
-    let server = server(Limits { memory_bytes_max: 3 * MIB / 2, ..Limits::default() }).await;
+async fn an_announced_body_takes_no_memory_before_it_comes(backend: Backend) {
+    let server =
+        server(backend, Limits { memory_bytes_max: 3 * MIB / 2, ..Limits::default() }).await;
     let mut announced = Vec::new();
     for _ in 0..20 {
         let mut client = RawClient::connect(&server).await;
@@ -283,11 +308,12 @@ async fn an_announced_body_takes_no_memory_before_it_comes() {
     push_succeeds(&server, &vec![7; MIB]).await;
 }
 
-#[tokio::test]
-async fn pages_that_do_not_fit_together_are_shorter_or_refused_and_all_memory_comes_back() {
+async fn pages_that_do_not_fit_together_are_shorter_or_refused_and_all_memory_comes_back(
+    backend: Backend,
+) {
     let limits =
         Limits { memory_bytes_max: 10 * MIB, page_bytes_max: 4 * MIB, ..Limits::default() };
-    let server = server(limits).await;
+    let server = server(backend, limits).await;
     for number in 0..4 {
         let push = push_of([operation(&format!("r{number}"), None, &vec![7; MIB - 1024])]);
         assert_eq!(server.push("ada", &push).await.status, 200);
@@ -338,9 +364,8 @@ async fn pages_that_do_not_fit_together_are_shorter_or_refused_and_all_memory_co
     assert_eq!(records().await, 4);
 }
 
-#[tokio::test]
-async fn a_page_without_room_for_its_first_record_is_refused() {
-    let server = server(Limits { memory_bytes_max: 10 * MIB, ..Limits::default() }).await;
+async fn a_page_without_room_for_its_first_record_is_refused(backend: Backend) {
+    let server = server(backend, Limits { memory_bytes_max: 10 * MIB, ..Limits::default() }).await;
     let push = push_of([operation("a", None, &vec![7; MIB - 1024])]);
     assert_eq!(server.push("ada", &push).await.status, 200);
     let refused = async {
@@ -362,9 +387,8 @@ async fn a_page_without_room_for_its_first_record_is_refused() {
     assert_eq!(refused.header("retry-after"), "1");
 }
 
-#[tokio::test]
-async fn a_body_that_says_it_is_too_long_is_refused_before_it_comes() {
-    let server = server(Limits { body_bytes_max: 1000, ..Limits::default() }).await;
+async fn a_body_that_says_it_is_too_long_is_refused_before_it_comes(backend: Backend) {
+    let server = server(backend, Limits { body_bytes_max: 1000, ..Limits::default() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push_head(&server, "Content-Length: 1001")).await;
     let answer = client.answer().await;
@@ -375,9 +399,8 @@ async fn a_body_that_says_it_is_too_long_is_refused_before_it_comes() {
     assert_eq!(client.answer().await.status, 413);
 }
 
-#[tokio::test]
-async fn a_body_of_just_the_length_allowed_is_taken() {
-    let server = server(Limits { body_bytes_max: 1000, ..Limits::default() }).await;
+async fn a_body_of_just_the_length_allowed_is_taken(backend: Backend) {
+    let server = server(backend, Limits { body_bytes_max: 1000, ..Limits::default() }).await;
     let body = format!("{:<1000}", push_of([]).to_string());
     for (body, status) in [(body.clone(), 200), (body + " ", 413)] {
         let request = server.request(Method::POST, "/api/sync/push");
@@ -386,9 +409,8 @@ async fn a_body_of_just_the_length_allowed_is_taken() {
     }
 }
 
-#[tokio::test]
-async fn a_chunked_body_is_refused_once_it_is_too_long() {
-    let server = server(Limits { body_bytes_max: 1000, ..Limits::default() }).await;
+async fn a_chunked_body_is_refused_once_it_is_too_long(backend: Backend) {
+    let server = server(backend, Limits { body_bytes_max: 1000, ..Limits::default() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push_head(&server, "Transfer-Encoding: chunked")).await;
     let chunk = format!("64\r\n{}\r\n", " ".repeat(100));
@@ -405,9 +427,8 @@ async fn a_chunked_body_is_refused_once_it_is_too_long() {
     assert_eq!(client.answer().await.status, 200);
 }
 
-#[tokio::test]
-async fn a_ciphertext_may_be_as_long_as_the_setting_says() {
-    let server = server(Limits { ciphertext_bytes_max: 10, ..Limits::default() }).await;
+async fn a_ciphertext_may_be_as_long_as_the_setting_says(backend: Backend) {
+    let server = server(backend, Limits { ciphertext_bytes_max: 10, ..Limits::default() }).await;
     let pushed = server.push("ada", &push_of([operation("a", None, &[7; 10])])).await;
     assert_eq!(pushed.status, 200, "{pushed:?}");
     let refused = server.push("ada", &push_of([operation("b", None, &[7; 11])])).await;
@@ -415,9 +436,10 @@ async fn a_ciphertext_may_be_as_long_as_the_setting_says() {
     assert_eq!(refused.json()["issues"][0]["path"], "operations[0].ciphertext");
 }
 
-#[tokio::test]
-async fn a_page_ends_before_it_passes_its_setting_but_never_before_its_first_record() {
-    let server = server(Limits { page_bytes_max: 100, ..Limits::default() }).await;
+async fn a_page_ends_before_it_passes_its_setting_but_never_before_its_first_record(
+    backend: Backend,
+) {
+    let server = server(backend, Limits { page_bytes_max: 100, ..Limits::default() }).await;
     let sizes = [50, 50, 51, 200, 1];
     let operations = sizes
         .iter()
@@ -439,9 +461,8 @@ async fn a_page_ends_before_it_passes_its_setting_but_never_before_its_first_rec
     }
 }
 
-#[tokio::test]
-async fn headers_longer_than_the_setting_are_refused() {
-    let server = server(Limits { header_bytes_max: 2000, ..Limits::default() }).await;
+async fn headers_longer_than_the_setting_are_refused(backend: Backend) {
+    let server = server(backend, Limits { header_bytes_max: 2000, ..Limits::default() }).await;
     let info = || server.request(Method::GET, "/api/sync/info");
     assert_eq!(send(info().header("x-long", "z".repeat(1500))).await.status, 200);
     let in_a_header = send(info().header("x-long", "z".repeat(2000))).await;
@@ -454,9 +475,8 @@ async fn headers_longer_than_the_setting_are_refused() {
     }
 }
 
-#[tokio::test]
-async fn headers_without_end_are_refused_and_closed() {
-    let server = server(Limits::default()).await;
+async fn headers_without_end_are_refused_and_closed(backend: Backend) {
+    let server = server(backend, Limits::default()).await;
     let mut client = RawClient::connect(&server).await;
     client.send("GET /healthz HTTP/1.1\r\nHost: test\r\nX-Long: ").await;
     let began = tokio::time::Instant::now();
@@ -466,9 +486,9 @@ async fn headers_without_end_are_refused_and_closed() {
     assert_eq!(server.pull("ada", "").await.status, 200);
 }
 
-#[tokio::test]
-async fn broken_bodies_leave_no_memory_behind() {
-    let server = server(Limits { memory_bytes_max: 3 * MIB / 2, ..Limits::default() }).await;
+async fn broken_bodies_leave_no_memory_behind(backend: Backend) {
+    let server =
+        server(backend, Limits { memory_bytes_max: 3 * MIB / 2, ..Limits::default() }).await;
     for number in 0..30 {
         let mut client = RawClient::connect(&server).await;
         match number % 3 {
@@ -492,9 +512,8 @@ async fn broken_bodies_leave_no_memory_behind() {
     push_succeeds(&server, &vec![7; MIB]).await;
 }
 
-#[tokio::test]
-async fn a_request_that_could_be_read_in_two_ways_ends_its_connection() {
-    let server = server(Limits::default()).await;
+async fn a_request_that_could_be_read_in_two_ways_ends_its_connection(backend: Backend) {
+    let server = server(backend, Limits::default()).await;
     let smuggled = "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n";
     for (rest, body) in [
         ("Transfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"),

@@ -9,7 +9,17 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use vaultsync_server::{Limits, admin_router};
-use vaultsync_testkit::{Answer, Setup, TestServer, operation, push_of, send};
+use vaultsync_testkit::{Answer, Backend, Setup, TestServer, backends, operation, push_of, send};
+
+backends!(
+    metrics_tell_what_happens_and_nobodys_secrets,
+    whatever_callers_make_up_metrics_do_not_grow,
+    the_admin_address_serves_nothing_else_and_the_public_one_no_metrics,
+    logs_tell_nobodys_secrets,
+    a_refused_push_is_logged_with_hashes_of_its_records_and_its_request,
+    a_failed_sign_in_is_logged_with_its_reason,
+    a_failure_of_the_server_is_an_error_in_the_log_with_a_cause_that_the_client_is_not_told,
+);
 
 /// Everything that was logged in this process, by all of its tests.
 static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -51,10 +61,10 @@ fn logged_about(request_id: &str) -> Vec<Value> {
 }
 
 /// A server with an admin address, and that address.
-async fn server_with_admin(limits: Limits) -> (TestServer, String) {
+async fn server_with_admin(backend: Backend, limits: Limits) -> (TestServer, String) {
     keep_log();
     let limits = Limits { rate_per_user: 0, ..limits };
-    let server = TestServer::start_with(Setup { limits, ..Setup::default() }).await;
+    let server = TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound address");
     let router = admin_router(server.app.clone());
@@ -142,9 +152,8 @@ fn base64_of_ciphertext(pulled: &Answer) -> String {
     pulled.json()["records"][0]["ciphertext"].as_str().expect("a ciphertext").to_owned()
 }
 
-#[tokio::test]
-async fn metrics_tell_what_happens_and_nobodys_secrets() {
-    let (server, admin) = server_with_admin(Limits::default()).await;
+async fn metrics_tell_what_happens_and_nobodys_secrets(backend: Backend) {
+    let (server, admin) = server_with_admin(backend, Limits::default()).await;
     let before = scrape(&admin).await;
     let answers = traffic(&server).await;
     let after = scrape(&admin).await;
@@ -217,7 +226,7 @@ async fn an_event_stream_is_counted_while_it_is_open_and_measured_as_short() {
     const TOLD: &str = "vaultsync_events_told_total";
     const MEASURED: &str =
         "vaultsync_http_request_seconds_count{route=\"/api/sync/events\",method=\"GET\"}";
-    let (server, admin) = server_with_admin(Limits::default()).await;
+    let (server, admin) = server_with_admin(Backend::Sqlite, Limits::default()).await;
     let push = push_of([operation("a", None, b"1")]);
     assert_eq!(server.push("ada", &push).await.status, 200);
     let before = scrape(&admin).await;
@@ -225,7 +234,7 @@ async fn an_event_stream_is_counted_while_it_is_open_and_measured_as_short() {
     let mut stream = request.send().await.expect("an answer");
     assert!(stream.chunk().await.expect("an open stream").is_some());
 
-    // No other test of this process opens any.
+    // No other test of this process opens any: it is not stamped, since the numbers are the process's.
     let during = scrape(&admin).await;
     assert_eq!(value(&during, OPEN), 1.0);
     assert_eq!(value(&during, TOLD) - value(&before, TOLD), 1.0);
@@ -238,9 +247,8 @@ async fn an_event_stream_is_counted_while_it_is_open_and_measured_as_short() {
     tokio::time::timeout(std::time::Duration::from_secs(20), closed).await.expect("it is closed");
 }
 
-#[tokio::test]
-async fn whatever_callers_make_up_metrics_do_not_grow() {
-    let (server, admin) = server_with_admin(Limits::default()).await;
+async fn whatever_callers_make_up_metrics_do_not_grow(backend: Backend) {
+    let (server, admin) = server_with_admin(backend, Limits::default()).await;
     let series = |metrics: &str| metrics.lines().filter(|line| line.contains("none")).count();
     let make_up = async |number: u32| {
         let method = Method::from_bytes(format!("METHOD{number}").as_bytes()).expect("a method");
@@ -256,9 +264,8 @@ async fn whatever_callers_make_up_metrics_do_not_grow() {
     assert_eq!(series(&scrape(&admin).await), before);
 }
 
-#[tokio::test]
-async fn the_admin_address_serves_nothing_else_and_the_public_one_no_metrics() {
-    let (server, admin) = server_with_admin(Limits::default()).await;
+async fn the_admin_address_serves_nothing_else_and_the_public_one_no_metrics(backend: Backend) {
+    let (server, admin) = server_with_admin(backend, Limits::default()).await;
     let public = send(server.request(Method::GET, "/metrics")).await;
     assert_eq!((public.status, &public.json()["code"]), (404, &"not_found".into()));
     let client = reqwest::Client::new();
@@ -268,17 +275,15 @@ async fn the_admin_address_serves_nothing_else_and_the_public_one_no_metrics() {
     assert_eq!((post.status, &post.json()["code"]), (405, &"method_not_allowed".into()));
 }
 
-#[tokio::test]
-async fn logs_tell_nobodys_secrets() {
-    let (server, _) = server_with_admin(Limits::default()).await;
+async fn logs_tell_nobodys_secrets(backend: Backend) {
+    let (server, _) = server_with_admin(backend, Limits::default()).await;
     let answers = traffic(&server).await;
     assert!(logged().contains("push refused"), "there is a log");
     assert_tells_nothing("the logs", &logged(), &server, &answers);
 }
 
-#[tokio::test]
-async fn a_refused_push_is_logged_with_hashes_of_its_records_and_its_request() {
-    let (server, _) = server_with_admin(Limits::default()).await;
+async fn a_refused_push_is_logged_with_hashes_of_its_records_and_its_request(backend: Backend) {
+    let (server, _) = server_with_admin(backend, Limits::default()).await;
     let answers = traffic(&server).await;
     let lines = logged_about(answers[1].header("x-request-id"));
     let refused = lines.iter().find(|line| line["fields"]["message"] == "push refused");
@@ -290,9 +295,8 @@ async fn a_refused_push_is_logged_with_hashes_of_its_records_and_its_request() {
     assert_eq!(answered.expect("a line for the answer")["fields"]["status"], 409);
 }
 
-#[tokio::test]
-async fn a_failed_sign_in_is_logged_with_its_reason() {
-    let (server, _) = server_with_admin(Limits::default()).await;
+async fn a_failed_sign_in_is_logged_with_its_reason(backend: Backend) {
+    let (server, _) = server_with_admin(backend, Limits::default()).await;
     let answers = traffic(&server).await;
     let lines = logged_about(answers[4].header("x-request-id"));
     let answered = lines.iter().find(|line| line["fields"]["message"] == "answered");
@@ -303,10 +307,11 @@ async fn a_failed_sign_in_is_logged_with_its_reason() {
     );
 }
 
-#[tokio::test]
-async fn a_failure_of_the_server_is_an_error_in_the_log_with_a_cause_that_the_client_is_not_told() {
+async fn a_failure_of_the_server_is_an_error_in_the_log_with_a_cause_that_the_client_is_not_told(
+    backend: Backend,
+) {
     let (server, _) =
-        server_with_admin(Limits { memory_bytes_max: 1024, ..Limits::default() }).await;
+        server_with_admin(backend, Limits { memory_bytes_max: 1024, ..Limits::default() }).await;
     let busy = server.push("ada", &push_of([operation("a", None, &[7; 5000])])).await;
     assert_eq!(busy.status, 503);
     let lines = logged_about(busy.header("x-request-id"));

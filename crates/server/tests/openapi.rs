@@ -5,7 +5,14 @@ use std::{collections::BTreeSet, fs};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use vaultsync_testkit::{Answer, TestServer, operation, push_of, send};
+use vaultsync_testkit::{Answer, Backend, TestServer, backends, operation, push_of, send};
+
+// The others are about the document alone.
+backends!(
+    its_example_of_a_push_is_accepted,
+    answers_have_the_members_and_types_that_it_names,
+    the_examples_of_the_protocol_page_are_what_the_server_takes_and_gives,
+);
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
 
@@ -29,7 +36,7 @@ async fn served(server: &TestServer) -> Value {
 
 #[tokio::test]
 async fn the_committed_document_is_the_served_one() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     let document = vaultsync_server::openapi();
     let text = serde_json::to_string_pretty(&document).expect("JSON") + "\n";
     if std::env::var_os("UPDATE_OPENAPI").is_some() {
@@ -47,7 +54,7 @@ async fn the_committed_document_is_the_served_one() {
 
 #[tokio::test]
 async fn it_is_openapi_3_1() {
-    let document = served(&TestServer::start().await).await;
+    let document = served(&TestServer::start(Backend::Sqlite).await).await;
     assert!(document["openapi"].as_str().expect("a version").starts_with("3.1."), "{document}");
     assert_eq!(document["info"]["title"], "Vaultsync");
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
@@ -58,7 +65,7 @@ async fn it_is_openapi_3_1() {
 
 #[tokio::test]
 async fn every_route_is_in_it_and_nothing_else_is() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     let document = served(&server).await;
     let paths = document["paths"].as_object().expect("paths");
     let mut described = Vec::new();
@@ -84,7 +91,7 @@ async fn every_route_is_in_it_and_nothing_else_is() {
 
 #[tokio::test]
 async fn every_reference_leads_somewhere_and_every_schema_is_referred_to() {
-    let document = served(&TestServer::start().await).await;
+    let document = served(&TestServer::start(Backend::Sqlite).await).await;
     let mut references = BTreeSet::new();
     collect_references(&document, &mut references);
     for reference in &references {
@@ -114,7 +121,7 @@ fn collect_references(value: &Value, into: &mut BTreeSet<String>) {
 
 #[tokio::test]
 async fn only_what_needs_a_token_says_so() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     let document = served(&server).await;
     assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
     for (method, path) in ROUTES {
@@ -126,9 +133,8 @@ async fn only_what_needs_a_token_says_so() {
     }
 }
 
-#[tokio::test]
-async fn its_example_of_a_push_is_accepted() {
-    let server = TestServer::start().await;
+async fn its_example_of_a_push_is_accepted(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let document = served(&server).await;
     let body = &document["paths"]["/api/sync/push"]["post"]["requestBody"];
     let schema = resolve(&document, &body["content"]["application/json"]["schema"]);
@@ -138,9 +144,8 @@ async fn its_example_of_a_push_is_accepted() {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-#[tokio::test]
-async fn answers_have_the_members_and_types_that_it_names() {
-    let server = TestServer::start().await;
+async fn answers_have_the_members_and_types_that_it_names(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let document = served(&server).await;
     let get = |path: &str| send(server.request(Method::GET, path));
     let check = |method: &str, path: &str, status: u16, answer: &Answer| {
@@ -237,7 +242,7 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
 
 #[tokio::test]
 async fn a_member_that_is_always_there_is_required() {
-    let document = served(&TestServer::start().await).await;
+    let document = served(&TestServer::start(Backend::Sqlite).await).await;
     // The only members of answers and requests that may be absent.
     let optional = [
         ("Failure", "issues"),
@@ -259,7 +264,7 @@ async fn a_member_that_is_always_there_is_required() {
 
 #[tokio::test]
 async fn the_protocol_page_tells_every_limit_and_every_described_status() {
-    let server = TestServer::start().await;
+    let server = TestServer::start(Backend::Sqlite).await;
     let info = send(server.request(Method::GET, "/api/sync/info")).await.json();
     for limit in info["limits"].as_object().expect("limits").keys() {
         assert!(PROTOCOL.contains(&format!("\n| `{limit}` |")), "no row for {limit}");
@@ -278,9 +283,8 @@ async fn the_protocol_page_tells_every_limit_and_every_described_status() {
     }
 }
 
-#[tokio::test]
-async fn the_examples_of_the_protocol_page_are_what_the_server_takes_and_gives() {
-    let server = TestServer::start().await;
+async fn the_examples_of_the_protocol_page_are_what_the_server_takes_and_gives(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let document = served(&server).await;
     let blocks = PROTOCOL.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
     let examples: Vec<Value> =

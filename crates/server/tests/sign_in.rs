@@ -16,7 +16,7 @@ use vaultsync_server::auth::{
 };
 use vaultsync_testkit::forge::{Algorithm, ClerkForge, SigningKey, base64url, publishable_key};
 use vaultsync_testkit::jwks_server::JwksServer;
-use vaultsync_testkit::{ManualClock, Setup, TestServer, send};
+use vaultsync_testkit::{Backend, ManualClock, Setup, TestServer, send};
 
 const ISSUER: &str = "https://clerk.example.com";
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -94,10 +94,11 @@ fn told(result: &Result<SignedIn, Refusal>) -> (u16, &'static str, &'static str)
     }
 }
 
-/// A server that recognises callers as `authenticator` does.
+/// A server that recognises callers as `authenticator` does. Who is calling is known before a database
+/// is asked, so one is enough.
 async fn serve(authenticator: &Authenticator) -> TestServer {
     let authenticator = Some(authenticator.clone());
-    TestServer::start_with(Setup { authenticator, ..Setup::default() }).await
+    TestServer::start_with(Setup { authenticator, ..Setup::on(Backend::Sqlite) }).await
 }
 
 /// Asks the authenticator itself, which knows its reason, and a server over HTTP.

@@ -12,7 +12,7 @@ use vaultsync_server::{
     auth::{ClerkOptions, Issuer},
 };
 use vaultsync_testkit::{
-    Answer, Setup, TestServer,
+    Answer, Backend, Setup, TestServer,
     forge::{ClerkForge, SigningKey, publishable_key},
     jwks_server::JwksServer,
     operation, push_of, send,
@@ -39,10 +39,11 @@ async fn server() -> TestServer {
     .await
 }
 
+/// Who is calling is known before a database is asked, so one is enough.
 async fn start(options: ClerkOptions) -> TestServer {
     let publishable_key = Some(publishable_key("clerk.example.com"));
     let issuer = Issuer::clerk(ClerkOptions { publishable_key, ..options }).expect("good settings");
-    TestServer::start_with(Setup { issuers: vec![issuer], ..Setup::default() }).await
+    TestServer::start_with(Setup { issuers: vec![issuer], ..Setup::on(Backend::Sqlite) }).await
 }
 
 async fn pull(server: &TestServer, token: &str) -> Answer {

@@ -5,11 +5,13 @@
 pub mod clock;
 #[cfg(unix)]
 pub mod cluster;
+mod database;
 pub mod forge;
 pub mod jwks_server;
 mod raw;
 mod server;
 
 pub use clock::ManualClock;
+pub use database::{Backend, TestDatabase};
 pub use raw::RawClient;
 pub use server::{Answer, Setup, TestServer, operation, push_of, send};

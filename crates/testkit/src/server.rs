@@ -20,7 +20,9 @@ use vaultsync_server::{
     App, Clock, Limits, Parts, SystemClock,
     auth::{Authenticator, Issuer, LocalKey},
 };
-use vaultsync_store::{Store, StoreOptions};
+use vaultsync_store::StoreOptions;
+
+use crate::{Backend, TestDatabase};
 
 /// A server that listens, with a database of its own. It stops when dropped.
 pub struct TestServer {
@@ -33,11 +35,13 @@ pub struct TestServer {
     stop: CancellationToken,
     serving: Option<JoinHandle<()>>,
     client: reqwest::Client,
-    _folder: tempfile::TempDir,
+    _database: TestDatabase,
 }
 
 /// What a test may change before its server starts.
 pub struct Setup {
+    /// What its database is.
+    pub backend: Backend,
     /// The bounds; rates are off unless a test sets them.
     pub limits: Limits,
     /// Issuers beside the local one.
@@ -55,9 +59,12 @@ pub struct Setup {
     pub trusted_proxies: Vec<&'static str>,
 }
 
-impl Default for Setup {
-    fn default() -> Self {
+impl Setup {
+    /// A server without rate limits that signs in by its local issuer. There is no default backend,
+    /// so that no case runs on another one than it is stamped for.
+    pub fn on(backend: Backend) -> Self {
         Self {
+            backend,
             limits: Limits { rate_per_user: 0, ..Limits::default() },
             issuers: Vec::new(),
             clock: None,
@@ -95,8 +102,8 @@ impl Answer {
 
 impl TestServer {
     /// Starts a server without rate limits that signs in by its local issuer.
-    pub async fn start() -> Self {
-        Self::start_with(Setup::default()).await
+    pub async fn start(backend: Backend) -> Self {
+        Self::start_with(Setup::on(backend)).await
     }
 
     /// Starts a server as `setup` has it. Set `rate_per_user` to have rate limits.
@@ -109,8 +116,8 @@ impl TestServer {
             page_bytes_max: limits.page_bytes_max,
             new_epoch: || Epoch::new(Uuid::new_v4()),
         };
-        let store = Store::open_sqlite(folder.path().join("vaultsync.sqlite3"), options)
-            .expect("a database");
+        let database = TestDatabase::new(setup.backend);
+        let store = database.open(options).await;
         let mut issuers = setup.issuers;
         issuers.push(Issuer::local(&key));
         let authenticator = setup
@@ -141,7 +148,7 @@ impl TestServer {
         let router = vaultsync_server::router(app.clone());
         let serving = Some(tokio::spawn(vaultsync_server::serve(app.clone(), listener, router)));
         let client = reqwest::Client::new();
-        Self { address, key, app, stop, serving, client, _folder: folder }
+        Self { address, key, app, stop, serving, client, _database: database }
     }
 
     /// Where a path is.

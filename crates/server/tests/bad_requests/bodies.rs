@@ -1,22 +1,37 @@
 //! Bodies of pushes.
 
+use vaultsync_testkit::{Backend, backends};
+
 use crate::{Target, Want, want};
 
+backends!(
+    what_is_not_json_is_invalid_json,
+    json_of_another_shape_is_an_invalid_request,
+    an_epoch_is_1_to_64_bytes_of_text,
+    every_member_must_be_there_once_and_of_its_type,
+    a_record_id_has_its_bounds,
+    a_base_version_is_null_or_a_whole_number_that_javascript_counts_exactly,
+    a_ciphertext_is_canonical_standard_base64_with_padding,
+    a_record_may_stand_in_a_batch_once,
+    a_batch_has_at_most_a_hundred_operations_and_an_answer_twenty_issues,
+    one_bad_operation_keeps_the_whole_batch_from_being_written,
+);
+
 /// Every row of a table as a push.
-async fn check_invalid(rows: &[(&str, &[&str])]) {
-    let target = Target::start().await;
+async fn check_invalid(backend: Backend, rows: &[(&str, &[&str])]) {
+    let target = Target::start(backend).await;
     for (body, issues) in rows {
         let want = Want { status: 400, code: "invalid_request", issues };
         target.check(body, target.push().body((*body).to_owned()), want).await;
     }
 }
 
-async fn check_one_operation(rows: &[(&str, &[&str])]) {
+async fn check_one_operation(backend: Backend, rows: &[(&str, &[&str])]) {
     let whole = |(members, issues): &(&str, &[&str])| {
         let issues = issues.iter().map(|member| format!("operations[0].{member}"));
         (format!(r#"{{"operations":[{{{members}}}]}}"#), issues.collect::<Vec<_>>())
     };
-    let target = Target::start().await;
+    let target = Target::start(backend).await;
     for (body, issues) in rows.iter().map(whole) {
         let issues: Vec<&str> = issues.iter().map(String::as_str).collect();
         let want = Want { status: 400, code: "invalid_request", issues: &issues };
@@ -24,9 +39,8 @@ async fn check_one_operation(rows: &[(&str, &[&str])]) {
     }
 }
 
-#[tokio::test]
-async fn what_is_not_json_is_invalid_json() {
-    let target = Target::start().await;
+async fn what_is_not_json_is_invalid_json(backend: Backend) {
+    let target = Target::start(backend).await;
     let nested = |levels: usize| {
         format!(r#"{{"operations":[],"x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
     };
@@ -77,48 +91,51 @@ async fn what_is_not_json_is_invalid_json() {
     }
 }
 
-#[tokio::test]
-async fn json_of_another_shape_is_an_invalid_request() {
-    check_invalid(&[
-        ("null", &[""]),
-        ("true", &[""]),
-        ("5", &[""]),
-        (r#""operations""#, &[""]),
-        ("[]", &[""]),
-        (r#"[{"operations":[]}]"#, &[""]),
-        ("{}", &["operations"]),
-        (r#"{"Operations":[]}"#, &["operations"]),
-        (r#"{"operations":null}"#, &["operations"]),
-        (r#"{"operations":{}}"#, &["operations"]),
-        (r#"{"operations":"[]"}"#, &["operations"]),
-        (r#"{"operations":[],"operations":[]}"#, &["operations"]),
-        (r#"{"operations":[],"operat\u0069ons":[]}"#, &["operations"]),
-        (r#"{"operations":[null]}"#, &["operations[0]"]),
-        (r#"{"operations":[[],"x",1]}"#, &["operations[0]", "operations[1]", "operations[2]"]),
-    ])
+async fn json_of_another_shape_is_an_invalid_request(backend: Backend) {
+    check_invalid(
+        backend,
+        &[
+            ("null", &[""]),
+            ("true", &[""]),
+            ("5", &[""]),
+            (r#""operations""#, &[""]),
+            ("[]", &[""]),
+            (r#"[{"operations":[]}]"#, &[""]),
+            ("{}", &["operations"]),
+            (r#"{"Operations":[]}"#, &["operations"]),
+            (r#"{"operations":null}"#, &["operations"]),
+            (r#"{"operations":{}}"#, &["operations"]),
+            (r#"{"operations":"[]"}"#, &["operations"]),
+            (r#"{"operations":[],"operations":[]}"#, &["operations"]),
+            (r#"{"operations":[],"operat\u0069ons":[]}"#, &["operations"]),
+            (r#"{"operations":[null]}"#, &["operations[0]"]),
+            (r#"{"operations":[[],"x",1]}"#, &["operations[0]", "operations[1]", "operations[2]"]),
+        ],
+    )
     .await;
 }
 
-#[tokio::test]
-async fn an_epoch_is_1_to_64_bytes_of_text() {
+async fn an_epoch_is_1_to_64_bytes_of_text(backend: Backend) {
     let long = format!(r#"{{"operations":[],"epoch":"{}"}}"#, "e".repeat(65));
     let long_in_two_bytes = format!(r#"{{"operations":[],"epoch":"{}"}}"#, "é".repeat(33));
-    check_invalid(&[
-        (r#"{"operations":[],"epoch":""}"#, &["epoch"]),
-        (r#"{"operations":[],"epoch":1}"#, &["epoch"]),
-        (r#"{"operations":[],"epoch":true}"#, &["epoch"]),
-        (r#"{"operations":[],"epoch":["e"]}"#, &["epoch"]),
-        (r#"{"operations":[],"epoch":{}}"#, &["epoch"]),
-        (r#"{"epoch":"e","operations":[],"epoch":"e"}"#, &["epoch"]),
-        (&long, &["epoch"]),
-        (&long_in_two_bytes, &["epoch"]),
-    ])
+    check_invalid(
+        backend,
+        &[
+            (r#"{"operations":[],"epoch":""}"#, &["epoch"]),
+            (r#"{"operations":[],"epoch":1}"#, &["epoch"]),
+            (r#"{"operations":[],"epoch":true}"#, &["epoch"]),
+            (r#"{"operations":[],"epoch":["e"]}"#, &["epoch"]),
+            (r#"{"operations":[],"epoch":{}}"#, &["epoch"]),
+            (r#"{"epoch":"e","operations":[],"epoch":"e"}"#, &["epoch"]),
+            (&long, &["epoch"]),
+            (&long_in_two_bytes, &["epoch"]),
+        ],
+    )
     .await;
 }
 
-#[tokio::test]
-async fn every_member_must_be_there_once_and_of_its_type() {
-    check_one_operation(&[
+async fn every_member_must_be_there_once_and_of_its_type(backend: Backend) {
+    check_one_operation(backend, &[
         ("", &["recordId", "baseVersion", "ciphertext", "deleted"]),
         (
             r#""RecordId":"n","base_version":null,"cipherText":"aGk=","DELETED":false"#,
@@ -157,8 +174,7 @@ async fn every_member_must_be_there_once_and_of_its_type() {
     .await;
 }
 
-#[tokio::test]
-async fn a_record_id_has_its_bounds() {
+async fn a_record_id_has_its_bounds(backend: Backend) {
     let long = "x".repeat(256);
     let long_in_two_bytes = "é".repeat(128);
     let rows =
@@ -170,11 +186,10 @@ async fn a_record_id_has_its_bounds() {
             });
     let rows: Vec<(&str, &[&str])> =
         rows.iter().map(|row| (row.as_str(), &["recordId"][..])).collect();
-    check_one_operation(&rows).await;
+    check_one_operation(backend, &rows).await;
 }
 
-#[tokio::test]
-async fn a_base_version_is_null_or_a_whole_number_that_javascript_counts_exactly() {
+async fn a_base_version_is_null_or_a_whole_number_that_javascript_counts_exactly(backend: Backend) {
     let rows = [
         "-1",
         "-9007199254740991",
@@ -201,11 +216,10 @@ async fn a_base_version_is_null_or_a_whole_number_that_javascript_counts_exactly
     });
     let rows: Vec<(&str, &[&str])> =
         rows.iter().map(|row| (row.as_str(), &["baseVersion"][..])).collect();
-    check_one_operation(&rows).await;
+    check_one_operation(backend, &rows).await;
 }
 
-#[tokio::test]
-async fn a_ciphertext_is_canonical_standard_base64_with_padding() {
+async fn a_ciphertext_is_canonical_standard_base64_with_padding(backend: Backend) {
     let rows = [
         "",
         "=",
@@ -232,11 +246,10 @@ async fn a_ciphertext_is_canonical_standard_base64_with_padding() {
     });
     let rows: Vec<(&str, &[&str])> =
         rows.iter().map(|row| (row.as_str(), &["ciphertext"][..])).collect();
-    check_one_operation(&rows).await;
+    check_one_operation(backend, &rows).await;
 }
 
-#[tokio::test]
-async fn a_record_may_stand_in_a_batch_once() {
+async fn a_record_may_stand_in_a_batch_once(backend: Backend) {
     let op = |id: &str| {
         format!(r#"{{"recordId":"{id}","baseVersion":null,"ciphertext":"aGk=","deleted":false}}"#)
     };
@@ -247,16 +260,21 @@ async fn a_record_may_stand_in_a_batch_once() {
     let identical = batch(&["n", "n"]);
     let escaped = batch(&["n", "m", "\\u006e"]);
     let several = batch(&["n", "m", "n", "m", "n"]);
-    check_invalid(&[
-        (&identical, &["operations[1].recordId"]),
-        (&escaped, &["operations[2].recordId"]),
-        (&several, &["operations[2].recordId", "operations[3].recordId", "operations[4].recordId"]),
-    ])
+    check_invalid(
+        backend,
+        &[
+            (&identical, &["operations[1].recordId"]),
+            (&escaped, &["operations[2].recordId"]),
+            (
+                &several,
+                &["operations[2].recordId", "operations[3].recordId", "operations[4].recordId"],
+            ),
+        ],
+    )
     .await;
 }
 
-#[tokio::test]
-async fn a_batch_has_at_most_a_hundred_operations_and_an_answer_twenty_issues() {
+async fn a_batch_has_at_most_a_hundred_operations_and_an_answer_twenty_issues(backend: Backend) {
     let op = |n: usize| {
         format!(r#"{{"recordId":"n{n}","baseVersion":null,"ciphertext":"aGk=","deleted":false}}"#)
     };
@@ -279,26 +297,28 @@ async fn a_batch_has_at_most_a_hundred_operations_and_an_answer_twenty_issues() 
         first_twenty("", &|n| members.map(|member| format!("operations[{n}].{member}")).into());
     let of_nulls: Vec<&str> = of_nulls.iter().map(String::as_str).collect();
     let of_empty: Vec<&str> = of_empty.iter().map(String::as_str).collect();
-    check_invalid(&[
-        (&one_more, &["operations"]),
-        (&many, &["operations"]),
-        (&nulls, &of_nulls),
-        (&empty, &of_empty),
-    ])
+    check_invalid(
+        backend,
+        &[
+            (&one_more, &["operations"]),
+            (&many, &["operations"]),
+            (&nulls, &of_nulls),
+            (&empty, &of_empty),
+        ],
+    )
     .await;
 }
 
-#[tokio::test]
-async fn one_bad_operation_keeps_the_whole_batch_from_being_written() {
+async fn one_bad_operation_keeps_the_whole_batch_from_being_written(backend: Backend) {
     let good = |id: &str| {
         format!(r#"{{"recordId":"{id}","baseVersion":null,"ciphertext":"aGk=","deleted":false}}"#)
     };
     let bad = r#"{"recordId":"x","baseVersion":-1,"ciphertext":"aGk=","deleted":false}"#;
     let first = format!(r#"{{"operations":[{bad},{},{}]}}"#, good("m"), good("n"));
     let last = format!(r#"{{"operations":[{},{},{bad}]}}"#, good("m"), good("n"));
-    check_invalid(&[
-        (&first, &["operations[0].baseVersion"]),
-        (&last, &["operations[2].baseVersion"]),
-    ])
+    check_invalid(
+        backend,
+        &[(&first, &["operations[0].baseVersion"]), (&last, &["operations[2].baseVersion"])],
+    )
     .await;
 }

@@ -1,13 +1,21 @@
 //! Headers: too many, too large, and the ones that name a request or its caller.
 
 use reqwest::Method;
-use vaultsync_testkit::send;
+use vaultsync_testkit::{Backend, backends, send};
 
 use crate::{Target, want};
 
-#[tokio::test]
-async fn headers_that_are_too_large_are_told_so() {
-    let target = Target::start().await;
+backends!(
+    headers_that_are_too_large_are_told_so,
+    headers_past_what_is_read_at_all_are_431_too,
+    a_request_is_called_what_its_client_calls_it,
+    a_name_that_is_not_short_and_plain_is_replaced,
+    nobody_gets_in_without_a_good_token,
+    a_token_elsewhere_than_in_its_header_is_no_token,
+);
+
+async fn headers_that_are_too_large_are_told_so(backend: Backend) {
+    let target = Target::start(backend).await;
     let max = target.server_header_bytes_max().await;
     for (method, path) in [
         (Method::GET, "/api/sync/pull"),
@@ -31,9 +39,8 @@ async fn headers_that_are_too_large_are_told_so() {
     }
 }
 
-#[tokio::test]
-async fn headers_past_what_is_read_at_all_are_431_too() {
-    let target = Target::start().await;
+async fn headers_past_what_is_read_at_all_are_431_too(backend: Backend) {
+    let target = Target::start(backend).await;
     let max = target.server_header_bytes_max().await;
     let request = target.request(Method::GET, "/api/sync/pull");
     let answer = send(request.header("x-large", "x".repeat(max * 8))).await;
@@ -47,9 +54,8 @@ async fn headers_past_what_is_read_at_all_are_431_too() {
     target.check_unchanged("headers").await;
 }
 
-#[tokio::test]
-async fn a_request_is_called_what_its_client_calls_it() {
-    let target = Target::start().await;
+async fn a_request_is_called_what_its_client_calls_it(backend: Backend) {
+    let target = Target::start(backend).await;
     let longest = "x".repeat(64);
     for id in
         ["a", "0", "-", "9f8b-42", "A.b_C-9", "019c1f0e-6f2a-7cc3-98c4-dc0c0c07398f", &longest]
@@ -61,9 +67,8 @@ async fn a_request_is_called_what_its_client_calls_it() {
     }
 }
 
-#[tokio::test]
-async fn a_name_that_is_not_short_and_plain_is_replaced() {
-    let target = Target::start().await;
+async fn a_name_that_is_not_short_and_plain_is_replaced(backend: Backend) {
+    let target = Target::start(backend).await;
     let too_long = "x".repeat(65);
     let mut seen = Vec::new();
     for id in ["", " ", "a b", "a/b", "a\"b", "a,b", "<b>", "{}", "ä", "a\tb", "%00", &too_long] {
@@ -77,9 +82,8 @@ async fn a_name_that_is_not_short_and_plain_is_replaced() {
     }
 }
 
-#[tokio::test]
-async fn nobody_gets_in_without_a_good_token() {
-    let target = Target::start().await;
+async fn nobody_gets_in_without_a_good_token(backend: Backend) {
+    let target = Target::start(backend).await;
     let token = target.server.token(crate::USER);
     let good = r#"{"operations":[{"recordId":"n","baseVersion":null,"ciphertext":"aGk=","deleted":false}]}"#;
     let realm = r#"Bearer realm="sync""#;
@@ -116,9 +120,8 @@ async fn nobody_gets_in_without_a_good_token() {
     }
 }
 
-#[tokio::test]
-async fn a_token_elsewhere_than_in_its_header_is_no_token() {
-    let target = Target::start().await;
+async fn a_token_elsewhere_than_in_its_header_is_no_token(backend: Backend) {
+    let target = Target::start(backend).await;
     let token = target.server.token(crate::USER);
     for name in ["access_token", "token", "authorization", "__session"] {
         let path = format!("/api/sync/pull?{name}={token}");

@@ -14,7 +14,7 @@ mod wire;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
-use vaultsync_testkit::{Answer, Setup, TestServer, operation, push_of, send};
+use vaultsync_testkit::{Answer, Backend, Setup, TestServer, operation, push_of, send};
 
 /// The user whose vault must stay as it is.
 const USER: &str = "ada";
@@ -39,8 +39,8 @@ const fn want(status: u16, code: &'static str) -> Want<'static> {
 }
 
 impl Target {
-    async fn start() -> Self {
-        Self::start_with(Setup::default()).await
+    async fn start(backend: Backend) -> Self {
+        Self::start_with(Setup::on(backend)).await
     }
 
     async fn start_with(setup: Setup) -> Self {

@@ -1,13 +1,20 @@
 //! Content types and encodings.
 
+use vaultsync_testkit::{Backend, backends};
+
 use crate::{Target, want};
+
+backends!(
+    another_content_type_is_unsupported,
+    a_compressed_body_is_unsupported,
+    a_content_type_is_judged_before_the_body_is,
+);
 
 const GOOD: &str =
     r#"{"operations":[{"recordId":"n","baseVersion":null,"ciphertext":"aGk=","deleted":false}]}"#;
 
-#[tokio::test]
-async fn another_content_type_is_unsupported() {
-    let target = Target::start().await;
+async fn another_content_type_is_unsupported(backend: Backend) {
+    let target = Target::start(backend).await;
     for content_type in [
         "application/x-www-form-urlencoded",
         "multipart/form-data; boundary=x",
@@ -30,9 +37,8 @@ async fn another_content_type_is_unsupported() {
     }
 }
 
-#[tokio::test]
-async fn a_compressed_body_is_unsupported() {
-    let target = Target::start().await;
+async fn a_compressed_body_is_unsupported(backend: Backend) {
+    let target = Target::start(backend).await;
     for encoding in ["gzip", "br", "deflate", "zstd", "x-gzip", "gzip, gzip", "nonsense"] {
         let request = target
             .push()
@@ -43,9 +49,8 @@ async fn a_compressed_body_is_unsupported() {
     }
 }
 
-#[tokio::test]
-async fn a_content_type_is_judged_before_the_body_is() {
-    let target = Target::start().await;
+async fn a_content_type_is_judged_before_the_body_is(backend: Backend) {
+    let target = Target::start(backend).await;
     let request = target.push().header("content-type", "text/html").body("<p>");
     target.check("HTML", request, want(415, "unsupported_media_type")).await;
 }

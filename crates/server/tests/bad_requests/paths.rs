@@ -1,12 +1,21 @@
 //! Paths and methods that are not there.
 
 use reqwest::Method;
+use vaultsync_testkit::{Backend, backends};
 
 use crate::{Target, check_refusal, raw, want};
 
-#[tokio::test]
-async fn a_path_that_is_not_there_is_not_found() {
-    let target = Target::start().await;
+backends!(
+    a_path_that_is_not_there_is_not_found,
+    dots_in_a_path_lead_nowhere,
+    a_method_that_a_path_does_not_take_is_refused_and_told_which_it_takes,
+    a_method_is_refused_before_anybody_is_asked_who_they_are,
+    a_head_is_answered_as_a_get_is_but_for_the_body,
+    a_post_to_a_pull_reads_nothing_and_a_get_with_a_body_is_a_pull,
+);
+
+async fn a_path_that_is_not_there_is_not_found(backend: Backend) {
+    let target = Target::start(backend).await;
     for path in [
         "/",
         "/favicon.ico",
@@ -55,9 +64,8 @@ async fn a_path_that_is_not_there_is_not_found() {
     }
 }
 
-#[tokio::test]
-async fn dots_in_a_path_lead_nowhere() {
-    let target = Target::start().await;
+async fn dots_in_a_path_lead_nowhere(backend: Backend) {
+    let target = Target::start(backend).await;
     let token = target.server.token(crate::USER);
     for path in [
         "/api/sync/../sync/pull",
@@ -84,9 +92,8 @@ async fn dots_in_a_path_lead_nowhere() {
     target.check_unchanged("dots").await;
 }
 
-#[tokio::test]
-async fn a_method_that_a_path_does_not_take_is_refused_and_told_which_it_takes() {
-    let target = Target::start().await;
+async fn a_method_that_a_path_does_not_take_is_refused_and_told_which_it_takes(backend: Backend) {
+    let target = Target::start(backend).await;
     let all = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE", "get"];
     for (path, allowed) in [
         ("/api/sync/push", &["POST"][..]),
@@ -117,16 +124,14 @@ async fn a_method_that_a_path_does_not_take_is_refused_and_told_which_it_takes()
     }
 }
 
-#[tokio::test]
-async fn a_method_is_refused_before_anybody_is_asked_who_they_are() {
-    let target = Target::start().await;
+async fn a_method_is_refused_before_anybody_is_asked_who_they_are(backend: Backend) {
+    let target = Target::start(backend).await;
     let request = target.server.request(Method::PUT, "/api/sync/push").body("x");
     target.check("PUT", request, want(405, "method_not_allowed")).await;
 }
 
-#[tokio::test]
-async fn a_head_is_answered_as_a_get_is_but_for_the_body() {
-    let target = Target::start().await;
+async fn a_head_is_answered_as_a_get_is_but_for_the_body(backend: Backend) {
+    let target = Target::start(backend).await;
     for path in
         ["/api/sync/pull", "/api/sync/pull?limit=1", "/api/sync/info", "/healthz", "/readyz"]
     {
@@ -143,9 +148,8 @@ async fn a_head_is_answered_as_a_get_is_but_for_the_body() {
     assert_ne!(refused.header("x-request-id"), "");
 }
 
-#[tokio::test]
-async fn a_post_to_a_pull_reads_nothing_and_a_get_with_a_body_is_a_pull() {
-    let target = Target::start().await;
+async fn a_post_to_a_pull_reads_nothing_and_a_get_with_a_body_is_a_pull(backend: Backend) {
+    let target = Target::start(backend).await;
     let request = target.request(Method::POST, "/api/sync/pull").body(r#"{"cursor":null}"#);
     target.check("POST", request, want(405, "method_not_allowed")).await;
     let request = target.request(Method::GET, "/api/sync/pull").body("not looked at");

@@ -1,11 +1,24 @@
 //! Queries of pulls.
 
 use reqwest::Method;
+use vaultsync_testkit::{Backend, backends};
 
 use crate::{Target, Want};
 
-async fn check_invalid<'a>(rows: impl IntoIterator<Item = (String, &'a [&'a str])>) {
-    let target = Target::start().await;
+backends!(
+    a_limit_is_a_whole_number_from_1_to_100,
+    a_wait_is_a_whole_number_of_seconds_up_to_55,
+    a_cursor_is_a_time_with_an_offset,
+    an_epoch_in_a_query_is_at_most_64_bytes,
+    a_parameter_may_be_given_once,
+    everything_wrong_with_a_query_is_told_at_once,
+);
+
+async fn check_invalid<'a>(
+    backend: Backend,
+    rows: impl IntoIterator<Item = (String, &'a [&'a str])>,
+) {
+    let target = Target::start(backend).await;
     for (query, issues) in rows {
         let request = target.request(Method::GET, &format!("/api/sync/pull?{query}"));
         let want = Want { status: 400, code: "invalid_request", issues };
@@ -13,8 +26,7 @@ async fn check_invalid<'a>(rows: impl IntoIterator<Item = (String, &'a [&'a str]
     }
 }
 
-#[tokio::test]
-async fn a_limit_is_a_whole_number_from_1_to_100() {
+async fn a_limit_is_a_whole_number_from_1_to_100(backend: Backend) {
     let limits = [
         "",
         "0",
@@ -38,17 +50,15 @@ async fn a_limit_is_a_whole_number_from_1_to_100() {
         "99999999999999999999",
         "18446744073709551617",
     ];
-    check_invalid(limits.map(|limit| (format!("limit={limit}"), &["limit"][..]))).await;
+    check_invalid(backend, limits.map(|limit| (format!("limit={limit}"), &["limit"][..]))).await;
 }
 
-#[tokio::test]
-async fn a_wait_is_a_whole_number_of_seconds_up_to_55() {
+async fn a_wait_is_a_whole_number_of_seconds_up_to_55(backend: Backend) {
     let waits = ["", "56", "3600", "-1", "1.5", "1s", "true", "99999999999999999999"];
-    check_invalid(waits.map(|wait| (format!("wait={wait}"), &["wait"][..]))).await;
+    check_invalid(backend, waits.map(|wait| (format!("wait={wait}"), &["wait"][..]))).await;
 }
 
-#[tokio::test]
-async fn a_cursor_is_a_time_with_an_offset() {
+async fn a_cursor_is_a_time_with_an_offset(backend: Backend) {
     let cursors = [
         "0",
         "now",
@@ -78,17 +88,16 @@ async fn a_cursor_is_a_time_with_an_offset() {
         "%FF",
         "%EF%BC%92024-01-15T10:30:00Z",
     ];
-    check_invalid(cursors.map(|cursor| (format!("cursor={cursor}"), &["cursor"][..]))).await;
+    check_invalid(backend, cursors.map(|cursor| (format!("cursor={cursor}"), &["cursor"][..])))
+        .await;
 }
 
-#[tokio::test]
-async fn an_epoch_in_a_query_is_at_most_64_bytes() {
+async fn an_epoch_in_a_query_is_at_most_64_bytes(backend: Backend) {
     let epochs = ["e".repeat(65), "%C3%A9".repeat(33), "e".repeat(4000)];
-    check_invalid(epochs.map(|epoch| (format!("epoch={epoch}"), &["epoch"][..]))).await;
+    check_invalid(backend, epochs.map(|epoch| (format!("epoch={epoch}"), &["epoch"][..]))).await;
 }
 
-#[tokio::test]
-async fn a_parameter_may_be_given_once() {
+async fn a_parameter_may_be_given_once(backend: Backend) {
     let rows: [(&str, &[&str]); 6] = [
         ("limit=5&limit=5", &["limit"]),
         ("cursor=&cursor=", &["cursor"]),
@@ -97,16 +106,15 @@ async fn a_parameter_may_be_given_once() {
         ("epoch=&epoch=e", &["epoch"]),
         ("limit=5&limit=5&limit=5", &["limit", "limit"]),
     ];
-    check_invalid(rows.map(|(query, issues)| (query.to_owned(), issues))).await;
+    check_invalid(backend, rows.map(|(query, issues)| (query.to_owned(), issues))).await;
 }
 
-#[tokio::test]
-async fn everything_wrong_with_a_query_is_told_at_once() {
+async fn everything_wrong_with_a_query_is_told_at_once(backend: Backend) {
     let many = "limit=0&".repeat(30);
     let rows: [(&str, &[&str]); 3] = [
         ("limit=0&cursor=x&wait=56", &["limit", "cursor", "wait"]),
         ("wait=x&cursor=x&limit=x&limit=1", &["wait", "cursor", "limit", "limit"]),
         (&many, &["limit"; 20]),
     ];
-    check_invalid(rows.map(|(query, issues)| (query.to_owned(), issues))).await;
+    check_invalid(backend, rows.map(|(query, issues)| (query.to_owned(), issues))).await;
 }

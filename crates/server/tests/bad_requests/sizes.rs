@@ -1,14 +1,22 @@
 //! What is too large.
 
 use serde_json::json;
-use vaultsync_testkit::{Setup, operation, push_of};
+use vaultsync_testkit::{Backend, Setup, backends, operation, push_of};
 
 use crate::{Target, Want, check_refusal, raw, want};
 
+backends!(
+    a_body_may_be_as_long_as_the_limit_and_no_longer,
+    a_body_is_at_most_16_mebibytes,
+    a_body_in_chunks_is_measured_as_it_comes,
+    a_length_that_is_only_announced_is_refused_without_waiting_for_it,
+    a_ciphertext_is_at_most_a_mebibyte,
+);
+
 const MIB: usize = 1024 * 1024;
 
-fn with_bodies_of(body_bytes_max: usize) -> Setup {
-    let mut setup = Setup::default();
+fn with_bodies_of(backend: Backend, body_bytes_max: usize) -> Setup {
+    let mut setup = Setup::on(backend);
     setup.limits.body_bytes_max = body_bytes_max;
     setup
 }
@@ -22,9 +30,8 @@ fn padded(length: usize) -> String {
     body.to_string()
 }
 
-#[tokio::test]
-async fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
-    let target = Target::start_with(with_bodies_of(2000)).await;
+async fn a_body_may_be_as_long_as_the_limit_and_no_longer(backend: Backend) {
+    let target = Target::start_with(with_bodies_of(backend, 2000)).await;
     for length in [2001, 3000, 100_000] {
         let what = format!("{length} bytes");
         let request = target.push().body(padded(length));
@@ -34,18 +41,16 @@ async fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-#[tokio::test]
-async fn a_body_is_at_most_16_mebibytes() {
-    let target = Target::start().await;
+async fn a_body_is_at_most_16_mebibytes(backend: Backend) {
+    let target = Target::start(backend).await;
     let request = target.push().body(padded(16 * MIB + 1));
     target.check("a byte more", request, want(413, "payload_too_large")).await;
     let answer = vaultsync_testkit::send(target.push().body(padded(16 * MIB))).await;
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-#[tokio::test]
-async fn a_body_in_chunks_is_measured_as_it_comes() {
-    let target = Target::start_with(with_bodies_of(2000)).await;
+async fn a_body_in_chunks_is_measured_as_it_comes(backend: Backend) {
+    let target = Target::start_with(with_bodies_of(backend, 2000)).await;
     let token = target.server.token(crate::USER);
     for (length, chunk) in [(2001, 2001), (2001, 1000), (2400, 7), (100_000, 1999)] {
         let what = format!("{length} bytes in chunks of {chunk}");
@@ -61,9 +66,8 @@ async fn a_body_in_chunks_is_measured_as_it_comes() {
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200]);
 }
 
-#[tokio::test]
-async fn a_length_that_is_only_announced_is_refused_without_waiting_for_it() {
-    let target = Target::start().await;
+async fn a_length_that_is_only_announced_is_refused_without_waiting_for_it(backend: Backend) {
+    let target = Target::start(backend).await;
     let token = target.server.token(crate::USER);
     for length in [16 * MIB as u64 + 1, 1 << 40, u64::MAX - 2] {
         let request = format!(
@@ -78,9 +82,8 @@ async fn a_length_that_is_only_announced_is_refused_without_waiting_for_it() {
     }
 }
 
-#[tokio::test]
-async fn a_ciphertext_is_at_most_a_mebibyte() {
-    let target = Target::start().await;
+async fn a_ciphertext_is_at_most_a_mebibyte(backend: Backend) {
+    let target = Target::start(backend).await;
     let batch = push_of([
         operation("n", None, b"hi"),
         operation("large", None, &vec![7; MIB + 1]),

@@ -6,17 +6,31 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use vaultsync_testkit::Setup;
+use vaultsync_testkit::{Backend, Setup, backends};
 
 use crate::{Target, USER, check_refusal, raw, want};
+
+backends!(
+    what_is_no_request_gets_a_bare_400,
+    a_length_that_is_not_clear_is_refused,
+    a_broken_chunk_is_refused,
+    both_a_length_and_chunks_leave_nothing_behind_for_another_request,
+    a_body_is_never_taken_for_a_request,
+    a_body_that_does_not_come_is_a_timeout,
+    line_ends_older_versions_and_whole_addresses_are_understood,
+    requests_on_one_connection_are_answered_in_order,
+    pipelined_pushes_are_applied_in_order,
+    a_refused_token_is_told_before_the_body_is_asked_for,
+    a_body_that_is_welcome_is_asked_for,
+);
 
 /// A push that would be written if it were taken for a request.
 const BODY: &str =
     r#"{"operations":[{"recordId":"n","baseVersion":null,"ciphertext":"aGk=","deleted":false}]}"#;
 
 /// A server that gives up soon on what does not come.
-async fn impatient() -> Target {
-    let mut setup = Setup::default();
+async fn impatient(backend: Backend) -> Target {
+    let mut setup = Setup::on(backend);
     let soon = Duration::from_millis(300);
     setup.limits.first_byte_timeout = soon;
     setup.limits.header_timeout = soon;
@@ -38,9 +52,8 @@ async fn check(target: &Target, text: &str, statuses: &[u16]) {
     target.check_unchanged(text).await;
 }
 
-#[tokio::test]
-async fn what_is_no_request_gets_a_bare_400() {
-    let target = impatient().await;
+async fn what_is_no_request_gets_a_bare_400(backend: Backend) {
+    let target = impatient(backend).await;
     for text in [
         "garbage\r\n\r\n",
         "\0\0\0\0\r\n\r\n",
@@ -73,9 +86,8 @@ async fn what_is_no_request_gets_a_bare_400() {
     target.check_unchanged("garbage").await;
 }
 
-#[tokio::test]
-async fn a_length_that_is_not_clear_is_refused() {
-    let target = impatient().await;
+async fn a_length_that_is_not_clear_is_refused(backend: Backend) {
+    let target = impatient(backend).await;
     let push = "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n";
     for framing in [
         "Content-Length: LEN\r\nContent-Length: 5\r\n",
@@ -99,9 +111,8 @@ async fn a_length_that_is_not_clear_is_refused() {
     }
 }
 
-#[tokio::test]
-async fn a_broken_chunk_is_refused() {
-    let target = impatient().await;
+async fn a_broken_chunk_is_refused(backend: Backend) {
+    let target = impatient(backend).await;
     let push = "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     for body in [
@@ -117,9 +128,8 @@ async fn a_broken_chunk_is_refused() {
     }
 }
 
-#[tokio::test]
-async fn both_a_length_and_chunks_leave_nothing_behind_for_another_request() {
-    let target = impatient().await;
+async fn both_a_length_and_chunks_leave_nothing_behind_for_another_request(backend: Backend) {
+    let target = impatient(backend).await;
     // By RFC 9112, section 6.3, the chunks count and the connection closes. Whoever goes by the
     // length takes what follows them for a part of the body, or for a request.
     let smuggled = "GET /api/sync/info HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -135,9 +145,8 @@ async fn both_a_length_and_chunks_leave_nothing_behind_for_another_request() {
     }
 }
 
-#[tokio::test]
-async fn a_body_is_never_taken_for_a_request() {
-    let target = impatient().await;
+async fn a_body_is_never_taken_for_a_request(backend: Backend) {
+    let target = impatient(backend).await;
     let inner = "GET /api/sync/info HTTP/1.1\r\nHost: x\r\n\r\n";
     let length = inner.len();
     for (head, statuses) in [
@@ -159,9 +168,8 @@ async fn a_body_is_never_taken_for_a_request() {
     }
 }
 
-#[tokio::test]
-async fn a_body_that_does_not_come_is_a_timeout() {
-    let target = impatient().await;
+async fn a_body_that_does_not_come_is_a_timeout(backend: Backend) {
+    let target = impatient(backend).await;
     let token = target.server.token(USER);
     let head = "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ";
     let short = format!("{head}{token}\r\nContent-Length: 500\r\n\r\n{BODY}");
@@ -171,9 +179,8 @@ async fn a_body_that_does_not_come_is_a_timeout() {
     target.check_unchanged("a short body").await;
 }
 
-#[tokio::test]
-async fn line_ends_older_versions_and_whole_addresses_are_understood() {
-    let target = impatient().await;
+async fn line_ends_older_versions_and_whole_addresses_are_understood(backend: Backend) {
+    let target = impatient(backend).await;
     for (text, statuses) in [
         ("GET /api/sync/info HTTP/1.1\nHost: x\nConnection: close\n\n", &[200][..]),
         ("GET /api/sync/pull HTTP/1.1\nHost: x\nAuthorization: Bearer TOKEN\n\n", &[200]),
@@ -208,9 +215,8 @@ async fn line_ends_older_versions_and_whole_addresses_are_understood() {
     }
 }
 
-#[tokio::test]
-async fn requests_on_one_connection_are_answered_in_order() {
-    let target = impatient().await;
+async fn requests_on_one_connection_are_answered_in_order(backend: Backend) {
+    let target = impatient(backend).await;
     let info = "GET /api/sync/info HTTP/1.1\r\nHost: x\r\n\r\n";
     let pull = "GET /api/sync/pull HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n\r\n";
     let none = "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -227,9 +233,8 @@ async fn requests_on_one_connection_are_answered_in_order() {
     check(&target, &many, &[404; 50]).await;
 }
 
-#[tokio::test]
-async fn pipelined_pushes_are_applied_in_order() {
-    let target = impatient().await;
+async fn pipelined_pushes_are_applied_in_order(backend: Backend) {
+    let target = impatient(backend).await;
     let token = target.server.token("bob");
     let push = |base: &str, ciphertext: &str, connection: &str| {
         let body = format!(
@@ -259,9 +264,8 @@ async fn pipelined_pushes_are_applied_in_order() {
     target.check_unchanged("somebody else's pushes").await;
 }
 
-#[tokio::test]
-async fn a_refused_token_is_told_before_the_body_is_asked_for() {
-    let target = Target::start().await;
+async fn a_refused_token_is_told_before_the_body_is_asked_for(backend: Backend) {
+    let target = Target::start(backend).await;
     let request = "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer garbage\r\n\
                    Expect: 100-continue\r\nContent-Length: 1000000\r\n\r\n";
     // No byte of the body is sent, and the server closes rather than wait for it.
@@ -276,9 +280,8 @@ async fn a_refused_token_is_told_before_the_body_is_asked_for() {
     target.check_unchanged("an expectation").await;
 }
 
-#[tokio::test]
-async fn a_body_that_is_welcome_is_asked_for() {
-    let target = Target::start().await;
+async fn a_body_that_is_welcome_is_asked_for(backend: Backend) {
+    let target = Target::start(backend).await;
     let mut stream = tokio::net::TcpStream::connect(target.server.address).await.expect("connects");
     let head = format!(
         "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\

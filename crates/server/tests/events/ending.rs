@@ -4,22 +4,33 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 use vaultsync_server::{Clock as _, Limits, SystemClock};
-use vaultsync_testkit::{ManualClock, RawClient, Setup, TestServer, operation, push_of, send};
+use vaultsync_testkit::{
+    Backend, ManualClock, RawClient, Setup, TestServer, backends, operation, push_of, send,
+};
 
 use crate::{SOON, USER, stream::Stream};
+
+backends!(
+    a_stream_outlives_its_token_by_five_minutes_and_no_more,
+    so_does_a_stream_whose_token_is_remembered,
+    its_end_waits_for_no_change,
+    a_server_that_stops_ends_it_at_once,
+    it_outlives_every_other_deadline,
+    a_client_that_never_reads_is_cut,
+);
 
 /// What a test sets a deadline to that it wants to see missed.
 const SHORT: Duration = Duration::from_millis(300);
 
-async fn server(limits: Limits) -> TestServer {
+async fn server(backend: Backend, limits: Limits) -> TestServer {
     let limits = Limits { rate_per_user: 0, ..limits };
-    TestServer::start_with(Setup { limits, ..Setup::default() }).await
+    TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 
 /// A server whose time stands still, and its clock.
-async fn server_with_clock() -> (TestServer, Arc<ManualClock>) {
+async fn server_with_clock(backend: Backend) -> (TestServer, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(SystemClock::start().now()));
-    let setup = Setup { clock: Some(clock.clone()), ..Setup::default() };
+    let setup = Setup { clock: Some(clock.clone()), ..Setup::on(backend) };
     (TestServer::start_with(setup).await, clock)
 }
 
@@ -36,9 +47,8 @@ async fn change(server: &TestServer, clock: &ManualClock, record_id: &str) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-#[tokio::test]
-async fn a_stream_outlives_its_token_by_five_minutes_and_no_more() {
-    let (server, clock) = server_with_clock().await;
+async fn a_stream_outlives_its_token_by_five_minutes_and_no_more(backend: Backend) {
+    let (server, clock) = server_with_clock(backend).await;
     // The token's times are whole seconds: the clock stands at the beginning of one.
     clock.step(-(clock.now().as_millis() % 1000));
     let mut stream = Stream::open_with(&server, &token_of_a_minute(&server, &clock)).await;
@@ -50,9 +60,8 @@ async fn a_stream_outlives_its_token_by_five_minutes_and_no_more() {
     assert_eq!(stream.part().await, None);
 }
 
-#[tokio::test]
-async fn so_does_a_stream_whose_token_is_remembered() {
-    let (server, clock) = server_with_clock().await;
+async fn so_does_a_stream_whose_token_is_remembered(backend: Backend) {
+    let (server, clock) = server_with_clock(backend).await;
     clock.step(-(clock.now().as_millis() % 1000));
     let token = token_of_a_minute(&server, &clock);
     let pull = server.request(reqwest::Method::GET, "/api/sync/pull").bearer_auth(&token);
@@ -67,9 +76,9 @@ async fn so_does_a_stream_whose_token_is_remembered() {
     assert_eq!(stream.part().await, None);
 }
 
-#[tokio::test]
-async fn its_end_waits_for_no_change() {
-    let server = server(Limits { stream_grace: Duration::from_secs(2), ..Limits::default() }).await;
+async fn its_end_waits_for_no_change(backend: Backend) {
+    let server =
+        server(backend, Limits { stream_grace: Duration::from_secs(2), ..Limits::default() }).await;
     let now = SystemClock::start().now();
     let token = server.key.mint(USER, now, Duration::from_secs(1)).expect("a token");
     let began = Instant::now();
@@ -79,9 +88,8 @@ async fn its_end_waits_for_no_change() {
     assert!(began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
 }
 
-#[tokio::test]
-async fn a_server_that_stops_ends_it_at_once() {
-    let server = server(Limits::default()).await;
+async fn a_server_that_stops_ends_it_at_once(backend: Backend) {
+    let server = server(backend, Limits::default()).await;
     let mut streams = Vec::new();
     for _ in 0..5 {
         streams.push(Stream::open(&server, USER).await);
@@ -93,8 +101,7 @@ async fn a_server_that_stops_ends_it_at_once() {
     timeout(SOON / 2, server.stop()).await.expect("the server does not wait for its drain time");
 }
 
-#[tokio::test]
-async fn it_outlives_every_other_deadline() {
+async fn it_outlives_every_other_deadline(backend: Backend) {
     let limits = Limits {
         first_byte_timeout: SHORT,
         header_timeout: SHORT,
@@ -104,7 +111,7 @@ async fn it_outlives_every_other_deadline() {
         idle_timeout: SHORT,
         ..Limits::default()
     };
-    let server = server(limits).await;
+    let server = server(backend, limits).await;
     let mut stream = Stream::open(&server, USER).await;
     for record in ["a", "b"] {
         sleep(Duration::from_secs(2)).await;
@@ -114,8 +121,7 @@ async fn it_outlives_every_other_deadline() {
     }
 }
 
-#[tokio::test]
-async fn a_client_that_never_reads_is_cut() {
+async fn a_client_that_never_reads_is_cut(backend: Backend) {
     let limits = Limits {
         rate_per_user: 0,
         waits_per_user_max: 1,
@@ -124,7 +130,7 @@ async fn a_client_that_never_reads_is_cut() {
     };
     let send_buffer_bytes = Some(4096);
     let server =
-        TestServer::start_with(Setup { limits, send_buffer_bytes, ..Setup::default() }).await;
+        TestServer::start_with(Setup { limits, send_buffer_bytes, ..Setup::on(backend) }).await;
     let token = server.token(USER);
     let mut client = RawClient::connect_narrow(&server).await;
     client.get("/api/sync/events", Some(&token)).await;

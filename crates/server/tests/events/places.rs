@@ -4,13 +4,19 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use vaultsync_server::Limits;
-use vaultsync_testkit::{RawClient, Setup, TestServer, send};
+use vaultsync_testkit::{Backend, RawClient, Setup, TestServer, backends, send};
 
 use crate::{SOON, USER, stream::Stream};
 
-async fn server_with_places(waits_per_user_max: usize) -> TestServer {
+backends!(
+    the_eleventh_stream_is_refused_until_one_is_closed,
+    waiting_pulls_and_streams_share_their_places,
+    a_refused_stream_takes_no_place,
+);
+
+async fn server_with_places(backend: Backend, waits_per_user_max: usize) -> TestServer {
     let limits = Limits { rate_per_user: 0, waits_per_user_max, ..Limits::default() };
-    TestServer::start_with(Setup { limits, ..Setup::default() }).await
+    TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 
 /// Opens a stream as soon as there is a place for it.
@@ -33,9 +39,8 @@ async fn begin_wait(server: &TestServer, token: &str) -> RawClient {
     client
 }
 
-#[tokio::test]
-async fn the_eleventh_stream_is_refused_until_one_is_closed() {
-    let server = TestServer::start().await;
+async fn the_eleventh_stream_is_refused_until_one_is_closed(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut streams = Vec::new();
     for _ in 0..10 {
         streams.push(Stream::open(&server, USER).await);
@@ -54,9 +59,8 @@ async fn the_eleventh_stream_is_refused_until_one_is_closed() {
     assert_eq!(Stream::try_open(&server, &token).await.err(), Some(429), "there are ten again");
 }
 
-#[tokio::test]
-async fn waiting_pulls_and_streams_share_their_places() {
-    let server = server_with_places(2).await;
+async fn waiting_pulls_and_streams_share_their_places(backend: Backend) {
+    let server = server_with_places(backend, 2).await;
     let stream = Stream::open(&server, USER).await;
     let token = server.token(USER);
     let mut waiting = begin_wait(&server, &token).await;
@@ -78,9 +82,8 @@ async fn waiting_pulls_and_streams_share_their_places() {
     drop(stream);
 }
 
-#[tokio::test]
-async fn a_refused_stream_takes_no_place() {
-    let server = server_with_places(1).await;
+async fn a_refused_stream_takes_no_place(backend: Backend) {
+    let server = server_with_places(backend, 1).await;
     for method in [reqwest::Method::HEAD, reqwest::Method::POST] {
         let request = server.request(method, "/api/sync/events").bearer_auth(server.token(USER));
         assert_eq!(send(request).await.status, 405);

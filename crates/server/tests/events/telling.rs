@@ -1,30 +1,37 @@
 //! What is told to whom.
 
 use futures_util::future::join_all;
-use vaultsync_testkit::{Setup, TestServer, operation, push_of};
+use vaultsync_testkit::{Backend, Setup, TestServer, backends, operation, push_of};
 
 use crate::{USER, apply, head, stream::Stream};
 
-#[tokio::test]
-async fn the_present_head_is_told_at_the_start() {
-    let server = TestServer::start().await;
+backends!(
+    the_present_head_is_told_at_the_start,
+    nothing_is_told_of_an_empty_vault_until_its_first_push,
+    each_push_of_the_user_is_told_to_each_of_their_streams_and_nobody_elses,
+    a_tombstone_is_told,
+    a_push_that_writes_nothing_is_not_told,
+    of_many_pushes_at_once_the_last_is_told_in_any_case,
+    nothing_falls_between_the_present_head_and_the_first_hint,
+);
+
+async fn the_present_head_is_told_at_the_start(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let present = apply(&server, USER, [operation("a", None, b"1")]).await;
     for _ in 0..2 {
         assert_eq!(Stream::open(&server, USER).await.head().await, present);
     }
 }
 
-#[tokio::test]
-async fn nothing_is_told_of_an_empty_vault_until_its_first_push() {
-    let server = TestServer::start().await;
+async fn nothing_is_told_of_an_empty_vault_until_its_first_push(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut stream = Stream::open(&server, USER).await;
     let first = apply(&server, USER, [operation("a", None, b"1")]).await;
     assert_eq!(stream.head().await, first);
 }
 
-#[tokio::test]
-async fn each_push_of_the_user_is_told_to_each_of_their_streams_and_nobody_elses() {
-    let server = TestServer::start().await;
+async fn each_push_of_the_user_is_told_to_each_of_their_streams_and_nobody_elses(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, "bob", [operation("b", None, b"1")]).await;
     let mut streams = [Stream::open(&server, USER).await, Stream::open(&server, USER).await];
     for round in 0..10 {
@@ -38,9 +45,8 @@ async fn each_push_of_the_user_is_told_to_each_of_their_streams_and_nobody_elses
     }
 }
 
-#[tokio::test]
-async fn a_tombstone_is_told() {
-    let server = TestServer::start().await;
+async fn a_tombstone_is_told(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, USER, [operation("a", None, b"1")]).await;
     let mut stream = Stream::open(&server, USER).await;
     stream.head().await;
@@ -48,9 +54,8 @@ async fn a_tombstone_is_told() {
     assert_eq!(stream.head().await, after);
 }
 
-#[tokio::test]
-async fn a_push_that_writes_nothing_is_not_told() {
-    let server = TestServer::start().await;
+async fn a_push_that_writes_nothing_is_not_told(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, USER, [operation("a", None, b"1")]).await;
     let mut stream = Stream::open(&server, USER).await;
     let present = stream.head().await;
@@ -63,9 +68,8 @@ async fn a_push_that_writes_nothing_is_not_told() {
     assert_eq!(stream.head().await, after, "the first event after the start");
 }
 
-#[tokio::test]
-async fn of_many_pushes_at_once_the_last_is_told_in_any_case() {
-    let server = TestServer::start().await;
+async fn of_many_pushes_at_once_the_last_is_told_in_any_case(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut stream = Stream::open(&server, USER).await;
     for round in 0..5 {
         let mut pushes = Vec::new();
@@ -88,9 +92,8 @@ async fn of_many_pushes_at_once_the_last_is_told_in_any_case() {
     }
 }
 
-#[tokio::test]
-async fn nothing_falls_between_the_present_head_and_the_first_hint() {
-    let mut setup = Setup::default();
+async fn nothing_falls_between_the_present_head_and_the_first_hint(backend: Backend) {
+    let mut setup = Setup::on(backend);
     setup.limits.waits_per_user_max = 1000;
     let server = TestServer::start_with(setup).await;
     let token = server.token(USER);

@@ -4,15 +4,23 @@ use std::time::Duration;
 
 use reqwest::Method;
 use vaultsync_server::{Clock as _, SystemClock};
-use vaultsync_testkit::{Setup, TestServer, operation, send};
+use vaultsync_testkit::{Backend, Setup, TestServer, backends, operation, send};
 
 use crate::{USER, apply, let_pass, stream::Stream};
 
+backends!(
+    it_says_what_it_is_and_that_nobody_may_keep_it,
+    an_event_is_its_name_and_one_line_of_json_and_has_no_id,
+    a_silent_stream_shows_every_fifteen_seconds_that_it_is_alive,
+    only_a_get_opens_one,
+    a_token_counts_in_its_header_only_and_while_it_is_good,
+    a_page_of_an_origin_that_is_set_may_read_one,
+);
+
 const PATH: &str = "/api/sync/events";
 
-#[tokio::test]
-async fn it_says_what_it_is_and_that_nobody_may_keep_it() {
-    let server = TestServer::start().await;
+async fn it_says_what_it_is_and_that_nobody_may_keep_it(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let stream = Stream::open(&server, USER).await;
     for (name, value) in [
         ("content-type", "text/event-stream"),
@@ -26,18 +34,16 @@ async fn it_says_what_it_is_and_that_nobody_may_keep_it() {
     assert_ne!(stream.header("x-request-id"), "");
 }
 
-#[tokio::test]
-async fn an_event_is_its_name_and_one_line_of_json_and_has_no_id() {
-    let server = TestServer::start().await;
+async fn an_event_is_its_name_and_one_line_of_json_and_has_no_id(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let present = apply(&server, USER, [operation("a", None, b"1")]).await;
     let mut stream = Stream::open(&server, USER).await;
     let part = stream.part().await.expect("an event");
     assert_eq!(part, format!("event: head\ndata: {{\"head\":\"{present}\"}}"));
 }
 
-#[tokio::test]
-async fn a_silent_stream_shows_every_fifteen_seconds_that_it_is_alive() {
-    let server = TestServer::start().await;
+async fn a_silent_stream_shows_every_fifteen_seconds_that_it_is_alive(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut stream = Stream::open(&server, USER).await;
     for _ in 0..5 {
         let_pass(Duration::from_secs(15)).await;
@@ -48,9 +54,8 @@ async fn a_silent_stream_shows_every_fifteen_seconds_that_it_is_alive() {
     assert_eq!(stream.head().await, after, "no comment before its time");
 }
 
-#[tokio::test]
-async fn only_a_get_opens_one() {
-    let server = TestServer::start().await;
+async fn only_a_get_opens_one(backend: Backend) {
+    let server = TestServer::start(backend).await;
     for method in [Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS] {
         let is_head = method == Method::HEAD;
         let request = server.request(method.clone(), PATH).bearer_auth(server.token(USER));
@@ -63,9 +68,8 @@ async fn only_a_get_opens_one() {
     }
 }
 
-#[tokio::test]
-async fn a_token_counts_in_its_header_only_and_while_it_is_good() {
-    let server = TestServer::start().await;
+async fn a_token_counts_in_its_header_only_and_while_it_is_good(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let token = server.token(USER);
     let none = send(server.request(Method::GET, PATH)).await;
     let in_query = format!("{PATH}?token={token}&access_token={token}");
@@ -80,11 +84,10 @@ async fn a_token_counts_in_its_header_only_and_while_it_is_good() {
     assert_eq!((expired.status, &expired.json()["code"]), (401, &"token_expired".into()));
 }
 
-#[tokio::test]
-async fn a_page_of_an_origin_that_is_set_may_read_one() {
+async fn a_page_of_an_origin_that_is_set_may_read_one(backend: Backend) {
     let origin = "https://app.example";
     let cors_origins = vec![origin];
-    let server = TestServer::start_with(Setup { cors_origins, ..Setup::default() }).await;
+    let server = TestServer::start_with(Setup { cors_origins, ..Setup::on(backend) }).await;
     let preflight = server
         .request(Method::OPTIONS, PATH)
         .header("origin", origin)

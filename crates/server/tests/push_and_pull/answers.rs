@@ -1,13 +1,24 @@
 //! The exact form of answers.
 
 use serde_json::json;
-use vaultsync_testkit::{TestServer, operation, push_of};
+use vaultsync_testkit::{Backend, TestServer, backends, operation, push_of};
 
 use crate::{USER, apply, ids, millis, nothing, page, record, server_with_pages_of};
 
-#[tokio::test]
-async fn what_was_pushed_is_pulled() {
-    let server = TestServer::start().await;
+backends!(
+    what_was_pushed_is_pulled,
+    a_vault_that_nothing_was_pushed_to_is_an_empty_page,
+    an_empty_push_is_applied_and_starts_no_vault,
+    results_stand_in_the_order_of_the_operations,
+    a_conflict_says_all_there_is_to_know_of_the_record,
+    one_conflict_keeps_the_whole_batch_from_being_written,
+    every_conflict_of_a_full_batch_is_told_in_order,
+    a_list_of_conflicts_ends_before_it_passes_its_bytes,
+    a_page_says_where_the_vault_stands,
+);
+
+async fn what_was_pushed_is_pulled(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let pushed = server.push(USER, &push_of([operation("a", None, b"hello")])).await;
     assert_eq!(pushed.status, 200, "{pushed:?}");
     // Whole bodies are compared: an answer to a push that carried a cursor would show here.
@@ -45,25 +56,22 @@ async fn what_was_pushed_is_pulled() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn a_vault_that_nothing_was_pushed_to_is_an_empty_page() {
-    let server = TestServer::start().await;
+async fn a_vault_that_nothing_was_pushed_to_is_an_empty_page(backend: Backend) {
+    let server = TestServer::start(backend).await;
     assert_eq!(page(&server, "").await, nothing());
     assert_eq!(page(&server, "?cursor=2024-01-15T10:30:00Z&limit=1").await, nothing());
 }
 
-#[tokio::test]
-async fn an_empty_push_is_applied_and_starts_no_vault() {
-    let server = TestServer::start().await;
+async fn an_empty_push_is_applied_and_starts_no_vault(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let answer = server.push(USER, &push_of([])).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json(), json!({ "success": true, "results": [] }));
     assert_eq!(page(&server, "").await, nothing());
 }
 
-#[tokio::test]
-async fn results_stand_in_the_order_of_the_operations() {
-    let server = TestServer::start().await;
+async fn results_stand_in_the_order_of_the_operations(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("b", None, b"1")]).await;
     let batch = [
         operation("c", None, b"1"),
@@ -83,9 +91,8 @@ async fn results_stand_in_the_order_of_the_operations() {
     );
 }
 
-#[tokio::test]
-async fn a_conflict_says_all_there_is_to_know_of_the_record() {
-    let server = TestServer::start().await;
+async fn a_conflict_says_all_there_is_to_know_of_the_record(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"one"), operation("gone", None, b"one")]).await;
     apply(&server, [operation("a", Some(1), b"two"), operation("gone", Some(1), b"")]).await;
     let (a, gone) = (record(&server, "a").await, record(&server, "gone").await);
@@ -117,9 +124,8 @@ async fn a_conflict_says_all_there_is_to_know_of_the_record() {
     );
 }
 
-#[tokio::test]
-async fn one_conflict_keeps_the_whole_batch_from_being_written() {
-    let server = TestServer::start().await;
+async fn one_conflict_keeps_the_whole_batch_from_being_written(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("old", None, b"1"), operation("taken", None, b"1")]).await;
     let before = page(&server, "").await;
     for place in 0..4 {
@@ -138,9 +144,8 @@ async fn one_conflict_keeps_the_whole_batch_from_being_written() {
     }
 }
 
-#[tokio::test]
-async fn every_conflict_of_a_full_batch_is_told_in_order() {
-    let server = TestServer::start().await;
+async fn every_conflict_of_a_full_batch_is_told_in_order(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let names: Vec<String> = (0..100).map(|n| format!("r{:02}", (n * 37) % 100)).collect();
     apply(&server, names.iter().map(|name| operation(name, None, b"theirs"))).await;
     let mine = names.iter().rev().map(|name| operation(name, None, b"mine"));
@@ -153,9 +158,8 @@ async fn every_conflict_of_a_full_batch_is_told_in_order() {
     assert_eq!(answer.get("hasMore"), None, "it is there only where it is true");
 }
 
-#[tokio::test]
-async fn a_list_of_conflicts_ends_before_it_passes_its_bytes() {
-    let server = server_with_pages_of(10).await;
+async fn a_list_of_conflicts_ends_before_it_passes_its_bytes(backend: Backend) {
+    let server = server_with_pages_of(backend, 10).await;
     let all = ["a", "b", "c", "d", "long"];
     let theirs = |name| operation(name, None, if name == "long" { &[7; 11] } else { &[7; 5] });
     apply(&server, all.map(theirs)).await;
@@ -177,9 +181,8 @@ async fn a_list_of_conflicts_ends_before_it_passes_its_bytes() {
     }
 }
 
-#[tokio::test]
-async fn a_page_says_where_the_vault_stands() {
-    let server = TestServer::start().await;
+async fn a_page_says_where_the_vault_stands(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, ["a", "b", "c"].map(|name| operation(name, None, b"1"))).await;
     let all = page(&server, "").await;
     let first = page(&server, "?limit=1").await;

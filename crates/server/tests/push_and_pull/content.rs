@@ -3,9 +3,20 @@
 use base64_simd::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
-use vaultsync_testkit::{TestServer, operation, push_of, send};
+use vaultsync_testkit::{Backend, TestServer, backends, operation, push_of, send};
 
 use crate::{USER, apply, ids, page, record};
+
+backends!(
+    a_ciphertext_may_have_any_length_up_to_a_mebibyte,
+    a_page_of_large_records_ends_at_8_mebibytes,
+    every_byte_survives,
+    a_tombstone_keeps_the_ciphertext_it_was_given,
+    record_ids_are_any_text_and_no_two_texts_are_the_same_id,
+    a_body_is_json_whatever_it_is_called_and_however_it_is_sent,
+    members_that_mean_nothing_here_are_ignored,
+    a_base_version_may_be_written_as_any_whole_number,
+);
 
 const MIB: usize = 1024 * 1024;
 
@@ -19,9 +30,8 @@ fn bytes(count: usize) -> Vec<u8> {
     (0..count).map(step).collect()
 }
 
-#[tokio::test]
-async fn a_ciphertext_may_have_any_length_up_to_a_mebibyte() {
-    let server = TestServer::start().await;
+async fn a_ciphertext_may_have_any_length_up_to_a_mebibyte(backend: Backend) {
+    let server = TestServer::start(backend).await;
     for length in [1, 2, 3, 255, 256, 4095, 4096, 4097, 65_536, MIB - 1, MIB] {
         let name = length.to_string();
         let ciphertext = bytes(length);
@@ -32,9 +42,8 @@ async fn a_ciphertext_may_have_any_length_up_to_a_mebibyte() {
     }
 }
 
-#[tokio::test]
-async fn a_page_of_large_records_ends_at_8_mebibytes() {
-    let server = TestServer::start().await;
+async fn a_page_of_large_records_ends_at_8_mebibytes(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let large = bytes(MIB);
     for n in 0..9 {
         apply(&server, [operation(&n.to_string(), None, &large)]).await;
@@ -49,18 +58,16 @@ async fn a_page_of_large_records_ends_at_8_mebibytes() {
     assert_eq!(server.push(USER, &batch).await.status, 200);
 }
 
-#[tokio::test]
-async fn every_byte_survives() {
-    let server = TestServer::start().await;
+async fn every_byte_survives(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let all: Vec<u8> = (0..=255).collect();
     apply(&server, [operation("all", None, &all)]).await;
     let pulled = record(&server, "all").await;
     assert_eq!(pulled["ciphertext"], STANDARD.encode_to_string(&all));
 }
 
-#[tokio::test]
-async fn a_tombstone_keeps_the_ciphertext_it_was_given() {
-    let server = TestServer::start().await;
+async fn a_tombstone_keeps_the_ciphertext_it_was_given(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut full = operation("full", None, b"why it went");
     full["deleted"] = json!(true);
     apply(&server, [full, operation("empty", None, b"")]).await;
@@ -69,9 +76,8 @@ async fn a_tombstone_keeps_the_ciphertext_it_was_given() {
     assert_eq!((&empty["ciphertext"], &empty["deleted"]), (&json!(""), &json!(true)));
 }
 
-#[tokio::test]
-async fn record_ids_are_any_text_and_no_two_texts_are_the_same_id() {
-    let server = TestServer::start().await;
+async fn record_ids_are_any_text_and_no_two_texts_are_the_same_id(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let (long, long_in_two_bytes) = ("x".repeat(255), "é".repeat(127));
     let names = [
         "a",
@@ -123,9 +129,8 @@ async fn record_ids_are_any_text_and_no_two_texts_are_the_same_id() {
     assert_eq!(told, names);
 }
 
-#[tokio::test]
-async fn a_body_is_json_whatever_it_is_called_and_however_it_is_sent() {
-    let server = TestServer::start().await;
+async fn a_body_is_json_whatever_it_is_called_and_however_it_is_sent(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let types = [
         None,
         Some("application/json"),
@@ -147,9 +152,8 @@ async fn a_body_is_json_whatever_it_is_called_and_however_it_is_sent() {
     assert_eq!(ids(&page(&server, "").await), ["0", "1", "2", "3", "4", "5", "6"]);
 }
 
-#[tokio::test]
-async fn members_that_mean_nothing_here_are_ignored() {
-    let server = TestServer::start().await;
+async fn members_that_mean_nothing_here_are_ignored(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut body = push_of([operation("a", None, b"1")]);
     body["clientId"] = json!({ "deep": [[[1.5e300, null, "x"]]] });
     body["operations"][0]["updated_at"] = json!("2001-01-01T00:00:00Z");
@@ -158,9 +162,8 @@ async fn members_that_mean_nothing_here_are_ignored() {
     assert_eq!(record(&server, "a").await["version"], 1);
 }
 
-#[tokio::test]
-async fn a_base_version_may_be_written_as_any_whole_number() {
-    let server = TestServer::start().await;
+async fn a_base_version_may_be_written_as_any_whole_number(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"0")]).await;
     for (current, written) in ["1.0", "2e0", "0.3e1", "4"].into_iter().enumerate() {
         let body = format!(

@@ -2,9 +2,17 @@
 
 use serde_json::Value;
 use vaultsync_protocol::Timestamp;
-use vaultsync_testkit::{TestServer, operation};
+use vaultsync_testkit::{Backend, TestServer, backends, operation};
 
 use crate::{apply, ids, millis, page};
+
+backends!(
+    every_form_of_one_millisecond_is_the_same_cursor,
+    digits_finer_than_a_millisecond_skip_nothing,
+    no_cursor_and_an_empty_one_are_from_the_start,
+    a_cursor_may_be_any_time,
+    what_a_client_that_parses_and_prints_sends_back_is_the_same_cursor,
+);
 
 /// A vault of `a`, `b` and `c`, one millisecond apart, and the time of `b`.
 async fn three(server: &TestServer) -> Value {
@@ -18,9 +26,8 @@ fn moved(time: &Value, hours: i64, minutes: i64) -> String {
     moved.trim_end_matches('Z').to_owned()
 }
 
-#[tokio::test]
-async fn every_form_of_one_millisecond_is_the_same_cursor() {
-    let server = TestServer::start().await;
+async fn every_form_of_one_millisecond_is_the_same_cursor(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let time = three(&server).await;
     let text = time.as_str().expect("a time").to_owned();
     let local = text.trim_end_matches('Z');
@@ -45,9 +52,8 @@ async fn every_form_of_one_millisecond_is_the_same_cursor() {
     }
 }
 
-#[tokio::test]
-async fn digits_finer_than_a_millisecond_skip_nothing() {
-    let server = TestServer::start().await;
+async fn digits_finer_than_a_millisecond_skip_nothing(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let text = three(&server).await;
     let local = text.as_str().expect("a time").trim_end_matches('Z').to_owned();
     // `c` is one millisecond later: a cursor that was rounded up would stand at it.
@@ -57,18 +63,16 @@ async fn digits_finer_than_a_millisecond_skip_nothing() {
     }
 }
 
-#[tokio::test]
-async fn no_cursor_and_an_empty_one_are_from_the_start() {
-    let server = TestServer::start().await;
+async fn no_cursor_and_an_empty_one_are_from_the_start(backend: Backend) {
+    let server = TestServer::start(backend).await;
     three(&server).await;
     for query in ["", "?", "?cursor=", "?cursor", "?limit=100&cursor=", "?cursor=&unknown=1"] {
         assert_eq!(ids(&page(&server, query).await), ["a", "b", "c"], "{query}");
     }
 }
 
-#[tokio::test]
-async fn a_cursor_may_be_any_time() {
-    let server = TestServer::start().await;
+async fn a_cursor_may_be_any_time(backend: Backend) {
+    let server = TestServer::start(backend).await;
     three(&server).await;
     for early in ["0000-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "2016-12-31T23:59:60Z"] {
         assert_eq!(ids(&page(&server, &format!("?cursor={early}")).await), ["a", "b", "c"]);
@@ -79,9 +83,8 @@ async fn a_cursor_may_be_any_time() {
     }
 }
 
-#[tokio::test]
-async fn what_a_client_that_parses_and_prints_sends_back_is_the_same_cursor() {
-    let server = TestServer::start().await;
+async fn what_a_client_that_parses_and_prints_sends_back_is_the_same_cursor(backend: Backend) {
+    let server = TestServer::start(backend).await;
     // Enough of them that some end in zeros, which a careless printer would leave out.
     apply(&server, (0..100).map(|n| operation(&n.to_string(), None, b"1"))).await;
     let all = page(&server, "").await;

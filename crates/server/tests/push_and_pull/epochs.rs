@@ -1,9 +1,18 @@
 //! A client that names the history it knows is told where that has changed.
 
 use serde_json::{Value, json};
-use vaultsync_testkit::{Answer, TestServer, operation, push_of};
+use vaultsync_testkit::{Answer, Backend, TestServer, backends, operation, push_of};
 
 use crate::{USER, apply, millis, nothing, page};
+
+backends!(
+    the_right_epoch_changes_nothing,
+    another_epoch_is_gone,
+    a_vault_that_does_not_exist_is_another_history,
+    no_epoch_may_be_said_in_several_ways,
+    a_cursor_ahead_of_the_vault_is_told_to_those_who_name_the_epoch,
+    an_epoch_that_changed_comes_before_a_cursor_that_is_ahead,
+);
 
 #[track_caller]
 fn check_gone(answer: &Answer, code: &str) {
@@ -20,9 +29,8 @@ fn with_epoch(mut body: Value, epoch: &Value) -> Value {
     body
 }
 
-#[tokio::test]
-async fn the_right_epoch_changes_nothing() {
-    let server = TestServer::start().await;
+async fn the_right_epoch_changes_nothing(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let all = page(&server, "").await;
     let epoch = all["epoch"].as_str().expect("an epoch");
@@ -33,9 +41,8 @@ async fn the_right_epoch_changes_nothing() {
     assert_eq!(page(&server, "").await["epoch"], epoch, "it stays");
 }
 
-#[tokio::test]
-async fn another_epoch_is_gone() {
-    let server = TestServer::start().await;
+async fn another_epoch_is_gone(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let before = page(&server, "").await;
     let epoch = before["epoch"].as_str().expect("an epoch");
@@ -65,9 +72,8 @@ async fn another_epoch_is_gone() {
     assert_eq!(page(&server, "").await, before);
 }
 
-#[tokio::test]
-async fn a_vault_that_does_not_exist_is_another_history() {
-    let server = TestServer::start().await;
+async fn a_vault_that_does_not_exist_is_another_history(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let epoch = "8a0f6c3e-1d1b-4c55-9a1e-3f0e2b7c9d10";
     check_gone(&server.pull(USER, &format!("?epoch={epoch}")).await, "epoch_changed");
     let body = with_epoch(push_of([operation("a", None, b"1")]), &json!(epoch));
@@ -76,18 +82,16 @@ async fn a_vault_that_does_not_exist_is_another_history() {
     assert_eq!(page(&server, "").await, nothing());
 }
 
-#[tokio::test]
-async fn no_epoch_may_be_said_in_several_ways() {
-    let server = TestServer::start().await;
+async fn no_epoch_may_be_said_in_several_ways(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let body = with_epoch(push_of([operation("a", Some(3), b"1")]), &Value::Null);
     let answer = server.push(USER, &body).await;
     assert_eq!(answer.status, 200, "an insert on an unknown base: {answer:?}");
     assert_eq!(page(&server, "?epoch=").await, page(&server, "").await);
 }
 
-#[tokio::test]
-async fn a_cursor_ahead_of_the_vault_is_told_to_those_who_name_the_epoch() {
-    let server = TestServer::start().await;
+async fn a_cursor_ahead_of_the_vault_is_told_to_those_who_name_the_epoch(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let all = page(&server, "").await;
     let (head, epoch) = (&all["head"], all["epoch"].as_str().expect("an epoch"));
@@ -109,9 +113,8 @@ async fn a_cursor_ahead_of_the_vault_is_told_to_those_who_name_the_epoch() {
     assert_eq!((&empty["records"], &empty["nextCursor"]), (&json!([]), &Value::Null));
 }
 
-#[tokio::test]
-async fn an_epoch_that_changed_comes_before_a_cursor_that_is_ahead() {
-    let server = TestServer::start().await;
+async fn an_epoch_that_changed_comes_before_a_cursor_that_is_ahead(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let answer = server.pull(USER, "?epoch=other&cursor=9999-12-31T23:59:59.999Z").await;
     check_gone(&answer, "epoch_changed");

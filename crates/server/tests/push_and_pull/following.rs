@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use vaultsync_testkit::{TestServer, operation, push_of};
+use vaultsync_testkit::{Backend, TestServer, backends, operation, push_of};
 
 use crate::{USER, page};
+
+backends!(
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    those_who_follow_while_others_write_end_with_everything,
+);
 
 /// What a device holds: each record's version and ciphertext.
 type Device = BTreeMap<String, (u64, String)>;
@@ -49,9 +54,8 @@ async fn write(server: &TestServer, device: usize) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_follow_while_others_write_end_with_everything() {
-    let server = TestServer::start().await;
+async fn those_who_follow_while_others_write_end_with_everything(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let (mut followed, mut cursor) = (Device::new(), String::new());
     {
         let mut writers = std::pin::pin!(async {

@@ -2,9 +2,17 @@
 
 use base64_simd::STANDARD;
 use serde_json::{Value, json};
-use vaultsync_testkit::{TestServer, operation, push_of};
+use vaultsync_testkit::{Backend, TestServer, backends, operation, push_of};
 
 use Want::{Conflict, Held, Unknown, Written};
+
+backends!(
+    an_unknown_record_is_inserted_as_version_1,
+    a_client_that_names_the_epoch_is_told_that_its_record_is_unknown,
+    a_write_on_the_current_version_makes_the_next_one,
+    a_write_that_the_record_holds_is_a_retry,
+    anything_else_is_a_conflict,
+);
 
 const VERSION_MAX: u64 = 9_007_199_254_740_991;
 
@@ -35,8 +43,8 @@ struct Table {
 }
 
 impl Table {
-    async fn start() -> Self {
-        Self { server: TestServer::start().await, rows: 0 }
+    async fn start(backend: Backend) -> Self {
+        Self { server: TestServer::start(backend).await, rows: 0 }
     }
 
     /// Writes `history` to a record, version by version, and then pushes `content` on `base`, once
@@ -133,9 +141,8 @@ fn find(page: &Value) -> Option<&Value> {
     page["records"].as_array()?.iter().find(|record| record["recordId"] == "r")
 }
 
-#[tokio::test]
-async fn an_unknown_record_is_inserted_as_version_1() {
-    let mut table = Table::start().await;
+async fn an_unknown_record_is_inserted_as_version_1(backend: Backend) {
+    let mut table = Table::start(backend).await;
     table.check(&[], None, A, Written(1)).await;
     table.check(&[], None, TOMBSTONE, Written(1)).await;
     table.check(&[], None, FULL_TOMBSTONE, Written(1)).await;
@@ -145,18 +152,16 @@ async fn an_unknown_record_is_inserted_as_version_1() {
     }
 }
 
-#[tokio::test]
-async fn a_client_that_names_the_epoch_is_told_that_its_record_is_unknown() {
-    let mut table = Table::start().await;
+async fn a_client_that_names_the_epoch_is_told_that_its_record_is_unknown(backend: Backend) {
+    let mut table = Table::start(backend).await;
     for base in [0, 1, 7, VERSION_MAX] {
         table.check_with(&[], Some(base), A, true, Unknown).await;
         table.check_with(&[], Some(base), TOMBSTONE, true, Unknown).await;
     }
 }
 
-#[tokio::test]
-async fn a_write_on_the_current_version_makes_the_next_one() {
-    let mut table = Table::start().await;
+async fn a_write_on_the_current_version_makes_the_next_one(backend: Backend) {
+    let mut table = Table::start(backend).await;
     table.check(&[A], Some(1), B, Written(2)).await;
     table.check(&[A], Some(1), A, Written(2)).await;
     table.check(&[A, B], Some(2), A, Written(3)).await;
@@ -167,9 +172,8 @@ async fn a_write_on_the_current_version_makes_the_next_one() {
     table.check(&[TOMBSTONE], Some(1), TOMBSTONE, Written(2)).await;
 }
 
-#[tokio::test]
-async fn a_write_that_the_record_holds_is_a_retry() {
-    let mut table = Table::start().await;
+async fn a_write_that_the_record_holds_is_a_retry(backend: Backend) {
+    let mut table = Table::start(backend).await;
     table.check(&[A], None, A, Held(1)).await;
     table.check(&[A], Some(0), A, Held(1)).await;
     table.check(&[A, B], Some(1), B, Held(2)).await;
@@ -179,9 +183,8 @@ async fn a_write_that_the_record_holds_is_a_retry() {
     table.check(&[A, FULL_TOMBSTONE], Some(1), FULL_TOMBSTONE, Held(2)).await;
 }
 
-#[tokio::test]
-async fn anything_else_is_a_conflict() {
-    let mut table = Table::start().await;
+async fn anything_else_is_a_conflict(backend: Backend) {
+    let mut table = Table::start(backend).await;
     // A create of what is there.
     table.check(&[A], None, B, Conflict).await;
     table.check(&[A], Some(0), B, Conflict).await;

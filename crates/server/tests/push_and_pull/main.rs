@@ -16,14 +16,14 @@ mod waiting;
 use serde_json::{Value, json};
 use vaultsync_protocol::Cursor;
 use vaultsync_server::Limits;
-use vaultsync_testkit::{Setup, TestServer, push_of};
+use vaultsync_testkit::{Backend, Setup, TestServer, push_of};
 
 /// The one user of most tests: each has a server of its own.
 const USER: &str = "ada";
 
 /// A server whose pages and lists of conflicts end before they pass that many bytes of ciphertext.
-async fn server_with_pages_of(page_bytes_max: usize) -> TestServer {
-    let mut setup = Setup::default();
+async fn server_with_pages_of(backend: Backend, page_bytes_max: usize) -> TestServer {
+    let mut setup = Setup::on(backend);
     setup.limits = Limits { page_bytes_max, ..setup.limits };
     TestServer::start_with(setup).await
 }

@@ -1,9 +1,18 @@
 //! Going through a vault page by page.
 
 use serde_json::{Value, json};
-use vaultsync_testkit::{TestServer, operation};
+use vaultsync_testkit::{Backend, TestServer, backends, operation};
 
 use crate::{apply, ids, millis, page, server_with_pages_of};
+
+backends!(
+    every_limit_leads_through_all_records_in_the_same_order,
+    a_page_has_a_hundred_records_where_no_limit_is_given,
+    each_write_has_a_later_millisecond_of_its_own,
+    a_record_that_is_written_again_moves_to_the_end,
+    a_page_ends_before_it_passes_its_bytes_but_never_before_its_first_record,
+    has_more_tells_whether_there_is_a_later_record,
+);
 
 /// Pulls until there is no more; answers the pages.
 async fn walk(server: &TestServer, limit: usize) -> Vec<Value> {
@@ -23,10 +32,9 @@ fn sizes(pages: &[Value]) -> Vec<usize> {
     pages.iter().map(|page| ids(page).len()).collect()
 }
 
-#[tokio::test]
-async fn every_limit_leads_through_all_records_in_the_same_order() {
+async fn every_limit_leads_through_all_records_in_the_same_order(backend: Backend) {
     const COUNT: usize = 130;
-    let server = TestServer::start().await;
+    let server = TestServer::start(backend).await;
     let names: Vec<String> = (0..COUNT).map(|n| format!("r{:03}", (n * 77) % COUNT)).collect();
     for batch in names.chunks(50) {
         apply(&server, batch.iter().map(|name| operation(name, None, b"x"))).await;
@@ -45,9 +53,8 @@ async fn every_limit_leads_through_all_records_in_the_same_order() {
     }
 }
 
-#[tokio::test]
-async fn a_page_has_a_hundred_records_where_no_limit_is_given() {
-    let server = TestServer::start().await;
+async fn a_page_has_a_hundred_records_where_no_limit_is_given(backend: Backend) {
+    let server = TestServer::start(backend).await;
     for half in 0..2 {
         let name = |n| format!("{half}-{n}");
         apply(&server, (0..51).map(|n| operation(&name(n), None, b"x"))).await;
@@ -57,9 +64,8 @@ async fn a_page_has_a_hundred_records_where_no_limit_is_given() {
     assert_eq!(first, page(&server, "?limit=100").await);
 }
 
-#[tokio::test]
-async fn each_write_has_a_later_millisecond_of_its_own() {
-    let server = TestServer::start().await;
+async fn each_write_has_a_later_millisecond_of_its_own(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut names = Vec::new();
     for batch in 0..5 {
         let batch: Vec<String> =
@@ -79,9 +85,8 @@ async fn each_write_has_a_later_millisecond_of_its_own() {
     assert!(times.is_sorted_by(|earlier, later| earlier < later), "{times:?}");
 }
 
-#[tokio::test]
-async fn a_record_that_is_written_again_moves_to_the_end() {
-    let server = TestServer::start().await;
+async fn a_record_that_is_written_again_moves_to_the_end(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, ["a", "b", "c"].map(|name| operation(name, None, b"1"))).await;
     let before = page(&server, "").await;
     let cursor = before["nextCursor"].as_str().expect("a cursor");
@@ -93,9 +98,10 @@ async fn a_record_that_is_written_again_moves_to_the_end() {
     assert_eq!(news["records"][1]["deleted"], true, "a delete is news too");
 }
 
-#[tokio::test]
-async fn a_page_ends_before_it_passes_its_bytes_but_never_before_its_first_record() {
-    let server = server_with_pages_of(10).await;
+async fn a_page_ends_before_it_passes_its_bytes_but_never_before_its_first_record(
+    backend: Backend,
+) {
+    let server = server_with_pages_of(backend, 10).await;
     let lengths = [4, 6, 1, 10, 11, 30, 5, 5, 0, 0, 1, 9];
     let record =
         |(index, length): (usize, &usize)| operation(&index.to_string(), None, &vec![7; *length]);
@@ -108,9 +114,8 @@ async fn a_page_ends_before_it_passes_its_bytes_but_never_before_its_first_recor
     assert_eq!(sizes(&by_count), [2, 1, 1, 1, 1, 3, 3]);
 }
 
-#[tokio::test]
-async fn has_more_tells_whether_there_is_a_later_record() {
-    let server = server_with_pages_of(10).await;
+async fn has_more_tells_whether_there_is_a_later_record(backend: Backend) {
+    let server = server_with_pages_of(backend, 10).await;
     apply(&server, ["a", "b", "c"].map(|name| operation(name, None, b"12345"))).await;
     for (limit, has_more) in [(1, true), (2, true), (3, true), (100, true)] {
         let first = page(&server, &format!("?limit={limit}")).await;

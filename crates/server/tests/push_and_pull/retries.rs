@@ -5,9 +5,22 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use vaultsync_store::RECEIPTS_MAX;
-use vaultsync_testkit::{TestServer, operation, push_of};
+use vaultsync_testkit::{Backend, TestServer, backends, operation, push_of};
 
 use crate::{USER, apply, page, record};
+
+backends!(
+    a_push_that_is_sent_again_gets_the_same_answer,
+    it_does_so_when_another_device_wrote_in_between,
+    it_does_so_whether_or_not_the_epoch_is_named,
+    the_form_of_the_json_does_not_matter_to_a_retry,
+    another_batch_is_not_taken_for_a_retry,
+    a_refused_push_is_judged_anew,
+    what_a_batch_finds_written_already_it_leaves_alone,
+    the_last_pushes_are_remembered_and_no_others,
+    one_push_sent_many_times_at_once_is_written_once,
+    of_many_devices_that_edit_one_version_one_wins,
+);
 
 /// Sends `body` and fails the test unless the answer is 200 with `expected`, and nothing is written.
 async fn check_again(server: &TestServer, body: &Value, expected: &Value) {
@@ -17,9 +30,8 @@ async fn check_again(server: &TestServer, body: &Value, expected: &Value) {
     assert_eq!(page(server, "").await, before, "a retry writes nothing");
 }
 
-#[tokio::test]
-async fn a_push_that_is_sent_again_gets_the_same_answer() {
-    let server = TestServer::start().await;
+async fn a_push_that_is_sent_again_gets_the_same_answer(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("b", None, b"1"), operation("c", None, b"1")]).await;
     let body = push_of([
         operation("a", None, b"1"),
@@ -34,9 +46,8 @@ async fn a_push_that_is_sent_again_gets_the_same_answer() {
     }
 }
 
-#[tokio::test]
-async fn it_does_so_when_another_device_wrote_in_between() {
-    let server = TestServer::start().await;
+async fn it_does_so_when_another_device_wrote_in_between(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("b", None, b"1")]).await;
     let body = push_of([operation("a", None, b"1"), operation("b", Some(1), b"2")]);
     let first = server.push(USER, &body).await.json();
@@ -47,18 +58,16 @@ async fn it_does_so_when_another_device_wrote_in_between() {
     check_again(&server, &body, &first).await;
 }
 
-#[tokio::test]
-async fn it_does_so_whether_or_not_the_epoch_is_named() {
-    let server = TestServer::start().await;
+async fn it_does_so_whether_or_not_the_epoch_is_named(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut body = push_of([operation("a", Some(5), b"1")]);
     let first = server.push(USER, &body).await.json();
     body["epoch"] = page(&server, "").await["epoch"].clone();
     check_again(&server, &body, &first).await;
 }
 
-#[tokio::test]
-async fn the_form_of_the_json_does_not_matter_to_a_retry() {
-    let server = TestServer::start().await;
+async fn the_form_of_the_json_does_not_matter_to_a_retry(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let first = server.push(USER, &push_of([operation("a", None, b"hello")])).await.json();
     apply(&server, [operation("a", Some(1), b"theirs")]).await;
     let text = r#" { "x" : [ ] , "operations" : [ { "deleted" : false , "ciphertext" :
@@ -70,9 +79,8 @@ async fn the_form_of_the_json_does_not_matter_to_a_retry() {
     assert_eq!((answer.status, answer.json()), (200, first));
 }
 
-#[tokio::test]
-async fn another_batch_is_not_taken_for_a_retry() {
-    let server = TestServer::start().await;
+async fn another_batch_is_not_taken_for_a_retry(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let (a, b) = (operation("a", None, b"1"), operation("b", None, b"1"));
     apply(&server, [a.clone(), b.clone()]).await;
     apply(&server, [operation("a", Some(1), b"2")]).await;
@@ -93,9 +101,8 @@ async fn another_batch_is_not_taken_for_a_retry() {
     }
 }
 
-#[tokio::test]
-async fn a_refused_push_is_judged_anew() {
-    let server = TestServer::start().await;
+async fn a_refused_push_is_judged_anew(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let body = push_of([operation("a", Some(2), b"3")]);
     assert_eq!(server.push(USER, &body).await.status, 409);
@@ -105,9 +112,8 @@ async fn a_refused_push_is_judged_anew() {
     assert_eq!(answer.json()["results"][0]["version"], 3);
 }
 
-#[tokio::test]
-async fn what_a_batch_finds_written_already_it_leaves_alone() {
-    let server = TestServer::start().await;
+async fn what_a_batch_finds_written_already_it_leaves_alone(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let before = record(&server, "a").await;
     let batch = [operation("b", None, b"1"), operation("a", None, b"1")];
@@ -116,9 +122,8 @@ async fn what_a_batch_finds_written_already_it_leaves_alone() {
     assert_eq!(record(&server, "b").await["version"], 1);
 }
 
-#[tokio::test]
-async fn the_last_pushes_are_remembered_and_no_others() {
-    let server = TestServer::start().await;
+async fn the_last_pushes_are_remembered_and_no_others(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let body = push_of([operation("a", None, b"1")]);
     let first = server.push(USER, &body).await.json();
     apply(&server, [operation("a", Some(1), b"theirs")]).await;
@@ -131,9 +136,8 @@ async fn the_last_pushes_are_remembered_and_no_others() {
     assert_eq!(answer.status, 409, "the answer is forgotten: {answer:?}");
 }
 
-#[tokio::test]
-async fn one_push_sent_many_times_at_once_is_written_once() {
-    let server = TestServer::start().await;
+async fn one_push_sent_many_times_at_once_is_written_once(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("b", None, b"1")]).await;
     let body = push_of([operation("a", None, b"1"), operation("b", Some(1), b"2")]);
     let server = Arc::new(server);
@@ -155,9 +159,8 @@ async fn one_push_sent_many_times_at_once_is_written_once() {
     assert_eq!(page["records"][1]["version"], 2);
 }
 
-#[tokio::test]
-async fn of_many_devices_that_edit_one_version_one_wins() {
-    let server = TestServer::start().await;
+async fn of_many_devices_that_edit_one_version_one_wins(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"0")]).await;
     let edit = |device: u8| {
         let body = push_of([operation("a", Some(1), &[device])]);

@@ -8,9 +8,21 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use vaultsync_testkit::{TestServer, operation};
+use vaultsync_testkit::{Backend, Setup, TestServer, backends, operation};
 
 use crate::{USER, apply, ids, millis, page};
+
+backends!(
+    it_returns_at_once_when_there_is_something,
+    it_returns_an_empty_page_when_its_time_is_up,
+    it_waits_for_a_vault_that_does_not_exist_yet,
+    it_returns_what_another_device_pushes_meanwhile,
+    every_device_that_waits_is_told,
+    a_push_that_writes_nothing_does_not_end_a_wait,
+    a_wait_for_what_is_later_than_the_news_goes_on,
+    a_server_that_stops_answers_those_who_wait,
+    a_client_that_goes_away_while_it_waits_leaves_its_place_to_others,
+);
 
 /// Long enough for anything that does not wait, and far from what a wait asks for.
 const SOON: Duration = Duration::from_secs(20);
@@ -42,9 +54,8 @@ async fn end_pull(mut stream: TcpStream) -> Value {
     serde_json::from_str(body).expect("JSON")
 }
 
-#[tokio::test]
-async fn it_returns_at_once_when_there_is_something() {
-    let server = TestServer::start().await;
+async fn it_returns_at_once_when_there_is_something(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let started = Instant::now();
     let found = page(&server, "?wait=55").await;
@@ -52,9 +63,8 @@ async fn it_returns_at_once_when_there_is_something() {
     assert_eq!(found, page(&server, "").await);
 }
 
-#[tokio::test]
-async fn it_returns_an_empty_page_when_its_time_is_up() {
-    let server = TestServer::start().await;
+async fn it_returns_an_empty_page_when_its_time_is_up(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let all = page(&server, "").await;
     let cursor = all["head"].as_str().expect("a head");
@@ -74,18 +84,16 @@ async fn it_returns_an_empty_page_when_its_time_is_up() {
     );
 }
 
-#[tokio::test]
-async fn it_waits_for_a_vault_that_does_not_exist_yet() {
-    let server = TestServer::start().await;
+async fn it_waits_for_a_vault_that_does_not_exist_yet(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let pull = begin_pull(&server, "?wait=55").await;
     apply(&server, [operation("a", None, b"1")]).await;
     let found = end_pull(pull).await;
     assert_eq!(found, page(&server, "").await);
 }
 
-#[tokio::test]
-async fn it_returns_what_another_device_pushes_meanwhile() {
-    let server = TestServer::start().await;
+async fn it_returns_what_another_device_pushes_meanwhile(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut cursor = String::new();
     for round in 0..10 {
         let pull = begin_pull(&server, &format!("?wait=55&cursor={cursor}")).await;
@@ -94,13 +102,12 @@ async fn it_returns_what_another_device_pushes_meanwhile() {
         let found = end_pull(pull).await;
         assert_eq!(ids(&found), names, "both, since they were committed together");
         assert_eq!(found["nextCursor"], found["head"]);
-        cursor = found["nextCursor"].as_str().expect("a cursor").to_owned();
+        found["nextCursor"].as_str().expect("a cursor").clone_into(&mut cursor);
     }
 }
 
-#[tokio::test]
-async fn every_device_that_waits_is_told() {
-    let server = TestServer::start().await;
+async fn every_device_that_waits_is_told(backend: Backend) {
+    let server = TestServer::start(backend).await;
     let mut pulls = Vec::new();
     for _ in 0..5 {
         pulls.push(begin_pull(&server, "?wait=55").await);
@@ -111,9 +118,8 @@ async fn every_device_that_waits_is_told() {
     }
 }
 
-#[tokio::test]
-async fn a_push_that_writes_nothing_does_not_end_a_wait() {
-    let server = TestServer::start().await;
+async fn a_push_that_writes_nothing_does_not_end_a_wait(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let all = page(&server, "").await;
     let cursor = all["head"].as_str().expect("a head").to_owned();
@@ -128,9 +134,8 @@ async fn a_push_that_writes_nothing_does_not_end_a_wait() {
     assert!(started.elapsed() >= Duration::from_secs(1));
 }
 
-#[tokio::test]
-async fn a_wait_for_what_is_later_than_the_news_goes_on() {
-    let server = TestServer::start().await;
+async fn a_wait_for_what_is_later_than_the_news_goes_on(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let head = millis(&page(&server, "").await["head"]);
     let far = vaultsync_protocol::Timestamp::from_millis(head + 3_600_000);
@@ -139,9 +144,8 @@ async fn a_wait_for_what_is_later_than_the_news_goes_on() {
     assert_eq!(end_pull(pull).await["records"], json!([]));
 }
 
-#[tokio::test]
-async fn a_server_that_stops_answers_those_who_wait() {
-    let server = TestServer::start().await;
+async fn a_server_that_stops_answers_those_who_wait(backend: Backend) {
+    let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let all = page(&server, "").await;
     let cursor = all["head"].as_str().expect("a head");
@@ -153,9 +157,8 @@ async fn a_server_that_stops_answers_those_who_wait() {
     assert_eq!((&empty["records"], &empty["head"]), (&json!([]), &all["head"]));
 }
 
-#[tokio::test]
-async fn a_client_that_goes_away_while_it_waits_leaves_its_place_to_others() {
-    let mut setup = vaultsync_testkit::Setup::default();
+async fn a_client_that_goes_away_while_it_waits_leaves_its_place_to_others(backend: Backend) {
+    let mut setup = Setup::on(backend);
     setup.limits.waits_per_user_max = 1;
     let server = Arc::new(TestServer::start_with(setup).await);
     let gone = begin_pull(&server, "?wait=55").await;
