@@ -8,8 +8,14 @@ use std::{
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
+use vaultsync_testkit::{Backend, TestDatabase, backends};
 
 use crate::support::{Server, token};
+
+backends!(
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    kill_9_loses_nothing_acknowledged_and_halves_no_push,
+);
 
 const ROUNDS: u64 = 24;
 const WRITERS: usize = 4;
@@ -125,15 +131,15 @@ fn check(writer: &Writer, number: usize, served: &State) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_loses_nothing_acknowledged_and_halves_no_push() {
+async fn kill_9_loses_nothing_acknowledged_and_halves_no_push(backend: Backend) {
     let folder = tempfile::tempdir().unwrap();
+    let database = TestDatabase::new(backend);
     let writers: Vec<Arc<Mutex<Writer>>> = (0..WRITERS).map(|_| Arc::default()).collect();
     let flags = ["--rate-limit", "0", "--log", "warn"];
     let mut rng = StdRng::seed_from_u64(9);
     let mut token_of_user = String::new();
     for round in 0..ROUNDS {
-        let mut server = Server::start(folder.path(), &flags);
+        let mut server = Server::start_on(&database, folder.path(), &flags);
         if token_of_user.is_empty() {
             token_of_user = token(folder.path(), "ada");
         }
@@ -157,7 +163,7 @@ async fn kill_9_loses_nothing_acknowledged_and_halves_no_push() {
             writing.await.expect("a writer is never refused");
         }
     }
-    let server = Server::start(folder.path(), &flags);
+    let server = Server::start_on(&database, folder.path(), &flags);
     let pulled = pull_all(&server.url, &token_of_user).await;
     let mut acknowledged = 0;
     for (number, writer) in writers.iter().enumerate() {

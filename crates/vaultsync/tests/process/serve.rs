@@ -8,8 +8,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use vaultsync_testkit::{Backend, TestDatabase, backends};
 
 use crate::support::{Server, run, token, vaultsync};
+
+// The others are about the program around its database, or about the file that it makes by itself.
+backends!(a_waiting_pull_is_answered_when_the_server_is_told_to_stop);
 
 /// The commands that the greeting says to paste.
 fn pasted(server: &Server) -> Vec<&str> {
@@ -89,10 +93,10 @@ fn a_greeting_that_cannot_be_written_does_not_keep_it_from_serving() {
     child.wait().unwrap();
 }
 
-#[tokio::test]
-async fn a_waiting_pull_is_answered_when_the_server_is_told_to_stop() {
+async fn a_waiting_pull_is_answered_when_the_server_is_told_to_stop(backend: Backend) {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(folder.path(), &[]);
+    let database = TestDatabase::new(backend);
+    let mut server = Server::start_on(&database, folder.path(), &[]);
     let token = token(folder.path(), "ada");
     let client = reqwest::Client::new();
     // Once a first pull is answered the server is up; a second one then waits.

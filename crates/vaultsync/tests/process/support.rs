@@ -6,6 +6,8 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
+use vaultsync_testkit::TestDatabase;
+
 /// A running `vaultsync serve`. It is killed when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -28,6 +30,11 @@ pub(crate) fn vaultsync() -> Command {
 }
 
 impl Server {
+    /// Starts a server on that database, as [`Self::start`] does on the one in its folder.
+    pub(crate) fn start_on(database: &TestDatabase, folder: &Path, flags: &[&str]) -> Self {
+        Self::start(folder, &[&["--database", &database.url()], flags].concat())
+    }
+
     /// Starts a server on free ports with its data in `folder`, and waits until it listens.
     pub(crate) fn start(folder: &Path, flags: &[&str]) -> Self {
         let mut child = vaultsync()
