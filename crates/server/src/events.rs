@@ -76,12 +76,12 @@ impl Events {
                 metrics::counter!("vaultsync_events_told_total").increment(1);
                 return Some(HeadTold { head });
             }
-            let heard = tokio::select! {
+            let hint = tokio::select! {
                 () = self.app.stop.cancelled() => return None,
-                heard = self.changes.changed() => heard,
+                hint = self.changes.changed() => hint,
                 () = tokio::time::sleep(left.min(REREAD_AFTER)) => None,
             };
-            self.seen = match heard {
+            self.seen = match hint {
                 Some(head) => Some(head),
                 None => self.look().await?,
             };

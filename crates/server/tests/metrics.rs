@@ -227,14 +227,16 @@ async fn an_event_stream_is_counted_while_it_is_open_and_measured_as_short() {
 
     // No other test of this process opens any.
     let during = scrape(&admin).await;
-    assert_eq!(value(&during, OPEN), 1.0);
-    assert_eq!(value(&during, TOLD) - value(&before, TOLD), 1.0);
-    assert_eq!(value(&during, MEASURED) - value(&before, MEASURED), 1.0, "while it goes on");
+    let is_one = |value: f64| (0.5..1.5).contains(&value);
+    let grew = |name: &str| value(&during, name) - value(&before, name);
+    assert!(is_one(value(&during, OPEN)), "{during}");
+    assert!(is_one(grew(TOLD)), "{during}");
+    assert!(is_one(grew(MEASURED)), "while it goes on: {during}");
     for name in [OPEN, TOLD] {
         assert!(during.contains(&format!("# HELP {name} ")), "{name} is described");
     }
     drop(stream);
-    let closed = async { while value(&scrape(&admin).await, OPEN) != 0.0 {} };
+    let closed = async { while value(&scrape(&admin).await, OPEN) > 0.5 {} };
     tokio::time::timeout(std::time::Duration::from_secs(20), closed).await.expect("it is closed");
 }
 

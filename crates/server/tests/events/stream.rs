@@ -49,8 +49,8 @@ impl Stream {
     pub(crate) async fn part(&mut self) -> Option<String> {
         loop {
             if let Some((part, rest)) = self.unread.split_once("\n\n") {
-                let part = part.to_owned();
-                self.unread = rest.to_owned();
+                let (part, rest) = (part.to_owned(), rest.to_owned());
+                self.unread = rest;
                 return Some(part);
             }
             let chunk = timeout(SOON, self.response.chunk()).await.expect("more of the stream");
