@@ -143,7 +143,7 @@ impl TestServer {
             metrics: metrics(),
             stop: stop.clone(),
         });
-        let listener = listen(setup.send_buffer_bytes);
+        let listener = listen(setup.send_buffer_bytes).await;
         let address = listener.local_addr().expect("a bound address");
         let router = vaultsync_server::router(app.clone());
         let serving = Some(tokio::spawn(vaultsync_server::serve(app.clone(), listener, router)));
@@ -201,13 +201,14 @@ impl Drop for TestServer {
 }
 
 /// Listens on a free port. What is set here, the connections have too.
-fn listen(send_buffer_bytes: Option<u32>) -> TcpListener {
+async fn listen(send_buffer_bytes: Option<u32>) -> TcpListener {
+    let Some(bytes) = send_buffer_bytes else {
+        return TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    };
     let socket = TcpSocket::new_v4().expect("a socket");
-    if let Some(bytes) = send_buffer_bytes {
-        socket.set_send_buffer_size(bytes).expect("a buffer of that size");
-    }
+    socket.set_send_buffer_size(bytes).expect("a buffer of that size");
     socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
-    socket.listen(1024).expect("a listener")
+    socket.listen(16).expect("a listener")
 }
 
 /// Sends a request and reads the whole answer.
