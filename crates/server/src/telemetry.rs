@@ -84,4 +84,10 @@ fn describe() {
     );
     describe_gauge!("vaultsync_store_queue_pushes", "Pushes that wait for the writing thread.");
     describe_histogram!("vaultsync_store_commit_pushes", "Pushes that shared a commit.");
+    describe_gauge!("vaultsync_store_connections", "Connections to PostgreSQL.");
+    describe_gauge!("vaultsync_store_connections_idle", "Those of them that nobody uses.");
+    describe_counter!("vaultsync_hints_told_total", "Changes of vaults told to other nodes.");
+    describe_counter!("vaultsync_hints_heard_total", "Changes of vaults heard of from nodes.");
+    describe_counter!("vaultsync_hints_dropped_total", "Changes that nobody could be told of.");
+    describe_counter!("vaultsync_hints_malformed_total", "Messages that were no hints.");
 }

@@ -169,6 +169,10 @@ async fn metrics_tell_what_happens_and_nobodys_secrets(backend: Backend) {
     } else {
         &[]
     };
+    let of_the_store = match backend {
+        Backend::Sqlite => ["vaultsync_store_queue_pushes", "vaultsync_store_commit_pushes"],
+        Backend::Postgres => ["vaultsync_store_connections", "vaultsync_store_connections_idle"],
+    };
     for name in [
         "vaultsync_http_requests_total",
         "vaultsync_http_request_seconds",
@@ -178,10 +182,9 @@ async fn metrics_tell_what_happens_and_nobodys_secrets(backend: Backend) {
         "vaultsync_sign_in_failures_total",
         "vaultsync_connections_open",
         "vaultsync_memory_reserved_bytes",
-        "vaultsync_store_queue_pushes",
-        "vaultsync_store_commit_pushes",
     ]
     .into_iter()
+    .chain(of_the_store)
     .chain(of_the_process.iter().copied())
     {
         let help = format!("# HELP {name} ");

@@ -52,9 +52,14 @@ fn next_push(writer: &Writer, number: usize, rng: &mut StdRng) -> (Value, State)
     (json!({ "operations": operations }), made)
 }
 
+/// One that waits for no answer longer than any answer can take.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client")
+}
+
 /// Pushes until the server is gone.
 async fn write(url: String, token: String, number: usize, writer: Arc<Mutex<Writer>>, seed: u64) {
-    let client = reqwest::Client::new();
+    let client = client();
     let mut rng = StdRng::seed_from_u64(seed);
     loop {
         let (body, made) = {
@@ -87,7 +92,7 @@ async fn write(url: String, token: String, number: usize, writer: Arc<Mutex<Writ
 }
 
 async fn pull_all(url: &str, token: &str) -> State {
-    let client = reqwest::Client::new();
+    let client = client();
     let (mut state, mut cursor) = (State::new(), String::new());
     loop {
         let url = format!("{url}/api/sync/pull?cursor={cursor}");

@@ -4,6 +4,8 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    time::Duration,
 };
 
 use vaultsync_testkit::TestDatabase;
@@ -47,6 +49,7 @@ impl Server {
             .expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let mut greeting = String::new();
+        let watchdog = Watchdog::over(child.id());
         while let Some(line) = lines.next().and_then(Result::ok) {
             greeting.push_str(&line);
             greeting.push('\n');
@@ -54,6 +57,7 @@ impl Server {
                 break;
             }
         }
+        drop(watchdog);
         let first = greeting.lines().next().unwrap_or_default();
         let url = first.split_whitespace().last().expect("a first line").to_owned();
         assert!(url.starts_with("http://"), "{greeting}");
@@ -70,6 +74,24 @@ impl Server {
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("it ends")
+    }
+}
+
+/// Kills a program that takes longer than any start can, so that whoever reads what it says reads its
+/// end. Let go in time, it does nothing.
+struct Watchdog {
+    _alive: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn over(pid: u32) -> Self {
+        let (alive, gone) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            if gone.recv_timeout(Duration::from_secs(120)) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+            }
+        });
+        Self { _alive: alive }
     }
 }
 
