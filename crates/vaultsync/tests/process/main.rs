@@ -2,5 +2,6 @@
 
 mod cluster;
 mod kill;
+mod nodes;
 mod serve;
 mod support;
