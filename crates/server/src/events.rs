@@ -15,7 +15,7 @@ use crate::{answer::ApiError, app::App, telemetry::Open};
 
 /// How long nothing is heard of a vault before its head is read: a hint that is lost delays a client
 /// by no more than that, and ten thousand idle streams cost a few hundred look-ups a second.
-const REREAD_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const REREAD_AFTER: Duration = Duration::from_secs(30);
 
 /// 9999-12-31T23:59:59.999Z, later than any record: a page after it has the vault's head and nothing
 /// else, so that reading it costs one look-up.

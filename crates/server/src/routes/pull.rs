@@ -9,6 +9,7 @@ use vaultsync_store::{PullOutcome, Vault};
 use crate::{
     answer::{self, ApiError, Failure},
     app::App,
+    events::REREAD_AFTER,
     extract::{Caller, PullQuery},
     memory::{NO_MEMORY, Reservation},
 };
@@ -87,7 +88,8 @@ async fn wait(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservatio
             return Ok((page, memory));
         }
         drop((page, memory));
-        let change = tokio::time::timeout(left.max(Duration::from_millis(1)), changes.changed());
+        let pause = left.clamp(Duration::from_millis(1), REREAD_AFTER);
+        let change = tokio::time::timeout(pause, changes.changed());
         // Whichever comes first, the next page tells what is there.
         let _ = app.stop.run_until_cancelled(change).await;
     }
