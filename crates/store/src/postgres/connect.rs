@@ -1,9 +1,14 @@
 //! Connections: to which address, checked once, and how statements are sent on them.
 
-use std::{future::Future, sync::Mutex, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, Runtime,
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, Runtime, TimeoutType,
+    Timeouts,
 };
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{
@@ -15,8 +20,12 @@ use uuid::Uuid;
 use super::{DatabaseUrl, PostgresOptions, failure::Failure, open, tls};
 use crate::{OpenError, VaultId};
 
-/// How long an address that could not be reached is asked last.
-const SHUNNED_FOR: Duration = Duration::from_secs(1);
+/// How long making a connection may take. A peer that is there answers within milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an address that could not be reached is asked last: each time it is asked again may cost
+/// somebody [`CONNECT_TIMEOUT`].
+const SHUNNED_FOR: Duration = Duration::from_secs(5);
 
 /// A statement and the types of its parameters.
 #[derive(Debug)]
@@ -27,15 +36,31 @@ pub(super) struct Sql {
 
 /// The connections to one address.
 #[derive(Debug)]
-struct Node {
+pub(super) struct Node {
     pool: Pool,
     unreachable_since: Mutex<Option<Instant>>,
+}
+
+/// How long a use case may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Until when it waits for others to be done. Whoever must be turned away is told so early.
+    pub(super) patience: Instant,
+    /// When it is told that the database does not answer.
+    pub(super) deadline: Instant,
+}
+
+impl Bounds {
+    pub(super) fn new(timeout: Duration) -> Self {
+        let begun = Instant::now();
+        Self { patience: begun + timeout / 2, deadline: begun + timeout }
+    }
 }
 
 /// Addresses of one database, any of which will do.
 #[derive(Debug)]
 pub(super) struct Nodes {
-    nodes: Vec<Node>,
+    nodes: Vec<Arc<Node>>,
     prepare: bool,
 }
 
@@ -50,7 +75,8 @@ impl Nodes {
         deployment: Uuid,
         writable: bool,
     ) -> Result<Self, OpenError> {
-        let nodes = urls.iter().map(|url| Node::new(url, options, deployment, writable));
+        let nodes =
+            urls.iter().map(|url| Node::new(url, options, deployment, writable).map(Arc::new));
         Ok(Self { nodes: nodes.collect::<Result<_, _>>()?, prepare: options.prepare })
     }
 
@@ -58,10 +84,11 @@ impl Nodes {
     /// not be served from is refused.
     pub(super) async fn check_all(&self, urls: &[DatabaseUrl]) -> Result<(), OpenError> {
         for (node, url) in self.nodes.iter().zip(urls) {
-            match node.pool.get().await {
+            let until = Instant::now() + super::OPEN_TIMEOUT;
+            let got = timeout_at(until, node.get(until)).await;
+            match got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Create))) {
                 Ok(_) => {}
-                Err(PoolError::PostCreateHook(error)) => {
-                    let HookError::Message(told) = error else { continue };
+                Err(PoolError::PostCreateHook(HookError::Message(told))) => {
                     return Err(open::refused(url, told));
                 }
                 Err(error) => {
@@ -73,17 +100,13 @@ impl Nodes {
         Ok(())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
     /// A connection for a vault. The same vault goes to the same address, which then has its rows
     /// and plans at hand, unless that one could not be reached lately or `attempt` is another one.
     pub(super) async fn connect(
         &self,
         vault: VaultId,
         attempt: usize,
-        until: Instant,
+        bounds: Bounds,
     ) -> Result<Connection, Failure> {
         let bytes = vault.as_bytes();
         let first = usize::from(u16::from_be_bytes([bytes[0], bytes[1]])) + attempt;
@@ -93,22 +116,29 @@ impl Nodes {
         order.sort_by_key(|node| node.is_shunned());
         let mut failure = Failure::Transient("no database is set".to_owned());
         for node in order {
-            match timeout_at(until, node.pool.get()).await {
-                Ok(Ok(object)) => {
+            let got = timeout_at(bounds.deadline, node.get(bounds.patience)).await;
+            match got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Create))) {
+                Ok(object) => {
                     node.mark(None);
-                    return Ok(Connection { object: Some(object), prepare: self.prepare });
+                    let (node, prepare) = (Arc::clone(node), self.prepare);
+                    return Ok(Connection { object: Some(object), node, prepare });
                 }
-                Ok(Err(error)) => {
+                // It is there, and has enough to do.
+                Err(error @ PoolError::Timeout(TimeoutType::Wait)) => {
+                    return Err(Failure::of_pool(&error));
+                }
+                Err(error) => {
                     failure = Failure::of_pool(&error);
-                    node.mark(Some(Instant::now()));
-                }
-                Err(_) => {
-                    let told = "no connection to the database was free in time";
-                    return Err(Failure::Transient(told.to_owned()));
+                    node.distrust();
                 }
             }
         }
         Err(failure)
+    }
+
+    /// Whether none of these addresses is to be asked: each could not be reached lately, or there is none.
+    pub(super) fn are_shunned(&self) -> bool {
+        self.nodes.iter().all(|node| node.is_shunned())
     }
 
     pub(super) fn close(&self) {
@@ -129,28 +159,49 @@ impl Node {
         deployment: Uuid,
         writable: bool,
     ) -> Result<Self, OpenError> {
-        // Half of what a push may wait for a connection, so that there is time to try another address.
-        let connect_timeout = options.timeout / 4;
         let mut config = url.config.clone();
-        config.connect_timeout(connect_timeout).tcp_user_timeout(options.timeout);
+        config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(options.timeout);
         let tls = tls::connector(&url.tls).map_err(|error| open::refused(url, error))?;
         let manager = Manager::from_config(config, tls, ManagerConfig::default());
         let allow_unsafe = options.allow_unsafe;
         let check = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
-            Box::pin(async move {
-                open::check(client, deployment, writable, allow_unsafe)
-                    .await
-                    .map_err(HookError::message)
-            })
+            Box::pin(async move { open::check(client, deployment, writable, allow_unsafe).await })
         });
         let pool = Pool::builder(manager)
             .max_size(options.connections_max)
-            .create_timeout(Some(connect_timeout))
+            .create_timeout(Some(CONNECT_TIMEOUT))
             .post_create(check)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| open::refused(url, error))?;
         Ok(Self { pool, unreachable_since: Mutex::new(None) })
+    }
+
+    /// A connection that is open already, or a new one. Only waiting for others ends with `patience`: a
+    /// new connection has a bound of its own.
+    async fn get(&self, patience: Instant) -> Result<Object, PoolError> {
+        let wait = patience.saturating_duration_since(Instant::now());
+        let create = Some(CONNECT_TIMEOUT);
+        self.pool.timeout_get(&Timeouts { wait: Some(wait), create, recycle: None }).await
+    }
+
+    /// Waits for what is done on a connection to here, and learns from how it ends.
+    pub(super) async fn watch<T>(
+        &self,
+        done: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let ended = done.await;
+        if let Err(Failure::Broken(_) | Failure::InDoubt(_)) = ended {
+            self.distrust();
+        }
+        ended
+    }
+
+    /// Asks others first for a while, and closes the connections nobody uses: where one of them broke
+    /// or fell silent, the others are likely no better, and each would cost somebody a failure.
+    fn distrust(&self) {
+        self.mark(Some(Instant::now()));
+        drop(self.pool.retain(|_, _| false));
     }
 
     fn mark(&self, unreachable_since: Option<Instant>) {
@@ -170,6 +221,7 @@ impl Node {
 #[derive(Debug)]
 pub(super) struct Connection {
     object: Option<Object>,
+    node: Arc<Node>,
     prepare: bool,
 }
 
@@ -184,6 +236,11 @@ impl Connection {
     /// Gives the connection back for others to use.
     pub(super) fn keep(mut self) {
         self.object.take();
+    }
+
+    /// Where it leads to.
+    pub(super) fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.node)
     }
 
     /// Makes a statement ready: a flight the first time on this connection, none after it.

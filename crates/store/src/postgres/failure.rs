@@ -1,7 +1,10 @@
 //! What an error of the database means for the use case it happened in.
 
-use deadpool_postgres::PoolError;
-use tokio_postgres::{Error, error::SqlState};
+use deadpool_postgres::{HookError, PoolError};
+use tokio_postgres::{
+    Error,
+    error::{DbError, Severity, SqlState},
+};
 
 use crate::StoreError;
 
@@ -11,6 +14,8 @@ use crate::StoreError;
 pub(super) enum Failure {
     /// Nothing was written, and another attempt may fare better.
     Transient(String),
+    /// The same, and the connection broke or fell silent: others to that address may have as well.
+    Broken(String),
     /// The commit was sent and its answer lost.
     InDoubt(String),
     /// Nothing was written, and another attempt would fare no better.
@@ -21,13 +26,22 @@ impl Failure {
     /// The failure of a statement whose transaction is not committed.
     pub(super) fn of(error: &Error) -> Self {
         let told = told(error);
-        if is_transient(error) { Self::Transient(told) } else { Self::Fault(told) }
+        let Some(answer) = answer_of(error) else {
+            return Self::Broken(told);
+        };
+        if is_stale(answer.code()) {
+            Self::Broken(told)
+        } else if is_transient(answer.code()) {
+            Self::Transient(told)
+        } else {
+            Self::Fault(told)
+        }
     }
 
     /// The failure of a statement that was sent together with the commit.
     pub(super) fn before_commit(error: &Error) -> Self {
-        // The server has answered: the statement failed, and with it all that came after.
-        if error.as_db_error().is_some() { Self::of(error) } else { Self::InDoubt(told(error)) }
+        // Where the server has answered, the statement failed, and with it all that came after.
+        if answer_of(error).is_some() { Self::of(error) } else { Self::InDoubt(told(error)) }
     }
 
     /// The failure of a commit. Even where the server has an error to tell, it may be committed: on
@@ -40,7 +54,9 @@ impl Failure {
     pub(super) fn of_pool(error: &PoolError) -> Self {
         Self::Transient(match error {
             PoolError::Timeout(_) => "no connection to the database was free in time".to_owned(),
-            PoolError::Backend(error) => told(error),
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+                told(error)
+            }
             error => error.to_string(),
         })
     }
@@ -49,7 +65,7 @@ impl Failure {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Transient(told) => Self::Unavailable(told),
+            Failure::Transient(told) | Failure::Broken(told) => Self::Unavailable(told),
             Failure::InDoubt(told) => Self::OutcomeUnknown(told),
             Failure::Fault(told) => Self::Internal(told),
         }
@@ -72,13 +88,20 @@ pub(super) fn told(error: &Error) -> String {
     }
 }
 
+/// What the server answered to the statement, if it did. A fatal error is no answer: it is told once,
+/// to whichever statement is next, and a pooler that lost its server sends one for all that it had.
+fn answer_of(error: &Error) -> Option<&DbError> {
+    error.as_db_error().filter(|answer| answer.parsed_severity() == Some(Severity::Error))
+}
+
+/// Whether a prepared statement is at fault, and another connection has none: the tables were changed
+/// under it, or a pooler has lost it.
+fn is_stale(code: &SqlState) -> bool {
+    [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME].contains(code)
+}
+
 /// Whether the same statements may well succeed when they are sent again.
-fn is_transient(error: &Error) -> bool {
-    let Some(answer) = error.as_db_error() else {
-        // The connection broke, or could not be made.
-        return true;
-    };
-    let code = answer.code();
+fn is_transient(code: &SqlState) -> bool {
     let class = &code.code()[..2];
     // Connections; transactions that lost against others; resources; operators; the system.
     matches!(class, "08" | "40" | "53" | "57" | "58" | "25")
@@ -87,9 +110,6 @@ fn is_transient(error: &Error) -> bool {
             SqlState::LOCK_NOT_AVAILABLE,
             // On Citus, what goes wrong between its nodes has this code, a node that is away included.
             SqlState::INTERNAL_ERROR,
-            // The tables were changed under a prepared statement; another connection has none.
-            SqlState::FEATURE_NOT_SUPPORTED,
-            SqlState::INVALID_SQL_STATEMENT_NAME,
             // Somebody wrote around the vault's lock, and the constraints caught it.
             SqlState::CHECK_VIOLATION,
             SqlState::UNIQUE_VIOLATION,

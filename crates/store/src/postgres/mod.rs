@@ -23,7 +23,7 @@ use vaultsync_protocol::{Pull, Push, Timestamp};
 
 pub(crate) use self::open::connect_raw as open_raw;
 use self::{
-    connect::{Nodes, flight},
+    connect::{Bounds, Nodes, flight},
     failure::Failure,
     gate::Gate,
     push::{Attempt, Pushing},
@@ -115,6 +115,7 @@ impl Postgres {
             options,
         });
         inner.primaries.check_all(&postgres.primaries).await?;
+        inner.replicas.check_all(&postgres.replicas).await?;
         Ok(Self { inner, pushes: TaskTracker::new(), _relay: relay })
     }
 
@@ -177,17 +178,17 @@ impl Inner {
         push: &Push,
         now: Timestamp,
     ) -> Result<PushOutcome, StoreError> {
-        let begun = Instant::now();
-        // Whoever must be turned away is told so early, and has time left to be served otherwise.
-        let (patience, deadline) = (begun + self.timeout / 2, begun + self.timeout);
-        let Ok(_pass) = timeout_at(patience, self.gate.enter(vault.id())).await else {
+        let mut bounds = Bounds::new(self.timeout);
+        let Ok(_pass) = timeout_at(bounds.patience, self.gate.enter(vault.id())).await else {
             return Err(StoreError::Unavailable("too many pushes were before it".to_owned()));
         };
         let mut in_doubt = false;
         let mut attempt = 0;
         loop {
-            let tried = self.try_push(vault, push, now, attempt, patience, deadline).await;
+            let tried = self.try_push(vault, push, now, attempt, bounds).await;
             attempt += 1;
+            // What has begun may wait for as long as there is.
+            bounds.patience = bounds.deadline;
             match tried {
                 Ok(Attempt { outcome, clock, wrote }) => {
                     if let Some(head) = clock.filter(|_| wrote || in_doubt) {
@@ -198,7 +199,7 @@ impl Inner {
                 Err(Failure::Fault(told)) if !in_doubt => return Err(StoreError::Internal(told)),
                 Err(failure) => {
                     in_doubt |= matches!(failure, Failure::InDoubt(_));
-                    if attempt < ATTEMPTS && Instant::now() < deadline {
+                    if attempt < ATTEMPTS && Instant::now() < bounds.deadline {
                         tracing::warn!(?failure, "a push is tried again");
                         continue;
                     }
@@ -219,14 +220,15 @@ impl Inner {
         push: &Push,
         now: Timestamp,
         attempt: usize,
-        patience: Instant,
-        deadline: Instant,
+        bounds: Bounds,
     ) -> Result<Attempt, Failure> {
-        let until = if attempt == 0 { patience } else { deadline };
-        let connection = self.primaries.connect(vault.id(), attempt, until).await?;
+        let connection = self.primaries.connect(vault.id(), attempt, bounds).await?;
         self.gauge();
-        let (timeout, options) = (self.timeout, &self.options);
-        Pushing { connection, vault, push, now, deadline, timeout, options }.run().await
+        let node = connection.node();
+        let (deadline, timeout, options) = (bounds.deadline, self.timeout, &self.options);
+        let pushing = Pushing { connection, vault, push, now, deadline, timeout, options };
+        // In a box: it is large, and what waits for a turn or a connection is not.
+        node.watch(Box::pin(pushing.run())).await
     }
 
     async fn pull<R: Room>(
@@ -235,31 +237,31 @@ impl Inner {
         pull: &Pull,
         mut room: R,
     ) -> Result<(PullOutcome, R), Failure> {
-        let begun = Instant::now();
-        let (patience, deadline) = (begun + self.timeout / 2, begun + self.timeout);
-        if !self.replicas.is_empty()
-            && let Ok(outcome) =
-                self.try_pull(&self.replicas, vault, pull, &mut room, 0, patience, patience).await
-            && self.is_enough(vault, &outcome)
-        {
-            return Ok((outcome, room));
+        let bounds = Bounds::new(self.timeout);
+        if !self.replicas.are_shunned() {
+            // The primary is left enough time.
+            let bounds = Bounds { deadline: bounds.patience, ..bounds };
+            match self.try_pull(&self.replicas, vault, pull, &mut room, 0, bounds).await {
+                Ok(outcome) if self.is_enough(vault, &outcome) => return Ok((outcome, room)),
+                Ok(_) => {}
+                Err(failure) => tracing::warn!(?failure, "a replica does not serve"),
+            }
         }
         let mut attempt = 0;
         loop {
             let nodes = &self.primaries;
-            let tried =
-                self.try_pull(nodes, vault, pull, &mut room, attempt, patience, deadline).await;
+            let tried = self.try_pull(nodes, vault, pull, &mut room, attempt, bounds).await;
             attempt += 1;
             match tried {
                 Ok(outcome) => return Ok((outcome, room)),
                 // A read does nothing that could be done twice.
-                Err(Failure::Transient(_)) if attempt < ATTEMPTS && Instant::now() < patience => {}
+                Err(Failure::Transient(_) | Failure::Broken(_))
+                    if attempt < ATTEMPTS && Instant::now() < bounds.deadline => {}
                 Err(failure) => return Err(failure),
             }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each of them is a bound or a place")]
     async fn try_pull(
         &self,
         nodes: &Nodes,
@@ -267,13 +269,13 @@ impl Inner {
         pull: &Pull,
         room: &mut impl Room,
         attempt: usize,
-        patience: Instant,
-        deadline: Instant,
+        bounds: Bounds,
     ) -> Result<PullOutcome, Failure> {
-        let connection = nodes.connect(vault.id(), attempt, patience).await?;
+        let connection = nodes.connect(vault.id(), attempt, bounds).await?;
         self.gauge();
         let page = pull::page(&connection, vault.id(), pull, self.options.page_bytes_max, room);
-        let outcome = flight(deadline, Failure::Transient, page).await?;
+        let read = flight(bounds.deadline, Failure::Broken, page);
+        let outcome = connection.node().watch(read).await?;
         connection.keep();
         Ok(outcome)
     }
@@ -290,14 +292,14 @@ impl Inner {
     }
 
     async fn check(&self) -> Result<(), Failure> {
-        let deadline = Instant::now() + self.timeout;
+        let bounds = Bounds::new(self.timeout);
         let nobody = Vault::of("", "").id();
-        let connection = self.primaries.connect(nobody, 0, deadline).await?;
+        let connection = self.primaries.connect(nobody, 0, bounds).await?;
         let look = async {
             let looked = connection.send("select from vaults limit 0; select from records limit 0");
             looked.await.map_err(|error| Failure::of(&error))
         };
-        flight(deadline, Failure::Transient, look).await?;
+        connection.node().watch(flight(bounds.deadline, Failure::Broken, look)).await?;
         connection.keep();
         Ok(())
     }

@@ -2,12 +2,18 @@
 
 use std::fmt;
 
-use tokio_postgres::{Client, Connection, Socket, tls::MakeTlsConnect};
+use deadpool_postgres::HookError;
+use tokio::time::timeout;
+use tokio_postgres::{
+    Client, Connection, Error, SimpleQueryMessage, Socket, error::SqlState, tls::MakeTlsConnect,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
 
 use super::{DatabaseUrl, PostgresOptions, failure::told, migrate, tls};
 use crate::OpenError;
+
+const NO_DEPLOYMENT: &str = "its table `deployment` is empty, so that nobody can tell which it is";
 
 /// The first of the addresses that answers, with its tables brought up to date: the id of its
 /// deployment.
@@ -31,7 +37,8 @@ pub(super) async fn prepare(options: &PostgresOptions) -> Result<Uuid, OpenError
                 return Err(refused(url, told));
             }
         }
-        return deployment(&client).await.map_err(|error| refused(url, told(&error)));
+        let id = deployment(&client).await.map_err(|error| refused(url, told(&error)))?;
+        return id.ok_or_else(|| refused(url, NO_DEPLOYMENT));
     }
     Err(unreachable.unwrap_or_else(|| OpenError::Database {
         database: "postgres".to_owned(),
@@ -54,29 +61,32 @@ pub(super) async fn connect(url: &DatabaseUrl) -> Result<Client, OpenError> {
 pub(crate) async fn connect_raw(url: &DatabaseUrl) -> Result<(Client, RawConnection), String> {
     let tls = tls::connector(&url.tls).map_err(|error| error.to_string())?;
     let mut config = url.config.clone();
-    config.connect_timeout(super::OPEN_TIMEOUT);
-    config.connect(tls).await.map_err(|error| told(&error))
+    config.connect_timeout(super::OPEN_TIMEOUT).tcp_user_timeout(super::OPEN_TIMEOUT);
+    // The driver's own bound ends where the peer takes the connection, even one that never speaks.
+    let connected = timeout(super::OPEN_TIMEOUT, config.connect(tls)).await;
+    let connected = connected.map_err(|_| "it does not answer".to_owned())?;
+    connected.map_err(|error| told(&error))
 }
 
 type RawConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
-async fn deployment(client: &Client) -> Result<Uuid, tokio_postgres::Error> {
+async fn deployment(client: &Client) -> Result<Option<Uuid>, Error> {
     let rows = client.simple_query("select id from deployment").await?;
-    let id = rows.iter().find_map(|message| match message {
-        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+    Ok(rows.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
         _ => None,
-    });
-    Ok(id.unwrap_or_default())
+    }))
 }
 
 /// Checks a new connection: that it leads to the right database, that one may write there, and that
-/// what is acknowledged there is on a disk.
+/// what is acknowledged there is on a disk. A message means that it is not one to serve from; what the
+/// database failed with may pass.
 pub(super) async fn check(
     client: &Client,
     expected: Uuid,
     writable: bool,
     allow_unsafe: bool,
-) -> Result<(), String> {
+) -> Result<(), HookError> {
     // Without parameters, so that a pooler has no prepared statement to lose.
     let settings = client
         .simple_query(
@@ -84,32 +94,38 @@ pub(super) async fn check(
                current_setting('transaction_read_only', true)",
         )
         .await
-        .map_err(|error| told(&error))?;
+        .map_err(HookError::Backend)?;
     let row = settings.iter().find_map(|message| match message {
-        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+        SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
     let is = |column, value| row.is_some_and(|row| row.get(column) == Some(value));
     if writable && !allow_unsafe {
         for (column, setting) in [(0, "fsync"), (1, "synchronous_commit")] {
             if is(column, "off") {
-                return Err(format!(
+                return Err(HookError::message(format!(
                     "it has {setting}=off: what it acknowledges can be lost. Turn it on, or accept \
                      that with the setting `database_allow_unsafe`"
-                ));
+                )));
             }
         }
     }
     if writable && is(2, "on") {
-        return Err("it takes no writes: it is a replica, or set to be read only".to_owned());
+        let told = "it takes no writes: it is a replica, or set to be read only";
+        return Err(HookError::message(told));
     }
-    let found = deployment(client).await.map_err(|error| told(&error))?;
-    if found != expected {
-        return Err("it is another database than the first one: all addresses must lead to the \
-                    same one"
-            .to_owned());
+    let another =
+        "it is another database than the first one: all addresses must lead to the same one";
+    match deployment(client).await {
+        Ok(Some(found)) if found == expected => Ok(()),
+        Ok(Some(_)) => Err(HookError::message(another)),
+        Ok(None) => Err(HookError::message(NO_DEPLOYMENT)),
+        // A replica may not have heard of the tables yet.
+        Err(error) if writable && error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+            Err(HookError::message(another))
+        }
+        Err(error) => Err(HookError::Backend(error)),
     }
-    Ok(())
 }
 
 /// Why that database cannot be served from.

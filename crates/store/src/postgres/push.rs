@@ -72,6 +72,10 @@ pub(super) const WRITE: Sql = Sql {
     ],
 };
 
+/// The bound on statements does not hold for the commit: where replicas must have it first, one that is
+/// cut short is told as done though they have not, and lets the vault's lock go.
+const COMMIT: &str = "set local statement_timeout = 0; commit";
+
 pub(super) const SAVE: Sql = Sql {
     text: "update vaults set clock = $2, receipts = $3 where vault_id = $1",
     types: &[Type::UUID, Type::INT8, Type::BYTEA],
@@ -114,7 +118,7 @@ impl Pushing<'_> {
     }
 
     async fn attempt(&self) -> Result<Attempt, Failure> {
-        let mut found = flight(self.deadline, Failure::Transient, self.look()).await?;
+        let mut found = flight(self.deadline, Failure::Broken, self.look()).await?;
         let clock = found.vault.as_ref().map(|vault| vault.clock);
         let nothing = |outcome| Attempt { outcome, clock, wrote: false };
         if let Some(known) = self.push.epoch()
@@ -211,7 +215,7 @@ impl Pushing<'_> {
             let read = self.connection.rows(&conflicts, &values);
             if let Some(vault) = forgotten.filter(|_| !has_more) {
                 let save = self.save(&save, vault.clock, &vault.receipts);
-                let commit = self.connection.send("commit");
+                let commit = self.connection.send(COMMIT);
                 let (rows, saved, committed) = tokio::join!(biased; read, save, commit);
                 saved.and(committed).and(rows)
             } else {
@@ -220,7 +224,7 @@ impl Pushing<'_> {
             }
         };
         let second = async { second.await.map_err(|error: Error| Failure::of(&error)) };
-        let rows = flight(self.deadline, Failure::Transient, second).await?;
+        let rows = flight(self.deadline, Failure::Broken, second).await?;
         let mut conflicts = HashMap::with_capacity(rows.len());
         for row in rows {
             let conflict = rows::conflict(&row)?;
@@ -251,14 +255,14 @@ impl Pushing<'_> {
             let ready = tokio::try_join!(biased; write, save);
             ready.map_err(|error| Failure::of(&error))
         };
-        let (write, save) = flight(self.deadline, Failure::Transient, ready).await?;
+        let (write, save) = flight(self.deadline, Failure::Broken, ready).await?;
         let clock = head.unwrap_or(clock);
         let second = async {
             let (written, saved, committed) = tokio::join!(
                 biased;
                 self.write_rows(&write, &rows),
                 self.save(&save, clock, &receipts),
-                self.connection.send("commit"),
+                self.connection.send(COMMIT),
             );
             let written = written.map_err(|error| Failure::before_commit(&error))?;
             let saved = saved.map_err(|error| Failure::before_commit(&error))?;
@@ -279,7 +283,7 @@ impl Pushing<'_> {
             let sent = self.connection.send("rollback").await;
             sent.map_err(|error| Failure::of(&error))
         };
-        flight(self.deadline, Failure::Transient, rolled_back).await
+        flight(self.deadline, Failure::Broken, rolled_back).await
     }
 
     async fn write_rows(&self, write: &Ready, rows: &Rows<'_>) -> Result<u64, Error> {
@@ -304,11 +308,13 @@ impl Pushing<'_> {
     }
 
     /// Begins, with bounds that end the transaction also where this process is gone: nobody else can
-    /// push to the vault before.
+    /// push to the vault before. What is read under the lock must be newer than it, whatever isolation
+    /// the database has by default.
     fn begin(&self) -> String {
         let millis = self.timeout.as_millis();
         format!(
-            "begin; set local statement_timeout = {millis}; set local lock_timeout = {millis}; \
+            "begin isolation level read committed; \
+             set local statement_timeout = {millis}; set local lock_timeout = {millis}; \
              set local idle_in_transaction_session_timeout = {}",
             2 * millis
         )

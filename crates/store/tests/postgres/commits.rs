@@ -1,10 +1,12 @@
 //! Commits whose answer is lost, and connections that had gone stale.
 
-use vaultsync_private_servers::{query, shared_postgres};
-use vaultsync_store::{PushOutcome, StoreError};
+use std::time::Duration;
+
+use vaultsync_private_servers::{PostgresServer, query, shared_postgres};
+use vaultsync_store::{PostgresOptions, PushOutcome, StoreError};
 
 use crate::{
-    dsl::{BACK_WITHIN, applied, open, open_by, push, state, try_page, until_ok, user},
+    dsl::{BACK_WITHIN, TIMEOUT, applied, open, open_by, push, state, try_page, until_ok, user},
     proxy::Proxy,
     support::postgres_options,
 };
@@ -102,6 +104,42 @@ async fn where_nobody_can_be_asked_the_outcome_is_unknown_and_a_retry_finds_it()
     }
     let state = state(&open(postgres_options()).await, &vault).await;
     assert_eq!(state.len(), 4);
+}
+
+/// PostgreSQL calls a commit done when its wait for replicas is cut short, though none has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_no_replica_confirms_is_not_acknowledged() {
+    let server = PostgresServer::start();
+    let primaries = vec![server.url("postgres").parse().expect("an address")];
+    let options = PostgresOptions { primaries, timeout: TIMEOUT, ..postgres_options() };
+    let (store, vault) = (open(options).await, user());
+    applied(&store, &vault, &[("before", None, "v1")]).await;
+    let synchronous = |names: &str| {
+        let set = format!("alter system set synchronous_standby_names = '{names}'");
+        server.query("postgres", &set);
+        server.query("postgres", "select pg_reload_conf()");
+    };
+    synchronous("nobody");
+    // Settings are read again some time after that is asked for.
+    until_it_holds(&server, "nobody").await;
+    let pushed = push(&store, &vault, &[("during", None, "v1")]).await;
+    assert!(matches!(pushed, Err(StoreError::OutcomeUnknown(_))), "{pushed:?}");
+    synchronous("");
+    let found = until_ok(BACK_WITHIN, || push(&store, &vault, &[("during", None, "v1")])).await;
+    let PushOutcome::Applied(written) = found else { panic!("{found:?}") };
+    assert_eq!(written[0].version.get(), 1);
+    assert_eq!(state(&store, &vault).await.len(), 2);
+}
+
+async fn until_it_holds(server: &PostgresServer, names: &str) {
+    let holds = async {
+        while server.query("postgres", "show synchronous_standby_names").trim() != names {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(BACK_WITHIN, holds).await.expect("settings are read again");
+    // Of processes that are there already, each reads them when it is next idle.
+    tokio::time::sleep(Duration::from_millis(300)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

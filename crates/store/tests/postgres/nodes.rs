@@ -101,6 +101,31 @@ async fn writers_and_followers_on_three_stores_lose_and_skip_nothing() {
     }
 }
 
+/// Under a stricter isolation than the one that the lock needs, all but one of those who wait for it
+/// would fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_isolation_that_a_database_has_by_default_does_not_matter() {
+    let url = new_database();
+    let name = url.to_string().rsplit('/').next().expect("a name").to_owned();
+    for level in ["serializable", "repeatable read"] {
+        let set = format!("alter database {name} set default_transaction_isolation = '{level}'");
+        query(&shared_postgres().url("postgres"), &set);
+        let stores = [open(by(vec![url.clone()])).await, open(by(vec![url.clone()])).await];
+        let vault = user();
+        let writers = stores.iter().enumerate().map(|(number, store)| {
+            let vault = &vault;
+            async move {
+                for round in 0..40 {
+                    let id = format!("{number}-{round}");
+                    assert_eq!(applied(store, vault, &[(&id, None, "v1")]).await, [1]);
+                }
+            }
+        });
+        futures_util::future::join_all(writers).await;
+        assert_eq!(all(&stores[0], &vault).await.len(), 80, "{level}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_serves_from_tables_of_a_later_version() {
     let url = new_database();

@@ -55,7 +55,9 @@ async fn a_database_that_can_lose_what_it_acknowledged_is_refused_unless_that_is
 async fn addresses_that_lead_to_different_databases_are_refused() {
     let (one, two) = (new_database(), new_database());
     open(by(vec![two.clone()])).await;
-    check_refused(by(vec![one, two]), "another database").await;
+    check_refused(by(vec![one.clone(), two.clone()]), "another database").await;
+    let replicas = PostgresOptions { replicas: vec![two], ..by(vec![one]) };
+    check_refused(replicas, "another database").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
