@@ -124,6 +124,11 @@ async fn a_commit_that_no_replica_confirms_is_not_acknowledged() {
     until_it_holds(&server, "nobody").await;
     let pushed = push(&store, &vault, &[("during", None, "v1")]).await;
     assert!(matches!(pushed, Err(StoreError::OutcomeUnknown(_))), "{pushed:?}");
+    // Nor is it by the receipt of a commit that nobody confirmed.
+    for _ in 0..3 {
+        let again = push(&store, &vault, &[("during", None, "v1")]).await;
+        assert!(matches!(again, Err(StoreError::Unavailable(_))), "{again:?}");
+    }
     synchronous("");
     let found = until_ok(BACK_WITHIN, || push(&store, &vault, &[("during", None, "v1")])).await;
     let PushOutcome::Applied(written) = found else { panic!("{found:?}") };
