@@ -29,7 +29,7 @@ impl FromStr for NatsUrl {
             io::ErrorKind::InvalidInput => form.to_owned(),
             _ => format!("{form}: {}", error.kind()),
         })?;
-        if !["nats", "tls"].contains(&address.scheme()) {
+        if !["nats", "tls"].contains(&address.scheme()) || address.host().is_empty() {
             return Err(form.to_owned());
         }
         Ok(Self(address))

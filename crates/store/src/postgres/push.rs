@@ -72,10 +72,6 @@ pub(super) const WRITE: Sql = Sql {
     ],
 };
 
-/// The bound on statements does not hold for the commit: where replicas must have it first, one that is
-/// cut short is told as done though they have not, and lets the vault's lock go.
-const COMMIT: &str = "set local statement_timeout = 0; commit";
-
 pub(super) const SAVE: Sql = Sql {
     text: "update vaults set clock = $2, receipts = $3 where vault_id = $1",
     types: &[Type::UUID, Type::INT8, Type::BYTEA],
@@ -215,7 +211,7 @@ impl Pushing<'_> {
             let read = self.connection.rows(&conflicts, &values);
             if let Some(vault) = forgotten.filter(|_| !has_more) {
                 let save = self.save(&save, vault.clock, &vault.receipts);
-                let commit = self.connection.send(COMMIT);
+                let commit = self.connection.send("commit");
                 let (rows, saved, committed) = tokio::join!(biased; read, save, commit);
                 saved.and(committed).and(rows)
             } else {
@@ -262,7 +258,7 @@ impl Pushing<'_> {
                 biased;
                 self.write_rows(&write, &rows),
                 self.save(&save, clock, &receipts),
-                self.connection.send(COMMIT),
+                self.connection.send("commit"),
             );
             let written = written.map_err(|error| Failure::before_commit(&error))?;
             let saved = saved.map_err(|error| Failure::before_commit(&error))?;

@@ -16,8 +16,8 @@ use tokio::{
 };
 use vaultsync_store::DatabaseUrl;
 
-/// The end of the message that commits, and the one that says that it is done.
-const COMMIT: &[u8] = b"; commit\0";
+/// The message that commits, and the one that says that it is done.
+const COMMIT: &[u8] = b"Q\0\0\0\x0bcommit\0";
 const COMMITTED: &[u8] = b"COMMIT\0";
 
 /// A line that tests can disturb. It ends when dropped.
