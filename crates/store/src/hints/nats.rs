@@ -81,6 +81,7 @@ pub(super) async fn relay(urls: Vec<NatsUrl>, heads: Heads, mut changes: Changes
 async fn tell(client: &Client, entries: &[(crate::VaultId, vaultsync_protocol::Timestamp)]) {
     if client.connection_state() != State::Connected {
         // What nobody can be told now is forgotten, so that it does not wait for a later day.
+        metrics::counter!("vaultsync_hints_dropped_total").increment(entries.len() as u64);
         return;
     }
     count_told(entries.len());

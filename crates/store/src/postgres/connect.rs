@@ -50,10 +50,16 @@ pub(super) struct Bounds {
     pub(super) deadline: Instant,
 }
 
+/// What a line to a database carries at least, in bytes a millisecond: 4 MiB a second. A push that is
+/// large for the line gets that much longer, or it could never be done.
+const BYTES_A_MILLISECOND: usize = 4 * 1024 * 1024 / 1000;
+
 impl Bounds {
-    pub(super) fn new(timeout: Duration) -> Self {
+    /// The bounds of a use case that begins now and sends that many bytes.
+    pub(super) fn new(timeout: Duration, bytes: usize) -> Self {
         let begun = Instant::now();
-        Self { patience: begun + timeout / 2, deadline: begun + timeout }
+        let sending = Duration::from_millis((bytes / BYTES_A_MILLISECOND) as u64);
+        Self { patience: begun + timeout / 2, deadline: begun + timeout + sending }
     }
 }
 

@@ -54,7 +54,8 @@ pub struct PostgresOptions {
     pub replicas: Vec<DatabaseUrl>,
     /// Connections open at a time, for each address.
     pub connections_max: usize,
-    /// How long one push or pull may take. It is told within this that the database is gone.
+    /// How long one push or pull may take, a large one longer. It is told within this that the
+    /// database is gone.
     pub timeout: Duration,
     /// Whether statements are prepared once for each connection, and not parsed each time.
     pub prepare: bool,
@@ -178,7 +179,7 @@ impl Inner {
         push: &Push,
         now: Timestamp,
     ) -> Result<PushOutcome, StoreError> {
-        let mut bounds = Bounds::new(self.timeout);
+        let mut bounds = Bounds::new(self.timeout, push.ciphertext_bytes());
         let Ok(_pass) = timeout_at(bounds.patience, self.gate.enter(vault.id())).await else {
             return Err(StoreError::Unavailable("too many pushes were before it".to_owned()));
         };
@@ -225,8 +226,8 @@ impl Inner {
         let connection = self.primaries.connect(vault.id(), attempt, bounds).await?;
         self.gauge();
         let node = connection.node();
-        let (deadline, timeout, options) = (bounds.deadline, self.timeout, &self.options);
-        let pushing = Pushing { connection, vault, push, now, deadline, timeout, options };
+        let (deadline, options) = (bounds.deadline, &self.options);
+        let pushing = Pushing { connection, vault, push, now, deadline, options };
         // In a box: it is large, and what waits for a turn or a connection is not.
         node.watch(Box::pin(pushing.run())).await
     }
@@ -237,7 +238,7 @@ impl Inner {
         pull: &Pull,
         mut room: R,
     ) -> Result<(PullOutcome, R), Failure> {
-        let bounds = Bounds::new(self.timeout);
+        let bounds = Bounds::new(self.timeout, 0);
         if !self.replicas.are_shunned() {
             // The primary is left enough time.
             let bounds = Bounds { deadline: bounds.patience, ..bounds };
@@ -273,9 +274,13 @@ impl Inner {
     ) -> Result<PullOutcome, Failure> {
         let connection = nodes.connect(vault.id(), attempt, bounds).await?;
         self.gauge();
-        let page = pull::page(&connection, vault.id(), pull, self.options.page_bytes_max, room);
-        let read = flight(bounds.deadline, Failure::Broken, page);
-        let outcome = connection.node().watch(read).await?;
+        let limits = pull::Limits {
+            bytes_max: self.options.page_bytes_max,
+            deadline: bounds.deadline,
+            row_timeout: self.timeout,
+        };
+        let page = pull::page(&connection, vault.id(), pull, limits, room);
+        let outcome = connection.node().watch(page).await?;
         connection.keep();
         Ok(outcome)
     }
@@ -292,7 +297,7 @@ impl Inner {
     }
 
     async fn check(&self) -> Result<(), Failure> {
-        let bounds = Bounds::new(self.timeout);
+        let bounds = Bounds::new(self.timeout, 0);
         let nobody = Vault::of("", "").id();
         let connection = self.primaries.connect(nobody, 0, bounds).await?;
         let look = async {

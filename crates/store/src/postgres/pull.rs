@@ -1,12 +1,15 @@
 //! One pull: one statement, one flight, one snapshot.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt as _;
+use tokio::time::Instant;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 use vaultsync_protocol::{Ciphertext, Epoch, Page, Pull, Record, Timestamp};
 
 use super::{
-    connect::{Connection, Sql},
+    connect::{Connection, Sql, flight},
     failure::Failure,
     rows::{column, record_id, uuid, version},
 };
@@ -31,25 +34,44 @@ pub(super) const PAGE: Sql = Sql {
     types: &[Type::UUID, Type::INT8, Type::INT8, Type::INT8],
 };
 
+/// The bounds of one page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Of ciphertext.
+    pub(super) bytes_max: usize,
+    /// When the first row must be there.
+    pub(super) deadline: Instant,
+    /// How long after a row the next one may come: a large page takes its time on a slow line.
+    pub(super) row_timeout: Duration,
+}
+
 /// Reads one page. A page's rows are in memory before `room` is asked, `bytes_max` of them at most for
 /// each connection.
 pub(super) async fn page(
     connection: &Connection,
     vault: VaultId,
     pull: &Pull,
-    bytes_max: usize,
+    limits: Limits,
     room: &mut impl Room,
 ) -> Result<PullOutcome, Failure> {
     let of = |error: tokio_postgres::Error| Failure::of(&error);
     let after = pull.cursor.map_or(i64::MIN, |cursor| cursor.timestamp().as_millis());
     let limit = i64::try_from(pull.limit).unwrap_or(i64::MAX - 1);
-    let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
-    let ready = connection.ready(&PAGE).await.map_err(of)?;
-    let rows =
-        connection.stream(&ready, &[&uuid(vault), &after, &limit, &bytes_max]).await.map_err(of)?;
+    let bytes_max = i64::try_from(limits.bytes_max).unwrap_or(i64::MAX);
+    let sent = async {
+        let ready = connection.ready(&PAGE).await.map_err(of)?;
+        connection.stream(&ready, &[&uuid(vault), &after, &limit, &bytes_max]).await.map_err(of)
+    };
+    let rows = flight(limits.deadline, Failure::Broken, sent).await?;
     let mut rows = std::pin::pin!(rows);
+    let mut until = limits.deadline;
     let (mut found, mut records, mut has_more) = (None, Vec::new(), false);
-    while let Some(row) = rows.try_next().await.map_err(of)? {
+    loop {
+        let next = async { rows.try_next().await.map_err(of) };
+        let Some(row) = flight(until, Failure::Broken, next).await? else {
+            break;
+        };
+        until = Instant::now() + limits.row_timeout;
         let epoch = Epoch::from_bytes(*column::<Uuid>(&row, 0)?.as_bytes());
         found = Some((epoch, Timestamp::from_millis(column(&row, 1)?)));
         let Some(in_all) = column::<Option<i64>>(&row, 2)? else {

@@ -3,7 +3,7 @@
 //! The lock is a statement of its own. One that locks and reads in one goes by what it saw before it
 //! had the lock.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -93,7 +93,6 @@ pub(super) struct Pushing<'a> {
     pub(super) push: &'a Push,
     pub(super) now: Timestamp,
     pub(super) deadline: Instant,
-    pub(super) timeout: Duration,
     pub(super) options: &'a StoreOptions,
 }
 
@@ -304,15 +303,18 @@ impl Pushing<'_> {
     }
 
     /// Begins, with bounds that end the transaction also where this process is gone: nobody else can
-    /// push to the vault before. What is read under the lock must be newer than it, whatever isolation
-    /// the database has by default.
+    /// push to the vault before. They end sooner than this process's patience, so that a lock that
+    /// takes too long is told as that, and not as a database that has fallen silent. What is read under
+    /// the lock must be newer than it, whatever isolation the database has by default.
     fn begin(&self) -> String {
-        let millis = self.timeout.as_millis();
+        let left = self.deadline.saturating_duration_since(Instant::now()).as_millis().max(10);
         format!(
-            "begin isolation level read committed; \
-             set local statement_timeout = {millis}; set local lock_timeout = {millis}; \
+            "begin isolation level read committed; set local lock_timeout = {}; \
+             set local statement_timeout = {}; \
              set local idle_in_transaction_session_timeout = {}",
-            2 * millis
+            left * 3 / 4,
+            left * 9 / 10,
+            left * 2
         )
     }
 }

@@ -85,7 +85,7 @@ table! {
     DATABASE_TIMEOUT_MS = Setting::new(
         "database_timeout_ms", Group::Database,
         Kind::Number { unit: "MILLISECONDS", min: 100, max: 60_000 }, "2000",
-        "PostgreSQL: how long one push or pull may take. A client is told within this that the database is gone.",
+        "PostgreSQL: how long one push or pull may take, a large one longer. A client is told within this that the database is gone.",
     );
     DATABASE_PREPARE = Setting::new(
         "database_prepare", Group::Database, Kind::Switch, "true",
