@@ -123,3 +123,25 @@ fn a_token_that_the_server_would_refuse_is_not_minted() {
     let said = stderr(&output);
     assert!(said.contains("the local issuer is off"), "{said}");
 }
+
+#[test]
+fn the_compose_files_are_what_compose_expects_where_it_is_installed() {
+    let compose = |arguments: &[&str]| {
+        Command::new("docker")
+            .arg("compose")
+            .args(arguments)
+            .env("POSTGRES_PASSWORD", "secret")
+            .env("CLERK_PUBLISHABLE_KEY", "pk_test_Y2xlcmsuZXhhbXBsZS5jb20k")
+            .output()
+    };
+    if !compose(&["version"]).is_ok_and(|version| version.status.success()) {
+        println!("not run: there is no `docker compose`");
+        return;
+    }
+    let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");
+    for file in ["compose.yaml", "compose.citus.yaml"] {
+        let checked = compose(&["-f", &format!("{deploy}/{file}"), "config", "--quiet"]);
+        let checked = checked.expect("docker runs");
+        assert!(checked.status.success(), "{file}: {}", String::from_utf8_lossy(&checked.stderr));
+    }
+}
