@@ -4,6 +4,8 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -20,7 +22,12 @@ const APPLICATION_ID: i32 = 0x5653_4e43;
 
 /// How long a statement waits while an operator's command holds the file. Whoever waits for it must be
 /// told within a second.
-const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
+const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often the lock is tried. Whoever had it may be ending just now; and a process that starts
+/// another one shares what it holds with it, until that one has become the program it is to be.
+const LOCK_TRIES: u32 = 20;
+const BETWEEN_LOCK_TRIES: Duration = Duration::from_millis(25);
 
 /// Takes the right to serve from the database at `path`, by a lock on a file beside it that the
 /// system lifts when the process ends, however it ends. Operators' commands do not take it.
@@ -47,11 +54,14 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     }
     let lock_path = beside(&path, ".lock");
     let file = create_private_file(&lock_path).map_err(|error| io_error(&lock_path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path)),
-        Err(TryLockError::Error(error)) => Err(io_error(&lock_path, error)),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN_LOCK_TRIES),
+            Err(TryLockError::Error(error)) => return Err(io_error(&lock_path, error)),
+        }
     }
+    Err(OpenError::InUse(path))
 }
 
 fn create_private_folder(folder: &Path) -> io::Result<()> {
