@@ -100,6 +100,11 @@ impl Room for PageRoom {
         }
         !self.is_full
     }
+
+    fn clear(&mut self) {
+        self.reservation = Reservation::default();
+        (self.bytes, self.is_full) = (0, false);
+    }
 }
 
 impl PageRoom {
@@ -142,6 +147,9 @@ mod tests {
         assert!(!late.take(0));
         assert!(late.into_reservation(1).is_none(), "a first record without room");
         assert!(memory.room().into_reservation(0).is_some());
+        room.clear();
+        assert_eq!(memory.bytes_taken(), 0, "a page that is read anew");
+        assert!(room.take(3 * 1024));
         drop(room.into_reservation(2));
         assert!(memory.room().take(3 * 1024));
     }

@@ -77,11 +77,13 @@ impl Heads {
     /// Tells a vault's listeners in this process that its clock now stands at `head`, unless they know:
     /// what this process told others may come back to it.
     pub(crate) fn hear(&self, vault: VaultId, head: Timestamp) {
+        // Under the lock from the comparison on, so that of two at once the later head is the last.
+        let waiting = self.lock();
         if self.latest(vault) >= Some(head) {
             return;
         }
         self.0.latest.insert(vault, head);
-        if let Some(sender) = self.lock().get(&vault) {
+        if let Some(sender) = waiting.get(&vault) {
             sender.send_replace(Some(head));
         }
     }

@@ -5,6 +5,9 @@ pub trait Room: Send + 'static {
     /// Takes room for a record with that much ciphertext; false where there is none left, and then
     /// the page ends before it. A page's first record is read all the same.
     fn take(&mut self, ciphertext_bytes: usize) -> bool;
+
+    /// Gives back what was taken: the page is read anew from its first record.
+    fn clear(&mut self);
 }
 
 /// As much room as a page can have.
@@ -15,4 +18,6 @@ impl Room for Unbounded {
     fn take(&mut self, _: usize) -> bool {
         true
     }
+
+    fn clear(&mut self) {}
 }

@@ -24,6 +24,10 @@ impl FromStr for NatsUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let form = "expected nats://HOST:PORT or tls://HOST:PORT";
+        // The library would put the scheme before it.
+        if !text.contains("://") {
+            return Err(form.to_owned());
+        }
         let address: ServerAddr = text.parse().map_err(|error: io::Error| match error.kind() {
             // The text itself may hold a token.
             io::ErrorKind::InvalidInput => form.to_owned(),
@@ -57,24 +61,31 @@ pub(super) async fn relay(urls: Vec<NatsUrl>, heads: Heads, mut changes: Changes
             return;
         }
     };
-    let subscription = client.subscribe(SUBJECT).await;
-    let Ok(mut messages) = subscription else {
-        tracing::error!("no hints come from other nodes: NATS takes no subscription");
-        return;
-    };
-    let hearing = async {
-        while let Some(message) = messages.next().await {
-            hear(&heads, &message.payload);
-        }
-    };
     let telling = async {
         while let Some(entries) = gather(&mut changes).await {
             tell(&client, &entries).await;
         }
     };
     tokio::select! {
-        () = hearing => {}
+        () = hear_always(&client, &heads) => {}
         () = telling => {}
+    }
+}
+
+/// Hears what others tell, and subscribes again where that has ended.
+async fn hear_always(client: &Client, heads: &Heads) {
+    loop {
+        match client.subscribe(SUBJECT).await {
+            Ok(mut messages) => {
+                while let Some(message) = messages.next().await {
+                    hear(heads, &message.payload);
+                }
+                tracing::warn!("hints from other nodes have ended; subscribing again");
+            }
+            Err(error) => tracing::warn!(%error, "NATS takes no subscription to hints"),
+        }
+        tokio::time::sleep(PAUSE_MAX).await;
+        heads.wake_all();
     }
 }
 
@@ -162,7 +173,7 @@ mod tests {
                 (shown.into(), format!("NatsUrl({shown})"))
             );
         }
-        for text in ["http://s3cret@h", "ws://s3cret@h", "nats://", "s3cret@h:x"] {
+        for text in ["http://s3cret@h", "ws://s3cret@h", "nats://", "s3cret@h:x", "s3cret@h"] {
             let error = text.parse::<NatsUrl>().unwrap_err();
             assert!(error.contains("expected nats://") && !error.contains("s3cret"), "{error}");
         }

@@ -119,7 +119,7 @@ impl Nodes {
         let count = self.nodes.len();
         let mut order: Vec<_> =
             (0..count).map(|step| &self.nodes[(first + step) % count]).collect();
-        order.sort_by_key(|node| node.is_shunned());
+        order.sort_by_cached_key(|node| node.is_shunned());
         let mut failure = Failure::Transient("no database is set".to_owned());
         for node in order {
             let got = timeout_at(bounds.deadline, node.get(bounds.patience)).await;

@@ -238,15 +238,17 @@ impl Inner {
         pull: &Pull,
         mut room: R,
     ) -> Result<(PullOutcome, R), Failure> {
-        let bounds = Bounds::new(self.timeout, 0);
+        let mut bounds = Bounds::new(self.timeout, 0);
         if !self.replicas.are_shunned() {
             // The primary is left enough time.
-            let bounds = Bounds { deadline: bounds.patience, ..bounds };
-            match self.try_pull(&self.replicas, vault, pull, &mut room, 0, bounds).await {
+            let patience = Instant::now() + self.timeout / 4;
+            let shorter = Bounds { patience, deadline: bounds.patience };
+            match self.try_pull(&self.replicas, vault, pull, &mut room, 0, shorter).await {
                 Ok(outcome) if self.is_enough(vault, &outcome) => return Ok((outcome, room)),
                 Ok(_) => {}
                 Err(failure) => tracing::warn!(?failure, "a replica does not serve"),
             }
+            bounds.patience = bounds.deadline;
         }
         let mut attempt = 0;
         loop {
@@ -272,6 +274,7 @@ impl Inner {
         attempt: usize,
         bounds: Bounds,
     ) -> Result<PullOutcome, Failure> {
+        room.clear();
         let connection = nodes.connect(vault.id(), attempt, bounds).await?;
         self.gauge();
         let limits = pull::Limits {
@@ -286,12 +289,13 @@ impl Inner {
     }
 
     /// Whether what a replica told can be passed on. It may lag: what it does not know yet is no
-    /// reason to tell a client that its history is another one, or that nothing has changed.
+    /// reason to tell a client that its history is another one, or that this is all there is.
     fn is_enough(&self, vault: &Vault, outcome: &PullOutcome) -> bool {
         match outcome {
             PullOutcome::EpochChanged | PullOutcome::CursorAhead => false,
             PullOutcome::Page(page) => {
-                !page.records.is_empty() || page.head >= self.heads.latest(vault.id())
+                let goes_on = page.has_more && !page.records.is_empty();
+                goes_on || page.head >= self.heads.latest(vault.id())
             }
         }
     }

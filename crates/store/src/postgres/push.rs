@@ -266,7 +266,9 @@ impl Pushing<'_> {
         };
         let counts = flight(self.deadline, Failure::InDoubt, second).await?;
         if counts != (rows.ids.len() as u64, 1) {
-            return Err(fault("the database wrote other rows than it was told to"));
+            // Committed all the same: what is there now, the next attempt reads.
+            let told = "the database wrote other rows than it was told to";
+            return Err(Failure::InDoubt(told.to_owned()));
         }
         let outcome = PushOutcome::Applied(written(self.push, verdicts));
         Ok(Attempt { outcome, clock: Some(clock), wrote: head.is_some() })

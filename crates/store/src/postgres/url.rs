@@ -47,14 +47,17 @@ impl FromStr for DatabaseUrl {
 
     /// Reads a URL. What is wrong is told without any part of the URL that could be a password.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (place, query) = text.split_once('?').unwrap_or((text, ""));
+        // A password may have a `?` too: options begin after the host, as the driver sees it.
+        let host = text.find('@').unwrap_or(0);
+        let options = text[host..].find('?').map_or(text.len(), |at| host + at);
+        let (place, query) = (&text[..options], text[options..].trim_start_matches('?'));
         let (mut passed_on, mut mode) = (Vec::new(), None);
         let (mut roots, mut certificate, mut key) = (None, None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = percent_decode_str(value)
                 .decode_utf8()
-                .map_err(|_| format!("`{name}` is not UTF-8"))?
+                .map_err(|_| "the value of an option is not UTF-8".to_owned())?
                 .into_owned();
             match name {
                 "sslmode" => mode = Some(value),
@@ -78,10 +81,9 @@ impl FromStr for DatabaseUrl {
             Some("require") => (SslMode::Require, Verify::Nothing),
             Some("verify-ca") => (SslMode::Require, Verify::Authority),
             Some("verify-full") => (SslMode::Require, Verify::Full),
-            Some(other) => {
-                return Err(format!(
-                    "`sslmode` is disable, prefer, require, verify-ca or verify-full, not {other}"
-                ));
+            Some(_) => {
+                let known = "`sslmode` is disable, prefer, require, verify-ca or verify-full";
+                return Err(known.to_owned());
             }
         };
         let rest = format!("{place}?{}", passed_on.join("&"));
@@ -169,6 +171,9 @@ mod tests {
             let url = url(&format!("postgres://h/n{query}"));
             assert_eq!((url.config.get_ssl_mode(), url.tls.verify), (mode, verify), "{query}");
         }
+        let odd = url("postgres://u:se?cret@h/n?sslmode=verify-full&connect_timeout=3");
+        assert_eq!((odd.config.get_ssl_mode(), odd.tls.verify), (SslMode::Require, Verify::Full));
+        assert_eq!(odd.config.get_password(), Some(&b"se?cret"[..]));
         let url = url("postgres://h/n?sslrootcert=%2Fa%20b.pem&sslmode=verify-full");
         assert_eq!(url.tls.roots, Some(PathBuf::from("/a b.pem")));
     }
@@ -177,6 +182,8 @@ mod tests {
     fn what_is_wrong_is_told_without_the_password() {
         for (text, told) in [
             ("postgres://me:secret@h/n?sslmode=maybe", "sslmode"),
+            ("postgres://me:pa?secret=1@h/n?sslmode=maybe", "sslmode"),
+            ("postgres://me:pa?secret=%ff@h/n?sslmode=%ff", "not UTF-8"),
             ("postgres://me:secret@h/n?sslcert=a", "sslkey"),
             ("postgres://me:secret@h:port/n", "port"),
             ("postgres://me:secret@h/n?colour=blue", "colour"),

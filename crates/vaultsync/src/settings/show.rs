@@ -105,19 +105,23 @@ fn hidden(setting: &Setting, value: toml::Value, loaded: &Loaded) -> toml::Value
 /// A URL with `***` where its password was: after the user's name, or as an option. By hand, because
 /// one that names several hosts is no URL to others.
 fn without_password(text: &str) -> String {
-    let (place, query) = text.split_once('?').unwrap_or((text, ""));
-    let mut shown = place.to_owned();
-    if let Some((scheme, rest)) = place.split_once("://")
-        && let Some((user, host)) = rest.rsplit_once('@')
-    {
-        let user = match user.split_once(':') {
+    // The last `@`: too much is hidden rather than too little.
+    let (user, rest) =
+        text.rsplit_once('@').map_or((None, text), |(user, rest)| (Some(user), rest));
+    let mut shown = String::new();
+    if let Some(user) = user {
+        shown = match user.split_once("://") {
             // Elsewhere a name alone can be a token.
-            _ if !scheme.starts_with("postgres") => "***".to_owned(),
-            Some((name, _)) => format!("{name}:***"),
-            None => user.to_owned(),
+            Some((scheme, user)) if scheme.starts_with("postgres") => match user.split_once(':') {
+                Some((name, _)) => format!("{scheme}://{name}:***@"),
+                None => format!("{scheme}://{user}@"),
+            },
+            Some((scheme, _)) => format!("{scheme}://***@"),
+            None => "***@".to_owned(),
         };
-        shown = format!("{scheme}://{user}@{host}");
     }
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    shown.push_str(place);
     let options = query.split('&').filter(|option| !option.is_empty());
     for (index, option) in options.enumerate() {
         let name = option.split('=').next().unwrap_or_default();
@@ -226,6 +230,8 @@ mod tests {
             ("postgres://ann@db/x", "postgres://ann@db/x"),
             ("postgres://ann:s3@cret@a:1,b:2/x", "postgres://ann:***@a:1,b:2/x"),
             ("nats://s3cret@db", "nats://***@db"),
+            ("s3cret@db:4222", "***@db:4222"),
+            ("postgres://me:s3?cr@et@h/n?sslmode=require", "postgres://me:***@h/n?sslmode=require"),
             ("postgres://db/x?user=ann&password=s3cret", "postgres://db/x?user=ann&password=***"),
             ("sqlite:/var/lib/v.sqlite3", "sqlite:/var/lib/v.sqlite3"),
         ] {
