@@ -75,7 +75,7 @@ impl Heads {
     }
 
     /// Tells a vault's listeners in this process that its clock now stands at `head`, unless they know:
-    /// what this process told others may come back to it.
+    /// hints may come late, and more than once.
     pub(crate) fn hear(&self, vault: VaultId, head: Timestamp) {
         if self.latest(vault) >= Some(head) {
             return;
