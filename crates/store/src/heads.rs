@@ -75,7 +75,7 @@ impl Heads {
     }
 
     /// Tells a vault's listeners in this process that its clock now stands at `head`, unless they know:
-    /// what this process told others may come back to it.
+    /// hints may come late, and more than once.
     pub(crate) fn hear(&self, vault: VaultId, head: Timestamp) {
         // Under the lock from the comparison on, so that of two at once the later head is the last.
         let waiting = self.lock();

@@ -89,9 +89,9 @@ async fn check_told(here: &Store, there: &Store) {
     assert!(timeout(QUIET, own.changed()).await.is_err(), "and once only");
 
     // More vaults at once than one message holds.
-    let vaults: Vec<_> = (0..300).map(|_| user()).collect();
+    let vaults: Vec<_> = (0..1000).map(|_| user()).collect();
     let mut listeners: Vec<_> = vaults.iter().map(|vault| listen(there, vault)).collect();
-    let pushes = vaults.chunks(75).map(|vaults| async move {
+    let pushes = vaults.chunks(250).map(|vaults| async move {
         for vault in vaults {
             push(here, vault).await;
             push(here, vault).await;

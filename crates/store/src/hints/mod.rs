@@ -5,24 +5,31 @@
 //!
 //! Not here: who waits (`heads.rs`).
 
+mod changes;
 mod message;
 mod nats;
 mod notify;
+mod outage;
 
-use std::{collections::HashMap, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
-    task::{AbortHandle, JoinHandle},
+    sync::Notify,
+    task::AbortHandle,
+    time::{sleep, timeout},
 };
-use vaultsync_protocol::Timestamp;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 pub use self::nats::NatsUrl;
-use crate::{DatabaseUrl, Heads, VaultId};
+use self::{changes::Changes, message::Entry, outage::Outage};
+use crate::{DatabaseUrl, Heads};
 
-/// How long changes are gathered before they are told: 5 to 20 ms made NOTIFY cost pushes nothing that
-/// could be measured, and nobody notices them.
-const GATHER: Duration = Duration::from_millis(10);
+/// How long the last hints may take when the store closes.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+
+/// How long a greeting may take to come back, before somebody is told that none does.
+const ECHO_MAX: Duration = Duration::from_secs(5);
 
 /// The way by which processes tell each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,65 +39,131 @@ pub enum HintsVia {
     Nothing,
     /// PostgreSQL's NOTIFY, at this address: the same for all of them, and past any pooler.
     Notify(Box<DatabaseUrl>),
-    /// NATS, by whichever of these servers answers.
+    /// NATS, by whichever of these servers answers. They must be of one cluster.
     Nats(Vec<NatsUrl>),
 }
 
 /// The task that tells and hears. It ends when dropped.
 #[derive(Debug)]
-pub(crate) struct Relay(Option<AbortHandle>);
+pub(crate) struct Relay {
+    task: Option<AbortHandle>,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
 
 impl Relay {
     /// The heads of a process that tells others, and the task that does it.
     pub(crate) fn start(via: HintsVia) -> (Heads, Self) {
+        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         if via == HintsVia::Nothing {
-            return (Heads::default(), Self(None));
+            return (Heads::default(), Self { task: None, tasks, closing });
         }
-        let (heads, changes) = Heads::shared();
-        let task: JoinHandle<()> = match via {
-            HintsVia::Nothing => return (heads, Self(None)),
-            HintsVia::Notify(url) => tokio::spawn(notify::relay(*url, heads.clone(), changes)),
-            HintsVia::Nats(urls) => tokio::spawn(nats::relay(urls, heads.clone(), changes)),
-        };
-        (heads, Self(Some(task.abort_handle())))
+        let (heads, receiver) = Heads::shared();
+        let changes = Changes { receiver, closing: closing.clone() };
+        let task = tasks.spawn(relay(via, heads.clone(), changes)).abort_handle();
+        (heads, Self { task: Some(task), tasks, closing })
+    }
+
+    /// Tells what is still to be told, and ends.
+    pub(crate) async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        if timeout(FAREWELL_MAX, self.tasks.wait()).await.is_err() {
+            self.task.iter().for_each(AbortHandle::abort);
+            self.tasks.wait().await;
+        }
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
+        self.task.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Tells and hears until the store closes, however often that is interrupted.
+async fn relay(via: HintsVia, heads: Heads, mut changes: Changes) {
+    let outage = Arc::new(Outage::new(via.told()));
+    let mut pauses = outage::pauses();
+    loop {
+        // A new name each time, so that a late greeting of the last session is not taken for this one's.
+        let ear = Ear { own: Uuid::new_v4(), heads: heads.clone(), echo: Arc::default() };
+        let session = match &via {
+            HintsVia::Nothing => Ok(()),
+            HintsVia::Notify(url) => notify::session(url, &ear, &mut changes, &outage).await,
+            HintsVia::Nats(urls) => nats::session(urls, &ear, &mut changes, &outage).await,
+        };
+        let Err(error) = session else { return };
+        if outage.begins(&error) {
+            pauses = outage::pauses();
+        }
+        tokio::select! {
+            () = sleep(pauses.next().unwrap_or(ECHO_MAX)) => {}
+            () = changes.closing.cancelled() => return,
         }
     }
 }
 
-type Changes = mpsc::Receiver<(VaultId, Timestamp)>;
-
-/// Waits for a change and gathers those that follow; of each vault the last head counts. `None` when
-/// there will be no more.
-async fn gather(changes: &mut Changes) -> Option<Vec<(VaultId, Timestamp)>> {
-    let (vault, head) = changes.recv().await?;
-    let mut heads = HashMap::from([(vault, head)]);
-    tokio::time::sleep(GATHER).await;
-    while let Ok((vault, head)) = changes.try_recv() {
-        let last = heads.entry(vault).or_insert(head);
-        *last = head.max(*last);
-    }
-    Some(heads.into_iter().collect())
-}
-
-/// Hears what another process, or this one, has told.
-fn hear(heads: &Heads, message: &[u8]) {
-    let Some(entries) = message::decode(message) else {
-        metrics::counter!("vaultsync_hints_malformed_total").increment(1);
-        return;
-    };
-    for (vault, head) in entries {
-        metrics::counter!("vaultsync_hints_heard_total").increment(1);
-        heads.hear(vault, head);
+impl HintsVia {
+    /// In words, without secrets.
+    fn told(&self) -> String {
+        match self {
+            Self::Nothing => "nothing".to_owned(),
+            Self::Notify(url) => format!("NOTIFY at {url}"),
+            Self::Nats(urls) => urls.iter().fold("NATS at".to_owned(), |mut told, url| {
+                let _ = write!(told, " {url}");
+                told
+            }),
+        }
     }
 }
 
-fn count_told(entries: usize) {
-    metrics::counter!("vaultsync_hints_told_total").increment(entries as u64);
+/// Where what was told arrives.
+#[derive(Clone, Debug)]
+struct Ear {
+    /// Who sends the messages that this process need not hear.
+    own: Uuid,
+    heads: Heads,
+    /// The own greeting came back.
+    echo: Arc<Notify>,
+}
+
+impl Ear {
+    /// Hears what another process, or this one, has told.
+    fn hear(&self, message: &[u8]) {
+        let Some((sender, entries)) = message::decode(message) else {
+            metrics::counter!("vaultsync_hints_malformed_total").increment(1);
+            return;
+        };
+        if sender != self.own {
+            metrics::counter!("vaultsync_hints_heard_total").increment(entries.len() as u64);
+            for (vault, head) in entries {
+                self.heads.hear(vault, head);
+            }
+        } else if entries.is_empty() {
+            // From now on nothing is missed, but what was told before may have been.
+            self.heads.wake_all();
+            self.echo.notify_one();
+        }
+    }
+
+    /// Waits for one's own greeting, and says so where it does not come.
+    async fn expect_echo(&self, advice: &str) {
+        if timeout(ECHO_MAX, self.echo.notified()).await.is_err() {
+            tracing::warn!("hints sent do not come back, so none may arrive: {advice}");
+        }
+    }
+
+    fn greeting(&self) -> Vec<u8> {
+        message::encode(self.own, &[])
+    }
+
+    /// As many messages as it takes.
+    fn messages(&self, entries: &[Entry]) -> impl Iterator<Item = Vec<u8>> {
+        entries.chunks(message::ENTRIES_MAX).map(|entries| message::encode(self.own, entries))
+    }
+}
+
+fn count_told(entries: &[Entry]) {
+    metrics::counter!("vaultsync_hints_told_total").increment(entries.len() as u64);
 }

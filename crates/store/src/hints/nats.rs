@@ -1,18 +1,29 @@
 //! Hints by NATS: for many nodes, and for databases or poolers without LISTEN.
 
-use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, connection::State};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use futures_util::StreamExt as _;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::{Changes, count_told, gather, hear, message};
-use crate::Heads;
+use super::{Changes, Ear, Outage, count_told, outage};
 
 const SUBJECT: &str = "vaultsync.heads";
 
-/// The longest pause between two tries to connect.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often the server is asked whether it is there. At the fourth time without an answer it is not.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+const ADVICE: &str = "may this user publish and subscribe to `vaultsync.heads`?";
 
 /// The address of a NATS server: `nats://HOST:PORT`, or `tls://`, with a token or a user and password
 /// before the host. It prints without them.
@@ -52,73 +63,104 @@ impl fmt::Debug for NatsUrl {
     }
 }
 
-/// Tells `changes` to all who subscribe, and `heads` what others tell, for as long as it is let.
-pub(super) async fn relay(urls: Vec<NatsUrl>, heads: Heads, mut changes: Changes) {
-    let client = match connect(&urls, heads.clone()).await {
-        Ok(client) => client,
-        Err(error) => {
-            tracing::error!(error, "no hints go to or come from other nodes");
-            return;
+/// One client, which connects by itself, now or later, and again and again. `Ok` where there will be no
+/// more changes.
+pub(super) async fn session(
+    urls: &[NatsUrl],
+    ear: &Ear,
+    changes: &mut Changes,
+    outage: &Arc<Outage>,
+) -> Result<(), String> {
+    let (client, mut line) = connect(urls, outage.clone()).await?;
+    let mut messages = client.subscribe(SUBJECT).await.map_err(|error| error.to_string())?;
+    let greeting = greet(&client, ear, line.clone());
+    let hearing = async {
+        while let Some(message) = messages.next().await {
+            ear.hear(&message.payload);
         }
+        Err("the subscription ended".to_owned())
     };
     let telling = async {
-        while let Some(entries) = gather(&mut changes).await {
-            tell(&client, &entries).await;
+        let closing = changes.closing.clone();
+        // What cannot be told yet waits among the changes, which are bounded, and not in the client.
+        while is_up(&mut line, &closing).await {
+            let Some(entries) = changes.gather().await else { break };
+            for message in ear.messages(&entries) {
+                let told = client.publish(SUBJECT, message.into()).await;
+                told.map_err(|error| error.to_string())?;
+            }
+            count_told(&entries);
         }
+        client.flush().await.map_err(|error| error.to_string())
     };
     tokio::select! {
-        () = hear_always(&client, &heads) => {}
-        () = telling => {}
+        ended = hearing => ended,
+        told = telling => told,
+        () = greeting => Ok(()),
     }
 }
 
-/// Hears what others tell, and subscribes again where that has ended.
-async fn hear_always(client: &Client, heads: &Heads) {
-    loop {
-        match client.subscribe(SUBJECT).await {
-            Ok(mut messages) => {
-                while let Some(message) = messages.next().await {
-                    hear(heads, &message.payload);
-                }
-                tracing::warn!("hints from other nodes have ended; subscribing again");
-            }
-            Err(error) => tracing::warn!(%error, "NATS takes no subscription to hints"),
+/// Which of the connections of a client is up, by number.
+type Line = watch::Receiver<Option<u64>>;
+
+/// Waits for a connection; whether there is one before the store closes.
+async fn is_up(line: &mut Line, closing: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        up = line.wait_for(Option::is_some) => up.is_ok(),
+        () = closing.cancelled() => false,
+    }
+}
+
+/// Sends a greeting on each new connection. The server takes it after the subscription, so when it is
+/// back nothing is missed any more.
+async fn greet(client: &Client, ear: &Ear, mut line: Line) {
+    let mut greeted = None;
+    while let Ok(up) = line.wait_for(|up| up.is_some() && *up != greeted).await.map(|up| *up) {
+        greeted = up;
+        if client.publish(SUBJECT, ear.greeting().into()).await.is_err() {
+            break;
         }
-        tokio::time::sleep(PAUSE_MAX).await;
-        heads.wake_all();
-    }
-}
-
-async fn tell(client: &Client, entries: &[(crate::VaultId, vaultsync_protocol::Timestamp)]) {
-    if client.connection_state() != State::Connected {
-        // What nobody can be told now is forgotten, so that it does not wait for a later day.
-        metrics::counter!("vaultsync_hints_dropped_total").increment(entries.len() as u64);
-        return;
-    }
-    count_told(entries.len());
-    for entries in entries.chunks(message::ENTRIES_MAX) {
-        let message = message::encode(entries);
-        if let Err(error) = client.publish(SUBJECT, message.into()).await {
-            tracing::debug!(%error, "a hint is lost");
+        tokio::select! {
+            () = ear.expect_echo(ADVICE) => {}
+            _ = line.wait_for(|now| *now != up) => {}
         }
     }
+    // The line ends with the client.
+    std::future::pending::<()>().await;
 }
 
-/// A client that connects by itself, now or later, and again and again.
-async fn connect(urls: &[NatsUrl], heads: Heads) -> Result<Client, String> {
+async fn connect(urls: &[NatsUrl], outage: Arc<Outage>) -> Result<(Client, Line), String> {
+    let (up, line) = watch::channel(None);
+    let made = AtomicU64::new(0);
+    let told = move |event: &Event| match event {
+        Event::Connected => {
+            outage.ends();
+            up.send_replace(Some(made.fetch_add(1, Ordering::Relaxed)));
+        }
+        Event::Disconnected => {
+            up.send_replace(None);
+            outage.begins("the connection was lost");
+        }
+        Event::ClientError(error) if up.borrow().is_none() => {
+            outage.begins(&error.to_string());
+        }
+        event => tracing::debug!(%event, "NATS"),
+    };
+    let told = Arc::new(told);
     let mut options = ConnectOptions::new()
         .name("vaultsync")
-        .no_echo()
         .retry_on_initial_connect()
+        .ping_interval(PING_INTERVAL)
         .tls_client_config(tls()?)
-        .reconnect_delay_callback(|attempts| {
-            let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(16);
-            let doubled = Duration::from_millis(50) * 2_u32.pow(doublings);
-            doubled.min(PAUSE_MAX)
+        // At once at first, since another server of the cluster may well be there.
+        .reconnect_delay_callback(|attempt| match attempt {
+            0 | 1 => Duration::ZERO,
+            attempt => outage::pauses().nth(attempt.min(10) - 2).unwrap_or_default(),
         })
         .event_callback(move |event| {
-            let heads = heads.clone();
-            async move { tell_of(&event, &heads) }
+            let told = told.clone();
+            async move { told(&event) }
         });
     // All servers of one cluster take the same.
     let first = urls.first().map(|url| url.0.clone().into_inner());
@@ -132,19 +174,8 @@ async fn connect(urls: &[NatsUrl], heads: Heads) -> Result<Client, String> {
         };
     }
     let addresses: Vec<_> = urls.iter().map(|url| url.0.clone()).collect();
-    options.connect(addresses).await.map_err(|error| error.to_string())
-}
-
-fn tell_of(event: &Event, heads: &Heads) {
-    match event {
-        Event::Connected => {
-            tracing::info!("hints go to and come from other nodes, by NATS");
-            // Something may have been told while nobody heard.
-            heads.wake_all();
-        }
-        Event::Disconnected => tracing::warn!("hints to and from other nodes are interrupted"),
-        event => tracing::debug!(%event, "NATS"),
-    }
+    let client = options.connect(addresses).await.map_err(|error| error.to_string())?;
+    Ok((client, line))
 }
 
 fn tls() -> Result<ClientConfig, String> {

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use vaultsync_protocol::{Pull, Push, Timestamp};
 
-pub(crate) use self::open::connect_raw as open_raw;
+pub(crate) use self::open::{connect as open_plain, connect_raw as open_raw};
 use self::{
     connect::{Bounds, Nodes, flight},
     failure::Failure,
@@ -86,7 +86,7 @@ pub struct Postgres {
     inner: Arc<Inner>,
     /// The pushes that have begun.
     pushes: TaskTracker,
-    _relay: Relay,
+    relay: Relay,
 }
 
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Postgres {
         });
         inner.primaries.check_all(&postgres.primaries).await?;
         inner.replicas.check_all(&postgres.replicas).await?;
-        Ok(Self { inner, pushes: TaskTracker::new(), _relay: relay })
+        Ok(Self { inner, pushes: TaskTracker::new(), relay })
     }
 
     pub(crate) async fn push(
@@ -167,6 +167,7 @@ impl Postgres {
     pub(crate) async fn close(&self) {
         self.pushes.close();
         self.pushes.wait().await;
+        self.relay.close().await;
         self.inner.primaries.close();
         self.inner.replicas.close();
     }

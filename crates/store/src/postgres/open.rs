@@ -47,7 +47,7 @@ pub(super) async fn prepare(options: &PostgresOptions) -> Result<Uuid, OpenError
 }
 
 /// A connection outside of any pool. It ends when the client is dropped.
-pub(super) async fn connect(url: &DatabaseUrl) -> Result<Client, OpenError> {
+pub(crate) async fn connect(url: &DatabaseUrl) -> Result<Client, OpenError> {
     let (client, connection) = connect_raw(url).await.map_err(|error| refused(url, error))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
