@@ -122,6 +122,23 @@ async fn an_empty_page_older_than_the_last_hint_is_read_from_the_primary() {
     assert_eq!(page.records.len(), 1);
 }
 
+/// Whoever was told of a change pulls once, and takes the end of a page for the end of what there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_is_the_last_page_where_it_is_older_than_the_last_hint() {
+    let pair = Pair::start().await;
+    let vault = user();
+    applied(&pair.reader, &vault, &[("a", None, "v1")]).await;
+    let cursor = try_page(&pair.store, &vault, None, 10).await.expect("a page").next_cursor;
+    applied(&pair.reader, &vault, &[("b", None, "v1")]).await;
+    pair.caught_up().await;
+    pair.pause();
+    applied(&pair.reader, &vault, &[("c", None, "v1")]).await;
+    let page = try_page(&pair.reader, &vault, cursor, 10).await.expect("a page");
+    assert_eq!(page.records.len(), 2);
+    let page = try_page(&pair.reader, &vault, None, 1).await.expect("a page");
+    assert!(page.records.len() == 1 && page.has_more, "a page that goes on may be the replica's");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_the_replica_is_away_the_primary_answers() {
     let pair = Pair::start().await;
