@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{Cursor, Epoch, Issue, Issues, KnownEpoch, Record, Timestamp};
+use crate::{Cursor, Epoch, Issue, Issues, KnownEpoch, Record, Timestamp, record::write_json};
 
 /// The most records of one page, and how many it has where the client does not say.
 pub const PAGE_RECORDS_MAX: usize = 100;
@@ -113,9 +113,50 @@ pub struct Page {
     pub head: Option<Timestamp>,
 }
 
+impl Page {
+    /// The page as JSON, as serde writes it.
+    ///
+    /// Written once into one buffer: base64 goes where it stays, and nobody looks in it for what JSON has
+    /// to escape. A page of 100 records of 1 KiB takes a fifth of the instructions that it takes by way
+    /// of serde, which is why this one answer is not left to it.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = Vec::with_capacity(self.json_bytes_max());
+        json.extend_from_slice(br#"{"records":["#);
+        for (index, record) in self.records.iter().enumerate() {
+            if index > 0 {
+                json.push(b',');
+            }
+            record.write_json(&mut json);
+        }
+        json.extend_from_slice(br#"],"nextCursor":"#);
+        write_json(&mut json, &self.next_cursor);
+        json.extend_from_slice(br#","hasMore":"#);
+        write_json(&mut json, &self.has_more);
+        json.extend_from_slice(br#","epoch":"#);
+        write_json(&mut json, &self.epoch);
+        json.extend_from_slice(br#","head":"#);
+        write_json(&mut json, &self.head);
+        json.push(b'}');
+        json
+    }
+
+    /// More than enough, but for an id that is full of quotes.
+    fn json_bytes_max(&self) -> usize {
+        const PAGE_BYTES: usize = 256;
+        const RECORD_BYTES: usize = 160;
+        let record = |record: &Record| {
+            RECORD_BYTES + record.record_id.as_str().len() + record.ciphertext.len().div_ceil(3) * 4
+        };
+        PAGE_BYTES + self.records.iter().map(record).sum::<usize>()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::{Ciphertext, RecordId, Version};
 
     #[track_caller]
     fn check_issues(query: &str, paths: &[&str]) {
@@ -163,5 +204,38 @@ mod tests {
         check_issues("limit=5&limit=5", &["limit"]);
         check_issues(&format!("epoch={}", "e".repeat(65)), &["epoch"]);
         check_issues("limit=0&cursor=%FF&wait=x", &["limit", "cursor", "wait"]);
+    }
+
+    fn records() -> impl Strategy<Value = Record> {
+        let parts = (".{1,40}", any::<Vec<u8>>(), 0..1_i64 << 53, any::<bool>(), any::<i64>());
+        parts.prop_filter_map("an id", |(id, ciphertext, version, deleted, millis)| {
+            Some(Record {
+                record_id: RecordId::new(&id).ok()?,
+                ciphertext: Ciphertext::from_bytes(ciphertext),
+                version: Version::new(version)?,
+                deleted,
+                updated_at: Timestamp::from_millis(millis),
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_page_is_written_as_serde_writes_it(
+            records in prop::collection::vec(records(), 0..5),
+            has_more: bool,
+            epoch: Option<[u8; 16]>,
+            head: Option<i64>,
+        ) {
+            let page = Page {
+                next_cursor: records.last().map(|record| record.updated_at),
+                records,
+                has_more,
+                epoch: epoch.map(Epoch::from_bytes),
+                head: head.map(Timestamp::from_millis),
+            };
+            let written = String::from_utf8(page.to_json()).unwrap();
+            prop_assert_eq!(written, serde_json::to_string(&page).unwrap());
+        }
     }
 }

@@ -160,6 +160,28 @@ pub struct Record {
     pub updated_at: Timestamp,
 }
 
+impl Record {
+    /// Appends the record as serde writes it.
+    pub(crate) fn write_json(&self, json: &mut Vec<u8>) {
+        json.extend_from_slice(br#"{"recordId":"#);
+        write_json(json, &self.record_id);
+        json.extend_from_slice(br#","ciphertext":""#);
+        base64_simd::STANDARD.encode_append(self.ciphertext.as_bytes(), json);
+        json.extend_from_slice(br#"","version":"#);
+        write_json(json, &self.version);
+        json.extend_from_slice(br#","deleted":"#);
+        write_json(json, &self.deleted);
+        json.extend_from_slice(br#","updated_at":"#);
+        write_json(json, &self.updated_at);
+        json.push(b'}');
+    }
+}
+
+/// Appends a scalar by way of serde.
+pub(crate) fn write_json(json: &mut Vec<u8>, scalar: &impl Serialize) {
+    serde_json::to_writer(json, scalar).expect("a scalar can be written to memory as JSON");
+}
+
 #[cfg(test)]
 mod tests {
     use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -282,7 +282,7 @@ pub(crate) fn refused(refused: Refused, memory: Reservation) -> Response {
 
 /// 200: a page of changes.
 pub(crate) fn page(page: &Page, memory: Reservation) -> Response {
-    json(StatusCode::OK, page, memory)
+    bytes(StatusCode::OK, page.to_json().into(), memory)
 }
 
 /// 200: something small.
@@ -292,9 +292,12 @@ pub(crate) fn ok(answer: &impl Serialize) -> Response {
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Encodes an answer, and keeps of `memory` what it takes until it is written or given up.
-fn json(status: StatusCode, answer: &impl Serialize, mut memory: Reservation) -> Response {
-    let bytes = encode(answer);
+fn json(status: StatusCode, answer: &impl Serialize, memory: Reservation) -> Response {
+    bytes(status, encode(answer), memory)
+}
+
+/// An answer that is JSON, which keeps of `memory` what it takes until it is written or given up.
+fn bytes(status: StatusCode, bytes: Bytes, mut memory: Reservation) -> Response {
     memory.shrink(bytes.len());
     // With the bytes and not with the body: hyper drops a body when it has its last bytes, long
     // before a slow client has them.

@@ -77,6 +77,9 @@ impl Heads {
     /// Tells a vault's listeners in this process that its clock now stands at `head`, unless they know:
     /// hints may come late, and more than once.
     pub(crate) fn hear(&self, vault: VaultId, head: Timestamp) {
+        if self.latest(vault) >= Some(head) {
+            return;
+        }
         // Under the lock from the comparison on, so that of two at once the later head is the last.
         let waiting = self.lock();
         if self.latest(vault) >= Some(head) {

@@ -6,6 +6,7 @@ mod heads;
 mod hints;
 mod judge;
 mod postgres;
+mod pull;
 mod push;
 mod receipts;
 mod room;

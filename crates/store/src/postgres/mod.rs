@@ -69,13 +69,14 @@ pub struct PostgresOptions {
 
 /// The statements of every push and pull by their names, to be explained by whoever wants to know how a
 /// database carries them out.
-pub fn hot_statements() -> [(&'static str, &'static str); 6] {
+pub fn hot_statements() -> [(&'static str, &'static str); 7] {
     [
         ("lock", push::LOCK.text),
         ("heads", push::HEADS.text),
         ("conflicts", push::CONFLICTS.text),
         ("write", push::WRITE.text),
         ("save", push::SAVE.text),
+        ("look", pull::LOOK.text),
         ("page", pull::PAGE.text),
     ]
 }
@@ -257,7 +258,10 @@ impl Inner {
             let tried = self.try_pull(nodes, vault, pull, &mut room, attempt, bounds).await;
             attempt += 1;
             match tried {
-                Ok(outcome) => return Ok((outcome, room)),
+                Ok(outcome) => {
+                    self.remember_head(vault, &outcome);
+                    return Ok((outcome, room));
+                }
                 // A read does nothing that could be done twice.
                 Err(Failure::Transient(_) | Failure::Broken(_))
                     if attempt < ATTEMPTS && Instant::now() < bounds.deadline => {}
@@ -283,10 +287,35 @@ impl Inner {
             deadline: bounds.deadline,
             row_timeout: self.timeout,
         };
-        let page = pull::page(&connection, vault.id(), pull, limits, room);
-        let outcome = connection.node().watch(page).await?;
+        let read = async {
+            if self.seems_idle(vault, pull)
+                && let Some(outcome) =
+                    pull::look(&connection, vault.id(), pull, bounds.deadline).await?
+            {
+                return Ok(outcome);
+            }
+            pull::page(&connection, vault.id(), pull, limits, room).await
+        };
+        let outcome = connection.node().watch(read).await?;
         connection.keep();
         Ok(outcome)
+    }
+
+    /// Keeps the head of a vault that has been read to its end: its client asks next whether there is
+    /// more.
+    fn remember_head(&self, vault: &Vault, outcome: &PullOutcome) {
+        if let PullOutcome::Page(page) = outcome
+            && let Some(head) = page.head.filter(|_| !page.has_more)
+        {
+            self.heads.hear(vault.id(), head);
+        }
+    }
+
+    /// Whether nothing seems to be later than the cursor, by what this process has heard. The database is
+    /// asked all the same, only by another statement first.
+    fn seems_idle(&self, vault: &Vault, pull: &Pull) -> bool {
+        let latest = self.heads.latest(vault.id());
+        latest.is_some() && pull.cursor.map(|cursor| cursor.timestamp()) >= latest
     }
 
     /// Whether what a replica told can be passed on. It may lag: what it does not know yet is no

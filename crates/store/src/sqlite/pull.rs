@@ -1,10 +1,23 @@
 //! The statements of one pull.
 
 use rusqlite::{Connection, OptionalExtension, Row, params, types::FromSqlError};
-use vaultsync_protocol::{Ciphertext, Epoch, Page, Pull, Record, RecordId, Timestamp};
+use vaultsync_protocol::{Ciphertext, Epoch, Pull, Record, RecordId, Timestamp};
 
 use super::push::version;
-use crate::{PullOutcome, Room, VaultId};
+use crate::{
+    PullOutcome, Room, VaultId,
+    pull::{VaultHead, without_records},
+};
+
+/// The outcome, if the vault's row alone tells it. It is in memory as good as always, so that this takes
+/// microseconds.
+pub(super) fn look(
+    connection: &Connection,
+    vault: VaultId,
+    pull: &Pull,
+) -> rusqlite::Result<Option<PullOutcome>> {
+    Ok(without_records(pull, head(connection, vault)?))
+}
 
 /// Reads one page, all of it from one snapshot.
 pub(super) fn page(
@@ -15,33 +28,22 @@ pub(super) fn page(
     room: &mut impl Room,
 ) -> rusqlite::Result<PullOutcome> {
     let snapshot = connection.unchecked_transaction()?;
-    let found = snapshot
+    let head = head(&snapshot, vault)?;
+    if let Some(outcome) = without_records(pull, head) {
+        return Ok(outcome);
+    }
+    let (records, has_more) = records(&snapshot, vault, pull, bytes_max, room)?;
+    Ok(crate::pull::page(head, records, has_more))
+}
+
+fn head(connection: &Connection, vault: VaultId) -> rusqlite::Result<Option<VaultHead>> {
+    connection
         .prepare_cached("select epoch, clock from vaults where vault_id = ?1")?
         .query_row([vault.as_bytes()], |row| {
-            Ok((Epoch::from_bytes(row.get(0)?), Timestamp::from_millis(row.get(1)?)))
+            let epoch = Epoch::from_bytes(row.get(0)?);
+            Ok(VaultHead { epoch, clock: Timestamp::from_millis(row.get(1)?) })
         })
-        .optional()?;
-    if let Some(known) = &pull.epoch {
-        match found {
-            Some((epoch, head)) if known.names(epoch) => {
-                if pull.cursor.is_some_and(|cursor| cursor.timestamp() > head) {
-                    return Ok(PullOutcome::CursorAhead);
-                }
-            }
-            _ => return Ok(PullOutcome::EpochChanged),
-        }
-    }
-    let (records, has_more) = match found {
-        Some(_) => records(&snapshot, vault, pull, bytes_max, room)?,
-        None => (Vec::new(), false),
-    };
-    Ok(PullOutcome::Page(Page {
-        next_cursor: records.last().map(|record| record.updated_at),
-        records,
-        has_more,
-        epoch: found.map(|(epoch, _)| epoch),
-        head: found.map(|(_, head)| head),
-    }))
+        .optional()
 }
 
 /// The records of a page, and whether there is a later one.
