@@ -18,7 +18,8 @@ pub use heads::{HeadListener, Heads};
 pub use hints::{HintsVia, NatsUrl};
 pub use judge::{Head, Verdict, judge, judge_remembered};
 pub use postgres::{
-    DatabaseUrl, PostgresOptions, distribute, hot_statements, migrate, pending_migrations,
+    DatabaseUrl, PostgresOptions, distribute, hot_statements, joined_statements, migrate,
+    pending_migrations,
 };
 pub use receipts::RECEIPTS_MAX;
 pub use room::{Room, Unbounded};

@@ -55,6 +55,10 @@ impl Receipts {
         &self.0
     }
 
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     /// The answer that `push` was given, if it is one of those remembered.
     pub(crate) fn answer(&self, push: &Push, digest: &BatchDigest) -> Option<Vec<Written>> {
         let receipt =

@@ -15,9 +15,13 @@ use tokio_postgres::{
     Client, Error, Row, RowStream, Statement,
     types::{ToSql, Type},
 };
-use uuid::Uuid;
 
-use super::{DatabaseUrl, PostgresOptions, failure::Failure, open, tls};
+use super::{
+    DatabaseUrl, PostgresOptions,
+    failure::Failure,
+    open::{self, Deployment},
+    tls,
+};
 use crate::{OpenError, VaultId};
 
 /// How long making a connection may take. A peer that is there answers within milliseconds.
@@ -78,7 +82,7 @@ impl Nodes {
     pub(super) fn new(
         urls: &[DatabaseUrl],
         options: &PostgresOptions,
-        deployment: Uuid,
+        deployment: Deployment,
         writable: bool,
     ) -> Result<Self, OpenError> {
         let nodes =
@@ -162,16 +166,19 @@ impl Node {
     fn new(
         url: &DatabaseUrl,
         options: &PostgresOptions,
-        deployment: Uuid,
+        deployment: Deployment,
         writable: bool,
     ) -> Result<Self, OpenError> {
         let mut config = url.config.clone();
         config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(options.timeout);
         let tls = tls::connector(&url.tls).map_err(|error| open::refused(url, error))?;
         let manager = Manager::from_config(config, tls, ManagerConfig::default());
-        let allow_unsafe = options.allow_unsafe;
+        let (allow_unsafe, prepare) = (options.allow_unsafe, options.prepare);
         let check = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
-            Box::pin(async move { open::check(client, deployment, writable, allow_unsafe).await })
+            Box::pin(async move {
+                open::check(client, deployment.id, writable, allow_unsafe).await?;
+                if prepare { open::keep_plans(client, deployment.is_citus).await } else { Ok(()) }
+            })
         });
         let pool = Pool::builder(manager)
             .max_size(options.connections_max)
@@ -331,4 +338,20 @@ pub(super) async fn flight<T>(
     timeout_at(deadline, flight)
         .await
         .unwrap_or_else(|_| Err(late("the database did not answer in time".to_owned())))
+}
+
+/// Begins, with bounds that end the transaction also where this process is gone: nobody else can push to
+/// its vaults before. They end sooner than this process's patience, so that a lock that takes too long is
+/// told as that, and not as a database that has fallen silent. What is read under a lock must be newer
+/// than it, whatever isolation the database has by default.
+pub(super) fn begin(deadline: Instant) -> String {
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(10);
+    format!(
+        "begin isolation level read committed; set local lock_timeout = {}; \
+         set local statement_timeout = {}; \
+         set local idle_in_transaction_session_timeout = {}",
+        left * 3 / 4,
+        left * 9 / 10,
+        left * 2
+    )
 }

@@ -7,6 +7,8 @@
 mod connect;
 mod failure;
 mod gate;
+mod group;
+mod joiner;
 mod migrate;
 mod open;
 mod pull;
@@ -15,8 +17,9 @@ mod rows;
 mod tls;
 mod url;
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use vaultsync_protocol::{Pull, Push, Timestamp};
@@ -26,6 +29,8 @@ use self::{
     connect::{Bounds, Nodes, flight},
     failure::Failure,
     gate::Gate,
+    group::Group,
+    joiner::{Joined, Joiner, Member, is_small},
     push::{Attempt, Pushing},
 };
 pub use self::{
@@ -81,6 +86,16 @@ pub fn hot_statements() -> [(&'static str, &'static str); 7] {
     ]
 }
 
+/// The statements of pushes that go together, in the same way.
+pub fn joined_statements() -> [(&'static str, &'static str); 4] {
+    [
+        ("lock each", group::LOCK_EACH.text),
+        ("heads each", group::HEADS_EACH.text),
+        ("write each", group::WRITE_EACH.text),
+        ("save each", group::SAVE_EACH.text),
+    ]
+}
+
 /// An open PostgreSQL database.
 #[derive(Debug)]
 pub struct Postgres {
@@ -90,11 +105,21 @@ pub struct Postgres {
     relay: Relay,
 }
 
+/// A push, from when it is taken on to its end.
+#[derive(Debug)]
+struct Job {
+    vault: Vault,
+    push: Push,
+    now: Timestamp,
+}
+
 #[derive(Debug)]
 struct Inner {
     primaries: Nodes,
     replicas: Nodes,
     gate: Gate,
+    /// `None` on Citus, where the vaults of a group would lie on several nodes.
+    joiner: Option<Joiner>,
     heads: Heads,
     timeout: Duration,
     options: StoreOptions,
@@ -112,6 +137,7 @@ impl Postgres {
             primaries: Nodes::new(&postgres.primaries, &postgres, deployment, true)?,
             replicas: Nodes::new(&postgres.replicas, &postgres, deployment, false)?,
             gate: Gate::default(),
+            joiner: (!deployment.is_citus).then(Joiner::default),
             heads,
             timeout: postgres.timeout,
             options,
@@ -131,12 +157,13 @@ impl Postgres {
         if self.pushes.is_closed() {
             return Err(StoreError::Unavailable("the database is closing".to_owned()));
         }
-        let (inner, vault) = (self.inner.clone(), vault.clone());
+        let inner = self.inner.clone();
+        let job = Arc::new(Job { vault: vault.clone(), push, now });
         // In a task of its own: a caller that goes away must not leave a transaction half-way.
         let pushing = self.pushes.spawn(async move {
-            let outcome = inner.push(&vault, &push, now).await;
+            let outcome = inner.push(&job).await;
             // Before the answer: whoever has it may count on what the push took being free again.
-            drop((push, held));
+            drop((job, held));
             outcome
         });
         pushing.await.unwrap_or_else(|_| {
@@ -174,31 +201,48 @@ impl Postgres {
     }
 }
 
+/// Tells each of a group what became of its push.
+fn answer(members: Vec<Member>, tried: Result<Vec<Option<Attempt>>, Failure>) {
+    let in_doubt = match &tried {
+        Ok(_) => false,
+        Err(failure) => {
+            tracing::warn!(?failure, pushes = members.len(), "a group of pushes is taken apart");
+            matches!(failure, Failure::InDoubt(_))
+        }
+    };
+    let mut attempts = tried.unwrap_or_default().into_iter();
+    for Member { job, reply, .. } in members {
+        let attempt = attempts.next().flatten();
+        // Before the answer: whoever has it may count on what the push took being free again.
+        drop(job);
+        // Nobody there to be told: the push stands all the same, and a retry finds it.
+        let _ = reply.send(attempt.map_or(Joined::Alone { in_doubt }, Joined::Done));
+    }
+}
+
 impl Inner {
-    async fn push(
-        &self,
-        vault: &Vault,
-        push: &Push,
-        now: Timestamp,
-    ) -> Result<PushOutcome, StoreError> {
-        let mut bounds = Bounds::new(self.timeout, push.ciphertext_bytes());
-        let Ok(_pass) = timeout_at(bounds.patience, self.gate.enter(vault.id())).await else {
-            return Err(StoreError::Unavailable("too many pushes were before it".to_owned()));
+    async fn push(self: &Arc<Self>, job: &Arc<Job>) -> Result<PushOutcome, StoreError> {
+        let mut bounds = Bounds::new(self.timeout, job.push.ciphertext_bytes());
+        let too_many = || StoreError::Unavailable("too many pushes were before it".to_owned());
+        let Ok(_pass) = timeout_at(bounds.patience, self.gate.enter(job.vault.id())).await else {
+            return Err(too_many());
         };
         let mut in_doubt = false;
+        if let Some(joiner) = self.joiner.as_ref().filter(|_| is_small(&job.push)) {
+            let lead = || drop(tokio::spawn(Arc::clone(self).lead()));
+            match joiner.join(Arc::clone(job), bounds, lead).await.ok_or_else(too_many)? {
+                Joined::Done(attempt) => return Ok(self.tell(job, attempt, false)),
+                Joined::Alone { in_doubt: doubt } => in_doubt = doubt,
+            }
+        }
         let mut attempt = 0;
         loop {
-            let tried = self.try_push(vault, push, now, attempt, bounds).await;
+            let tried = self.try_push(job, attempt, bounds).await;
             attempt += 1;
             // What has begun may wait for as long as there is.
             bounds.patience = bounds.deadline;
             match tried {
-                Ok(Attempt { outcome, clock, wrote }) => {
-                    if let Some(head) = clock.filter(|_| wrote || in_doubt) {
-                        self.heads.announce(vault.id(), head);
-                    }
-                    return Ok(outcome);
-                }
+                Ok(attempt) => return Ok(self.tell(job, attempt, in_doubt)),
                 Err(Failure::Fault(told)) if !in_doubt => return Err(StoreError::Internal(told)),
                 Err(failure) => {
                     in_doubt |= matches!(failure, Failure::InDoubt(_));
@@ -217,21 +261,64 @@ impl Inner {
         }
     }
 
+    /// The outcome of a push, once whoever waits for its vault has been told of it.
+    fn tell(&self, job: &Job, attempt: Attempt, in_doubt: bool) -> PushOutcome {
+        let Attempt { outcome, clock, wrote } = attempt;
+        if let Some(head) = clock.filter(|_| wrote || in_doubt) {
+            self.heads.announce(job.vault.id(), head);
+        }
+        outcome
+    }
+
     async fn try_push(
         &self,
-        vault: &Vault,
-        push: &Push,
-        now: Timestamp,
+        job: &Job,
         attempt: usize,
         bounds: Bounds,
     ) -> Result<Attempt, Failure> {
-        let connection = self.primaries.connect(vault.id(), attempt, bounds).await?;
+        let connection = self.primaries.connect(job.vault.id(), attempt, bounds).await?;
         self.gauge();
         let node = connection.node();
         let (deadline, options) = (bounds.deadline, &self.options);
-        let pushing = Pushing { connection, vault, push, now, deadline, options };
+        let Job { vault, push, now } = job;
+        let pushing = Pushing { connection, vault, push, now: *now, deadline, options };
         // In a box: it is large, and what waits for a turn or a connection is not.
         node.watch(Box::pin(pushing.run())).await
+    }
+
+    /// Sees to one group after another until nobody waits.
+    async fn lead(self: Arc<Self>) {
+        let Some(joiner) = &self.joiner else { return };
+        while let Some(members) = joiner.next_group() {
+            let (jobs, deadlines): (Vec<_>, Vec<_>) =
+                members.iter().map(|member| (&*member.job, member.deadline)).unzip();
+            let tried = AssertUnwindSafe(self.try_group(&jobs, &deadlines)).catch_unwind().await;
+            let tried = tried.unwrap_or_else(|_| {
+                tracing::error!("a group of pushes panicked");
+                Err(Failure::InDoubt("its task panicked".to_owned()))
+            });
+            answer(members, tried);
+        }
+    }
+
+    async fn try_group(
+        &self,
+        jobs: &[&Job],
+        deadlines: &[Instant],
+    ) -> Result<Vec<Option<Attempt>>, Failure> {
+        let (Some(first), Some(deadline)) = (jobs.first(), deadlines.iter().min()) else {
+            return Ok(Vec::new());
+        };
+        let now = Instant::now();
+        let half = deadline.saturating_duration_since(now) / 2;
+        let bounds = Bounds { patience: now + half, deadline: *deadline };
+        let connection = self.primaries.connect(first.vault.id(), 0, bounds).await?;
+        self.gauge();
+        #[expect(clippy::cast_precision_loss, reason = "a group is far smaller than 2^53")]
+        metrics::histogram!("vaultsync_store_commit_pushes").record(jobs.len() as f64);
+        let node = connection.node();
+        let group = Group { connection, jobs, deadline: *deadline };
+        node.watch(Box::pin(group.run())).await
     }
 
     async fn pull<R: Room>(

@@ -15,9 +15,17 @@ use crate::OpenError;
 
 const NO_DEPLOYMENT: &str = "its table `deployment` is empty, so that nobody can tell which it is";
 
-/// The first of the addresses that answers, with its tables brought up to date: the id of its
-/// deployment.
-pub(super) async fn prepare(options: &PostgresOptions) -> Result<Uuid, OpenError> {
+/// What a database is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deployment {
+    /// Tells it from any other.
+    pub(super) id: Uuid,
+    /// Whether its tables are spread over several nodes, or may be.
+    pub(super) is_citus: bool,
+}
+
+/// The first of the addresses that answers, with its tables brought up to date.
+pub(super) async fn prepare(options: &PostgresOptions) -> Result<Deployment, OpenError> {
     let mut unreachable = None;
     for url in &options.primaries {
         let mut client = match connect(url).await {
@@ -38,7 +46,9 @@ pub(super) async fn prepare(options: &PostgresOptions) -> Result<Uuid, OpenError
             }
         }
         let id = deployment(&client).await.map_err(|error| refused(url, told(&error)))?;
-        return id.ok_or_else(|| refused(url, NO_DEPLOYMENT));
+        let id = id.ok_or_else(|| refused(url, NO_DEPLOYMENT))?;
+        let is_citus = has_citus(&client).await.map_err(|error| refused(url, told(&error)))?;
+        return Ok(Deployment { id, is_citus });
     }
     Err(unreachable.unwrap_or_else(|| OpenError::Database {
         database: "postgres".to_owned(),
@@ -76,6 +86,11 @@ async fn deployment(client: &Client) -> Result<Option<Uuid>, Error> {
         SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
         _ => None,
     }))
+}
+
+async fn has_citus(client: &Client) -> Result<bool, Error> {
+    let rows = client.simple_query("select from pg_extension where extname = 'citus'").await?;
+    Ok(rows.iter().any(|message| matches!(message, SimpleQueryMessage::Row(_))))
 }
 
 /// Checks a new connection: that it leads to the right database, that one may write there, and that
@@ -126,6 +141,22 @@ pub(super) async fn check(
         }
         Err(error) => Err(HookError::Backend(error)),
     }
+}
+
+/// Has a connection make each plan once, and go by keys in it. A plan is kept for as long as the connection,
+/// and one made while the tables were small would else read them whole when they are large.
+///
+/// Left to itself PostgreSQL plans most of our statements at every call, because it expects less of an
+/// array when it sees how short it is: half of what a small push cost it. Citus needs the values to
+/// know where to send a statement. A pooler's connection belongs to others too, and nothing is set there.
+pub(super) async fn keep_plans(client: &Client, is_citus: bool) -> Result<(), HookError> {
+    let by_keys = "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off";
+    let once = "set plan_cache_mode = force_generic_plan";
+    client.batch_execute(by_keys).await.map_err(HookError::Backend)?;
+    if !is_citus {
+        client.batch_execute(once).await.map_err(HookError::Backend)?;
+    }
+    Ok(())
 }
 
 /// Why that database cannot be served from.

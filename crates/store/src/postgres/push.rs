@@ -15,7 +15,7 @@ use uuid::Uuid;
 use vaultsync_protocol::{Conflict, Operation, Push, RecordId, Timestamp, Written};
 
 use super::{
-    connect::{Connection, Ready, Sql, flight},
+    connect::{Connection, Ready, Sql, begin, flight},
     failure::Failure,
     rows::{self, RecordRow, Rows, VaultRow, fault, uuid},
 };
@@ -105,10 +105,20 @@ pub(super) struct Pushing<'a> {
 }
 
 /// The vault as the first flight found it, locked.
-struct Found {
+pub(super) struct Found {
     /// `None`: this push made it.
-    vault: Option<VaultRow>,
-    records: HashMap<String, RecordRow>,
+    pub(super) vault: Option<VaultRow>,
+    pub(super) records: HashMap<String, RecordRow>,
+}
+
+/// What is to become of a push.
+pub(super) enum Judgement {
+    /// Nothing is to be written.
+    Nothing(PushOutcome),
+    /// Some of these verdicts are conflicts. `remembered` where the push has a receipt all the same.
+    Conflict { verdicts: Vec<Verdict>, remembered: bool },
+    /// It is to be written.
+    Write(Vec<Verdict>),
 }
 
 impl Pushing<'_> {
@@ -124,38 +134,22 @@ impl Pushing<'_> {
         let mut found = flight(self.deadline, Failure::Broken, self.look()).await?;
         let clock = found.vault.as_ref().map(|vault| vault.clock);
         let nothing = |outcome| Attempt { outcome, clock, wrote: false };
-        if let Some(known) = self.push.epoch()
-            && !found.vault.as_ref().is_some_and(|vault| known.names(vault.epoch))
-        {
-            self.roll_back().await?;
-            return Ok(nothing(PushOutcome::EpochChanged));
-        }
-        if self.push.operations().is_empty() {
-            self.roll_back().await?;
-            return Ok(nothing(PushOutcome::Applied(Vec::new())));
-        }
         let digest = BatchDigest::of(self.push);
-        let remembered =
-            found.vault.as_ref().and_then(|vault| vault.receipts.answer(self.push, &digest));
-        if let Some(answer) = remembered {
-            let verdicts = found.remembered_verdicts(self.push, &answer);
-            if !verdicts.contains(&Verdict::Conflict) {
+        match found.judge(self.push, &digest) {
+            Judgement::Nothing(outcome) => {
                 self.roll_back().await?;
-                return Ok(nothing(PushOutcome::Applied(answer)));
+                Ok(nothing(outcome))
             }
-            let forgotten = found.vault.take().map(|mut vault| {
-                vault.receipts.forget(&digest);
-                vault
-            });
-            let refused = self.refuse(&found, &verdicts, forgotten.as_ref()).await?;
-            return Ok(nothing(PushOutcome::Refused(refused)));
+            Judgement::Conflict { verdicts, remembered } => {
+                let forgotten = found.vault.take().filter(|_| remembered).map(|mut vault| {
+                    vault.receipts.forget(&digest);
+                    vault
+                });
+                let refused = self.refuse(&found, &verdicts, forgotten.as_ref()).await?;
+                Ok(nothing(PushOutcome::Refused(refused)))
+            }
+            Judgement::Write(verdicts) => self.write(found, &verdicts, &digest).await,
         }
-        let verdicts = found.verdicts(self.push);
-        if verdicts.contains(&Verdict::Conflict) {
-            let refused = self.refuse(&found, &verdicts, None).await?;
-            return Ok(nothing(PushOutcome::Refused(refused)));
-        }
-        self.write(found, &verdicts, &digest).await
     }
 
     /// The first flight: begins, locks, reads.
@@ -174,7 +168,7 @@ impl Pushing<'_> {
         let lengths: Vec<_> = operations.iter().map(|one| rows::length(&one.ciphertext)).collect();
         let lock_values: [&(dyn ToSql + Sync); 4] = [&id, &issuer, &subject, &epoch];
         let heads_values: [&(dyn ToSql + Sync); 4] = [&id, &ids, &next, &lengths];
-        let first = self.begin();
+        let first = begin(self.deadline);
         let (begun, vaults, records) = tokio::join!(
             biased;
             connection.send(&first),
@@ -184,8 +178,8 @@ impl Pushing<'_> {
         begun.map_err(of)?;
         let (vaults, records) = (vaults.map_err(of)?, records.map_err(of)?);
         let vault = vaults.first().ok_or_else(|| fault("the vault's row is not there"))?;
-        let vault = rows::vault(vault)?;
-        let records = records.iter().map(rows::record).collect::<Result<_, _>>()?;
+        let vault = rows::vault(vault, 0)?;
+        let records = records.iter().map(|row| rows::record(row, 0)).collect::<Result<_, _>>()?;
         let was_there = vault.clock != Timestamp::from_millis(i64::MIN);
         Ok(Found { vault: was_there.then_some(vault), records })
     }
@@ -251,8 +245,8 @@ impl Pushing<'_> {
             None => (Timestamp::from_millis(i64::MIN), Receipts::default()),
         };
         receipts.remember(digest, verdicts);
-        let rows = Rows::of(self.push, verdicts, first_free(self.now, clock));
-        let head = rows.updated_at.last().map(|millis| Timestamp::from_millis(*millis));
+        let mut rows = Rows::default();
+        let head = rows.add(self.push, verdicts, first_free(self.now, clock));
         let ready = async {
             let (write, save) = (self.connection.ready(&WRITE), self.connection.ready(&SAVE));
             let ready = tokio::try_join!(biased; write, save);
@@ -311,25 +305,35 @@ impl Pushing<'_> {
         let id = uuid(self.vault.id());
         self.connection.execute(save, &[&id, &clock.as_millis(), &receipts.as_bytes()]).await
     }
-
-    /// Begins, with bounds that end the transaction also where this process is gone: nobody else can
-    /// push to the vault before. They end sooner than this process's patience, so that a lock that
-    /// takes too long is told as that, and not as a database that has fallen silent. What is read under
-    /// the lock must be newer than it, whatever isolation the database has by default.
-    fn begin(&self) -> String {
-        let left = self.deadline.saturating_duration_since(Instant::now()).as_millis().max(10);
-        format!(
-            "begin isolation level read committed; set local lock_timeout = {}; \
-             set local statement_timeout = {}; \
-             set local idle_in_transaction_session_timeout = {}",
-            left * 3 / 4,
-            left * 9 / 10,
-            left * 2
-        )
-    }
 }
 
 impl Found {
+    /// What is to become of a push to this vault.
+    pub(super) fn judge(&self, push: &Push, digest: &BatchDigest) -> Judgement {
+        let vault = self.vault.as_ref();
+        if let Some(known) = push.epoch()
+            && !vault.is_some_and(|vault| known.names(vault.epoch))
+        {
+            return Judgement::Nothing(PushOutcome::EpochChanged);
+        }
+        if push.operations().is_empty() {
+            return Judgement::Nothing(PushOutcome::Applied(Vec::new()));
+        }
+        let answer = vault.and_then(|vault| vault.receipts.answer(push, digest));
+        let remembered = answer.is_some();
+        let verdicts = match &answer {
+            Some(answer) => self.remembered_verdicts(push, answer),
+            None => self.verdicts(push),
+        };
+        match answer {
+            _ if verdicts.contains(&Verdict::Conflict) => {
+                Judgement::Conflict { verdicts, remembered }
+            }
+            Some(answer) => Judgement::Nothing(PushOutcome::Applied(answer)),
+            None => Judgement::Write(verdicts),
+        }
+    }
+
     /// The verdicts on a batch that has a receipt with this answer.
     fn remembered_verdicts(&self, push: &Push, answer: &[Written]) -> Vec<Verdict> {
         let pairs = push.operations().iter().zip(answer);

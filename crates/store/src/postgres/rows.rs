@@ -24,6 +24,7 @@ pub(super) struct RecordRow {
 }
 
 /// What is to be written, column by column.
+#[derive(Default)]
 pub(super) struct Rows<'a> {
     pub(super) ids: Vec<&'a str>,
     pub(super) versions: Vec<i64>,
@@ -33,24 +34,27 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// What was judged to be written, one millisecond each from `first` on.
-    pub(super) fn of(push: &'a Push, verdicts: &[Verdict], first: Timestamp) -> Self {
-        let (ids, versions, deleted, ciphertexts, updated_at) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut rows = Self { ids, versions, deleted, ciphertexts, updated_at };
-        let mut next = first;
+    /// Adds what was judged to be written, one millisecond each from `first` on; the last of them.
+    pub(super) fn add(
+        &mut self,
+        push: &'a Push,
+        verdicts: &[Verdict],
+        first: Timestamp,
+    ) -> Option<Timestamp> {
+        let (mut next, mut last) = (first, None);
         for (operation, verdict) in push.operations().iter().zip(verdicts) {
             let Verdict::Write(version) = verdict else {
                 continue;
             };
-            rows.ids.push(operation.record_id.as_str());
-            rows.versions.push(version.get());
-            rows.deleted.push(operation.deleted);
-            rows.ciphertexts.push(operation.ciphertext.as_bytes());
-            rows.updated_at.push(next.as_millis());
+            self.ids.push(operation.record_id.as_str());
+            self.versions.push(version.get());
+            self.deleted.push(operation.deleted);
+            self.ciphertexts.push(operation.ciphertext.as_bytes());
+            self.updated_at.push(next.as_millis());
+            last = Some(next);
             next = next.plus_millis(1);
         }
-        rows
+        last
     }
 }
 
@@ -64,19 +68,21 @@ pub(super) fn length(ciphertext: &Ciphertext) -> i32 {
     i32::try_from(ciphertext.len()).unwrap_or(i32::MAX)
 }
 
-pub(super) fn vault(row: &Row) -> Result<VaultRow, Failure> {
+/// A vault's row, in the columns from `first` on.
+pub(super) fn vault(row: &Row, first: usize) -> Result<VaultRow, Failure> {
     Ok(VaultRow {
-        clock: Timestamp::from_millis(column(row, 0)?),
-        epoch: Epoch::from_bytes(*column::<Uuid>(row, 1)?.as_bytes()),
-        receipts: Receipts::from_bytes(column(row, 2)?),
+        clock: Timestamp::from_millis(column(row, first)?),
+        epoch: Epoch::from_bytes(*column::<Uuid>(row, first + 1)?.as_bytes()),
+        receipts: Receipts::from_bytes(column(row, first + 2)?),
     })
 }
 
-pub(super) fn record(row: &Row) -> Result<(String, RecordRow), Failure> {
-    let head = Head { version: version(row, 1)?, deleted: column(row, 2)? };
-    let bytes: i32 = column(row, 3)?;
+/// A record's id and the rest of it, in the columns from `first` on.
+pub(super) fn record(row: &Row, first: usize) -> Result<(String, RecordRow), Failure> {
+    let head = Head { version: version(row, first + 1)?, deleted: column(row, first + 2)? };
+    let bytes: i32 = column(row, first + 3)?;
     let bytes = usize::try_from(bytes).map_err(|_| fault("a ciphertext has a length below 0"))?;
-    Ok((column(row, 0)?, RecordRow { head, bytes, digest: column(row, 4)? }))
+    Ok((column(row, first)?, RecordRow { head, bytes, digest: column(row, first + 4)? }))
 }
 
 pub(super) fn conflict(row: &Row) -> Result<Conflict, Failure> {

@@ -1,0 +1,118 @@
+//! Which small pushes go together. Those that come while others are on their way make the next group, so
+//! that nobody waits for company, and a busy process commits seldom.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+use vaultsync_protocol::Push;
+
+use super::{Job, connect::Bounds, push::Attempt};
+
+/// What counts as small. Past it a push is worth a transaction of its own.
+const OPERATIONS_MAX: usize = 16;
+const BYTES_MAX: usize = 64 * 1024;
+
+/// How many pushes go together at most: so many share the cost of a commit, and its fate.
+const GROUP_PUSHES_MAX: usize = 64;
+
+/// How many groups are on their way at a time: while one waits for its commit, the other one is judged.
+const GROUPS_MAX: usize = 2;
+
+/// What became of a push that was to go with others.
+pub(super) enum Joined {
+    /// It is done.
+    Done(Attempt),
+    /// It has to go alone; `in_doubt` where it may be done all the same.
+    Alone { in_doubt: bool },
+}
+
+/// A push that waits for its group, and who is told.
+pub(super) struct Member {
+    pub(super) job: Arc<Job>,
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Joined>,
+}
+
+/// The pushes that wait. At most one of each vault does: it has passed its gate.
+#[derive(Default)]
+pub(super) struct Joiner(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Member>,
+    groups: usize,
+}
+
+/// Whether a push goes with others.
+pub(super) fn is_small(push: &Push) -> bool {
+    push.operations().len() <= OPERATIONS_MAX && push.ciphertext_bytes() <= BYTES_MAX
+}
+
+impl Joiner {
+    /// Waits for what becomes of a push; `None` where its patience ended before it was begun. `lead` is
+    /// called where somebody has to see to the groups.
+    pub(super) async fn join(
+        &self,
+        job: Arc<Job>,
+        bounds: Bounds,
+        lead: impl FnOnce(),
+    ) -> Option<Joined> {
+        let (reply, mut joined) = oneshot::channel();
+        let member = Member { job: Arc::clone(&job), deadline: bounds.deadline, reply };
+        if self.enter(member) {
+            lead();
+        }
+        let told = match timeout_at(bounds.patience, &mut joined).await {
+            Ok(told) => told,
+            Err(_) if self.leave(&job) => return None,
+            // It is on its way, with a deadline of its own.
+            Err(_) => joined.await,
+        };
+        // A group that ended without a word may have been committed.
+        Some(told.unwrap_or(Joined::Alone { in_doubt: true }))
+    }
+
+    /// Queues a push; whether another group may begin.
+    fn enter(&self, member: Member) -> bool {
+        let mut state = self.lock();
+        state.waiting.push_back(member);
+        let may_begin = state.groups < GROUPS_MAX;
+        state.groups += usize::from(may_begin);
+        may_begin
+    }
+
+    /// Takes a push back, if it has not begun.
+    fn leave(&self, job: &Arc<Job>) -> bool {
+        let mut state = self.lock();
+        let place = state.waiting.iter().position(|member| Arc::ptr_eq(&member.job, job));
+        place.and_then(|place| state.waiting.remove(place)).is_some()
+    }
+
+    /// The next group; `None` where nobody waits, and then the one who asked need not ask again.
+    pub(super) fn next_group(&self) -> Option<Vec<Member>> {
+        let mut state = self.lock();
+        if state.waiting.is_empty() {
+            state.groups -= 1;
+            return None;
+        }
+        let count = state.waiting.len().min(GROUP_PUSHES_MAX);
+        Some(state.waiting.drain(..count).collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here can panic half-way through a change, so a poisoned lock is a whole one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Joiner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Joiner").finish_non_exhaustive()
+    }
+}
