@@ -6,10 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::oneshot, time::timeout_at};
 use vaultsync_protocol::Push;
 
 use super::{Job, connect::Bounds, push::Attempt};
@@ -28,14 +25,14 @@ const GROUPS_MAX: usize = 2;
 pub(super) enum Joined {
     /// It is done.
     Done(Attempt),
-    /// It has to go alone; `in_doubt` where it may be done all the same.
-    Alone { in_doubt: bool },
+    /// It has to go alone, after so many attempts; `in_doubt` where it may be done all the same.
+    Alone { attempts: usize, in_doubt: bool },
 }
 
 /// A push that waits for its group, and who is told.
 pub(super) struct Member {
     pub(super) job: Arc<Job>,
-    pub(super) deadline: Instant,
+    pub(super) bounds: Bounds,
     pub(super) reply: oneshot::Sender<Joined>,
 }
 
@@ -64,7 +61,7 @@ impl Joiner {
         lead: impl FnOnce(),
     ) -> Option<Joined> {
         let (reply, mut joined) = oneshot::channel();
-        let member = Member { job: Arc::clone(&job), deadline: bounds.deadline, reply };
+        let member = Member { job: Arc::clone(&job), bounds, reply };
         if self.enter(member) {
             lead();
         }
@@ -75,7 +72,7 @@ impl Joiner {
             Err(_) => joined.await,
         };
         // A group that ended without a word may have been committed.
-        Some(told.unwrap_or(Joined::Alone { in_doubt: true }))
+        Some(told.unwrap_or(Joined::Alone { attempts: 1, in_doubt: true }))
     }
 
     /// Queues a push; whether another group may begin.

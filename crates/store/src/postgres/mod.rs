@@ -203,20 +203,20 @@ impl Postgres {
 
 /// Tells each of a group what became of its push.
 fn answer(members: Vec<Member>, tried: Result<Vec<Option<Attempt>>, Failure>) {
-    let in_doubt = match &tried {
-        Ok(_) => false,
+    let (attempts, in_doubt) = match &tried {
+        Ok(_) => (0, false),
         Err(failure) => {
-            tracing::warn!(?failure, pushes = members.len(), "a group of pushes is taken apart");
-            matches!(failure, Failure::InDoubt(_))
+            tracing::warn!(?failure, pushes = members.len(), "pushes are tried again, each alone");
+            (1, matches!(failure, Failure::InDoubt(_)))
         }
     };
-    let mut attempts = tried.unwrap_or_default().into_iter();
+    let mut tried = tried.unwrap_or_default().into_iter();
     for Member { job, reply, .. } in members {
-        let attempt = attempts.next().flatten();
+        let done = tried.next().flatten();
         // Before the answer: whoever has it may count on what the push took being free again.
         drop(job);
         // Nobody there to be told: the push stands all the same, and a retry finds it.
-        let _ = reply.send(attempt.map_or(Joined::Alone { in_doubt }, Joined::Done));
+        let _ = reply.send(done.map_or(Joined::Alone { attempts, in_doubt }, Joined::Done));
     }
 }
 
@@ -227,15 +227,18 @@ impl Inner {
         let Ok(_pass) = timeout_at(bounds.patience, self.gate.enter(job.vault.id())).await else {
             return Err(too_many());
         };
-        let mut in_doubt = false;
+        let (mut attempt, mut in_doubt) = (0, false);
         if let Some(joiner) = self.joiner.as_ref().filter(|_| is_small(&job.push)) {
             let lead = || drop(tokio::spawn(Arc::clone(self).lead()));
             match joiner.join(Arc::clone(job), bounds, lead).await.ok_or_else(too_many)? {
                 Joined::Done(attempt) => return Ok(self.tell(job, attempt, false)),
-                Joined::Alone { in_doubt: doubt } => in_doubt = doubt,
+                Joined::Alone { attempts, in_doubt: doubt } => {
+                    (attempt, in_doubt) = (attempts, doubt);
+                    // It has waited for its turn already.
+                    bounds.patience = bounds.deadline;
+                }
             }
         }
-        let mut attempt = 0;
         loop {
             let tried = self.try_push(job, attempt, bounds).await;
             attempt += 1;
@@ -290,15 +293,25 @@ impl Inner {
     async fn lead(self: Arc<Self>) {
         let Some(joiner) = &self.joiner else { return };
         while let Some(members) = joiner.next_group() {
-            let (jobs, deadlines): (Vec<_>, Vec<_>) =
-                members.iter().map(|member| (&*member.job, member.deadline)).unzip();
-            let tried = AssertUnwindSafe(self.try_group(&jobs, &deadlines)).catch_unwind().await;
+            let tried = AssertUnwindSafe(self.try_together(&members)).catch_unwind().await;
             let tried = tried.unwrap_or_else(|_| {
                 tracing::error!("a group of pushes panicked");
                 Err(Failure::InDoubt("its task panicked".to_owned()))
             });
             answer(members, tried);
         }
+    }
+
+    async fn try_together(&self, members: &[Member]) -> Result<Vec<Option<Attempt>>, Failure> {
+        #[expect(clippy::cast_precision_loss, reason = "a group is far smaller than 2^53")]
+        metrics::histogram!("vaultsync_store_commit_pushes").record(members.len() as f64);
+        if let [Member { job, bounds, .. }] = members {
+            // Alone, what stands in its way is read in the same transaction.
+            return self.try_push(job, 0, *bounds).await.map(|attempt| vec![Some(attempt)]);
+        }
+        let (jobs, deadlines): (Vec<_>, Vec<_>) =
+            members.iter().map(|member| (&*member.job, member.bounds.deadline)).unzip();
+        self.try_group(&jobs, &deadlines).await
     }
 
     async fn try_group(
@@ -314,8 +327,6 @@ impl Inner {
         let bounds = Bounds { patience: now + half, deadline: *deadline };
         let connection = self.primaries.connect(first.vault.id(), 0, bounds).await?;
         self.gauge();
-        #[expect(clippy::cast_precision_loss, reason = "a group is far smaller than 2^53")]
-        metrics::histogram!("vaultsync_store_commit_pushes").record(jobs.len() as f64);
         let node = connection.node();
         let group = Group { connection, jobs, deadline: *deadline };
         node.watch(Box::pin(group.run())).await
