@@ -2,6 +2,7 @@
 //!
 //! Not here: anything the product needs to be built. It builds with plain cargo.
 
+mod instructions;
 mod steps;
 mod tools;
 
@@ -37,6 +38,8 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Count the instructions of the hot paths anew, for `test` to compare with
+    SaveInstructions,
     /// Check licences, banned crates and sources with cargo-deny
     Deny,
 }
@@ -59,6 +62,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             steps::run(&steps, &rest)
         }
         Some(Command::DemoCluster { seconds }) => steps::demo_cluster(seconds),
+        Some(Command::SaveInstructions) => steps::save_instructions(),
         Some(Command::Deny) => steps::deny(),
     }
 }

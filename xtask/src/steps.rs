@@ -11,7 +11,10 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use vaultsync_private_servers::programs::in_path;
 
-use crate::tools::{self, Tool};
+use crate::{
+    instructions,
+    tools::{self, Tool},
+};
 
 /// One step, in the order in which they are cheapest to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -20,10 +23,12 @@ pub(crate) enum Step {
     Clippy,
     Docs,
     Tests,
+    Instructions,
 }
 
 impl Step {
-    pub(crate) const ALL: [Self; 4] = [Self::Fmt, Self::Clippy, Self::Docs, Self::Tests];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Fmt, Self::Clippy, Self::Docs, Self::Tests, Self::Instructions];
 
     fn name(self) -> &'static str {
         match self {
@@ -31,6 +36,7 @@ impl Step {
             Self::Clippy => "clippy",
             Self::Docs => "docs",
             Self::Tests => "tests",
+            Self::Instructions => "instructions",
         }
     }
 
@@ -45,6 +51,7 @@ impl Step {
             // Plain `cargo test`, because a fresh machine has no other runner and this one also
             // runs the examples in the documentation.
             Self::Tests => &["test", "--workspace", "--locked"],
+            Self::Instructions => instructions::BUILD,
         }
     }
 }
@@ -66,9 +73,12 @@ pub(crate) fn run(steps: &[Step], test_arguments: &[String]) -> anyhow::Result<(
             Step::Tests => {
                 command.args(test_arguments);
             }
-            Step::Fmt | Step::Clippy => {}
+            Step::Fmt | Step::Clippy | Step::Instructions => {}
         }
         run_one(step.name(), &mut command)?;
+        if *step == Step::Instructions {
+            instructions::compare()?;
+        }
     }
     eprintln!("\n=== all passed in {} ===", all.shown());
     Ok(())
@@ -82,6 +92,13 @@ pub(crate) fn deny() -> anyhow::Result<()> {
     // Advisories need a database from the network, so they are asked for by hand.
     let mut command = cargo(&["deny", "check", "bans", "licenses", "sources"]);
     run_one("deny", &mut command)
+}
+
+/// Counts the instructions of the hot paths, and keeps the counts as those to compare with.
+pub(crate) fn save_instructions() -> anyhow::Result<()> {
+    tools::provide(|tool: &Tool| tool.is_for(Step::Instructions))?;
+    run_one("instructions", &mut cargo(instructions::BUILD))?;
+    instructions::save()
 }
 
 /// Builds the program, and lets several processes of it serve from one database.

@@ -35,7 +35,7 @@ const TOOLS: &[Tool] = &[
     Tool {
         name: "a C compiler",
         why: "SQLite and the cryptography are compiled from C",
-        steps: &[Step::Clippy, Step::Docs, Step::Tests],
+        steps: &[Step::Clippy, Step::Docs, Step::Tests, Step::Instructions],
         variable: None,
         programs: &["cc"],
         apt: "build-essential",
@@ -95,6 +95,15 @@ const TOOLS: &[Tool] = &[
             "go install github.com/nats-io/nats-server/v2@latest",
             "brew install nats-server",
         ],
+    },
+    Tool {
+        name: "Valgrind",
+        why: "the instructions of the hot paths are counted in it",
+        steps: &[Step::Instructions],
+        variable: None,
+        programs: &["valgrind"],
+        apt: "valgrind",
+        elsewhere: &["dnf install valgrind"],
     },
     Tool {
         name: "ps",

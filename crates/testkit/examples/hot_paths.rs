@@ -1,0 +1,119 @@
+//! The work of a request that needs no disk and no network, each path by its name, so that its
+//! instructions can be counted: `cargo xtask instructions`.
+//!
+//! Not here: time. On a busy machine it tells nothing, and instructions do.
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use axum::http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use futures_util::FutureExt as _;
+use vaultsync_protocol::{Ciphertext, Epoch, Page, Push, Record, RecordId, Timestamp, Version};
+use vaultsync_server::{
+    Clock as _,
+    auth::{Authenticator, Issuer, LocalKey},
+};
+use vaultsync_store::{Head, Verdict, judge};
+use vaultsync_testkit::ManualClock;
+
+/// Ciphertext of a record.
+const BYTES: usize = 1024;
+
+const NOW: Timestamp = Timestamp::from_millis(1_705_314_600_000);
+
+fn main() {
+    let path = std::env::args().nth(1).unwrap_or_default();
+    match path.as_str() {
+        "decode_push_of_1" => decode_push_of_1(&push(1)),
+        "decode_push_of_100" => decode_push_of_100(&push(100)),
+        "judge_100" => {
+            judge_100(&Push::from_json(push(100).as_bytes(), BYTES).expect("a push"));
+        }
+        "encode_page_of_100" => encode_page_of_100(&page(100)),
+        "recall_token" => {
+            let (authenticator, headers) = signed_in();
+            recall_token(&authenticator, &headers);
+        }
+        other => panic!("no such path: {other:?}"),
+    }
+}
+
+// The names under which they are counted: never merged into their callers.
+
+#[inline(never)]
+fn decode_push_of_1(body: &str) {
+    drop(black_box(Push::from_json(body.as_bytes(), BYTES).expect("a push")));
+}
+
+#[inline(never)]
+fn decode_push_of_100(body: &str) {
+    drop(black_box(Push::from_json(body.as_bytes(), BYTES).expect("a push")));
+}
+
+#[inline(never)]
+fn judge_100(push: &Push) {
+    let head = Head { version: Version::FIRST, deleted: false };
+    for operation in push.operations() {
+        let verdict = judge(operation, black_box(Some(head)), false, || true);
+        assert_eq!(black_box(verdict), Verdict::Write(Version::FIRST.next()));
+    }
+}
+
+#[inline(never)]
+fn encode_page_of_100(page: &Page) {
+    drop(black_box(page.to_json()));
+}
+
+#[inline(never)]
+fn recall_token(authenticator: &Authenticator, headers: &HeaderMap) {
+    let signed_in = authenticator.authenticate(headers).now_or_never();
+    black_box(signed_in.expect("it waits for nothing").expect("a good token"));
+}
+
+/// As JSON, an update each of so many records.
+fn push(count: usize) -> String {
+    let ciphertext = base64_simd::STANDARD.encode_to_string(ciphertext());
+    let operations: Vec<_> = (0..count)
+        .map(|number| {
+            serde_json::json!({
+                "recordId": format!("record {number}"),
+                "baseVersion": 1,
+                "ciphertext": ciphertext,
+                "deleted": false,
+            })
+        })
+        .collect();
+    serde_json::json!({ "operations": operations }).to_string()
+}
+
+fn page(count: i64) -> Page {
+    let record = |number: i64| Record {
+        record_id: RecordId::new(&format!("record {number}")).expect("an id"),
+        ciphertext: Ciphertext::from_bytes(ciphertext()),
+        version: Version::FIRST,
+        deleted: false,
+        updated_at: NOW.plus_millis(number),
+    };
+    let records: Vec<_> = (0..count).map(record).collect();
+    let head = records.last().map(|record| record.updated_at);
+    let epoch = Some(Epoch::from_bytes([7; 16]));
+    Page { records, next_cursor: head, has_more: true, epoch, head }
+}
+
+fn ciphertext() -> Vec<u8> {
+    (0..=250).cycle().take(BYTES).collect()
+}
+
+/// Headers of a caller whose token has been verified before.
+fn signed_in() -> (Authenticator, HeaderMap) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let key = LocalKey::load_or_create(folder.path()).expect("a key");
+    let clock = Arc::new(ManualClock::at(NOW));
+    let token = key.mint("somebody", clock.now(), Duration::from_secs(3600)).expect("a token");
+    let authenticator = Authenticator::new(vec![Issuer::local(&key)], 8192, clock);
+    let mut headers = HeaderMap::new();
+    let value = HeaderValue::from_str(&format!("Bearer {token}")).expect("a header");
+    headers.insert(AUTHORIZATION, value);
+    let verified = authenticator.authenticate(&headers).now_or_never();
+    verified.expect("a key at hand needs no waiting").expect("a good token");
+    (authenticator, headers)
+}
