@@ -1,6 +1,6 @@
 //! What every database does alike to read a page.
 
-use vaultsync_protocol::{Epoch, Page, Pull, Record, Timestamp};
+use vaultsync_protocol::{Cursor, Epoch, Page, Pull, Record, Timestamp};
 
 use crate::PullOutcome;
 
@@ -15,7 +15,7 @@ pub(crate) struct VaultHead {
 /// The outcome where the vault's row alone tells it, which for most pulls it does: no record can be later
 /// than the clock. `None` where records have to be read.
 pub(crate) fn without_records(pull: &Pull, vault: Option<VaultHead>) -> Option<PullOutcome> {
-    let cursor = pull.cursor.map(|cursor| cursor.timestamp());
+    let cursor = pull.cursor.map(Cursor::timestamp);
     if let Some(known) = &pull.epoch {
         match vault {
             Some(vault) if known.names(vault.epoch) => {

@@ -2,7 +2,10 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,13 +18,9 @@ use tokio_postgres::{
     Client, Error, Row, RowStream, Statement,
     types::{ToSql, Type},
 };
+use uuid::Uuid;
 
-use super::{
-    DatabaseUrl, PostgresOptions,
-    failure::Failure,
-    open::{self, Deployment},
-    tls,
-};
+use super::{DatabaseUrl, PostgresOptions, failure::Failure, open, tls};
 use crate::{OpenError, VaultId};
 
 /// How long making a connection may take. A peer that is there answers within milliseconds.
@@ -42,6 +41,8 @@ pub(super) struct Sql {
 #[derive(Debug)]
 pub(super) struct Node {
     pool: Pool,
+    /// Whether a connection was found to lead to a machine with Citus.
+    is_citus: Arc<AtomicBool>,
     unreachable_since: Mutex<Option<Instant>>,
 }
 
@@ -82,7 +83,7 @@ impl Nodes {
     pub(super) fn new(
         urls: &[DatabaseUrl],
         options: &PostgresOptions,
-        deployment: Deployment,
+        deployment: Uuid,
         writable: bool,
     ) -> Result<Self, OpenError> {
         let nodes =
@@ -146,6 +147,11 @@ impl Nodes {
         Err(failure)
     }
 
+    /// Whether any of them leads to a machine with Citus.
+    pub(super) fn are_citus(&self) -> bool {
+        self.nodes.iter().any(|node| node.is_citus.load(Ordering::Relaxed))
+    }
+
     /// Whether none of these addresses is to be asked: each could not be reached lately, or there is none.
     pub(super) fn are_shunned(&self) -> bool {
         self.nodes.iter().all(|node| node.is_shunned())
@@ -166,7 +172,7 @@ impl Node {
     fn new(
         url: &DatabaseUrl,
         options: &PostgresOptions,
-        deployment: Deployment,
+        deployment: Uuid,
         writable: bool,
     ) -> Result<Self, OpenError> {
         let mut config = url.config.clone();
@@ -174,10 +180,14 @@ impl Node {
         let tls = tls::connector(&url.tls).map_err(|error| open::refused(url, error))?;
         let manager = Manager::from_config(config, tls, ManagerConfig::default());
         let (allow_unsafe, prepare) = (options.allow_unsafe, options.prepare);
+        let is_citus = Arc::new(AtomicBool::new(false));
+        let found_citus = Arc::clone(&is_citus);
         let check = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+            let found_citus = Arc::clone(&found_citus);
             Box::pin(async move {
-                open::check(client, deployment.id, writable, allow_unsafe).await?;
-                if prepare { open::keep_plans(client, deployment.is_citus).await } else { Ok(()) }
+                let is_citus = open::check(client, deployment, writable, allow_unsafe).await?;
+                found_citus.fetch_or(is_citus, Ordering::Relaxed);
+                if prepare { open::keep_plans(client, is_citus).await } else { Ok(()) }
             })
         });
         let pool = Pool::builder(manager)
@@ -187,7 +197,7 @@ impl Node {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| open::refused(url, error))?;
-        Ok(Self { pool, unreachable_since: Mutex::new(None) })
+        Ok(Self { pool, is_citus, unreachable_since: Mutex::new(None) })
     }
 
     /// A connection that is open already, or a new one. Only waiting for others ends with `patience`: a
@@ -342,15 +352,15 @@ pub(super) async fn flight<T>(
 
 /// Begins, with bounds that end the transaction also where this process is gone: nobody else can push to
 /// its vaults before. They end sooner than this process's patience, so that a lock that takes too long is
-/// told as that, and not as a database that has fallen silent. What is read under a lock must be newer
-/// than it, whatever isolation the database has by default.
-pub(super) fn begin(deadline: Instant) -> String {
+/// told as that, and not as a database that has fallen silent; sooner still with a `lock_timeout`. What is
+/// read under a lock must be newer than it, whatever isolation the database has by default.
+pub(super) fn begin(deadline: Instant, lock_timeout: Duration) -> String {
     let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(10);
     format!(
         "begin isolation level read committed; set local lock_timeout = {}; \
          set local statement_timeout = {}; \
          set local idle_in_transaction_session_timeout = {}",
-        left * 3 / 4,
+        lock_timeout.as_millis().clamp(1, left * 3 / 4),
         left * 9 / 10,
         left * 2
     )

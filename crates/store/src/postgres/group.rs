@@ -4,7 +4,7 @@
 //! something stands in the way of, is left to go alone: so none of a group ever waits for another one's
 //! vault, and a conflict or a fault of one touches no other.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 use tokio_postgres::{
@@ -139,7 +139,7 @@ impl Group<'_> {
         }
         let lock_values: [&(dyn ToSql + Sync); 1] = [&vaults];
         let heads_values: [&(dyn ToSql + Sync); 4] = [&owners, &ids, &next, &lengths];
-        let first = begin(self.deadline);
+        let first = begin(self.deadline, Duration::MAX);
         let (begun, locked, records) = tokio::join!(
             biased;
             connection.send(&first),

@@ -12,15 +12,15 @@ mod joiner;
 mod migrate;
 mod open;
 mod pull;
+mod pulls;
 mod push;
+mod pushes;
 mod rows;
 mod tls;
 mod url;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use vaultsync_protocol::{Pull, Push, Timestamp};
 
@@ -29,9 +29,7 @@ use self::{
     connect::{Bounds, Nodes, flight},
     failure::Failure,
     gate::Gate,
-    group::Group,
-    joiner::{Joined, Joiner, Member, is_small},
-    push::{Attempt, Pushing},
+    joiner::Joiner,
 };
 pub use self::{
     migrate::{distribute, migrate, pending_migrations},
@@ -44,11 +42,6 @@ use crate::{
 
 /// How long making a connection may take while the store is opened or migrated.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How often a push is tried. Once more is enough for a connection that had gone stale, a transaction
-/// that lost against another, and a commit whose answer was lost: it is sent again, and the vault's
-/// receipts tell whether it had been done.
-const ATTEMPTS: usize = 2;
 
 /// What a PostgreSQL store is opened with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,8 +111,7 @@ struct Inner {
     primaries: Nodes,
     replicas: Nodes,
     gate: Gate,
-    /// `None` on Citus, where the vaults of a group would lie on several nodes.
-    joiner: Option<Joiner>,
+    joiner: Joiner,
     heads: Heads,
     timeout: Duration,
     options: StoreOptions,
@@ -137,7 +129,7 @@ impl Postgres {
             primaries: Nodes::new(&postgres.primaries, &postgres, deployment, true)?,
             replicas: Nodes::new(&postgres.replicas, &postgres, deployment, false)?,
             gate: Gate::default(),
-            joiner: (!deployment.is_citus).then(Joiner::default),
+            joiner: Joiner::default(),
             heads,
             timeout: postgres.timeout,
             options,
@@ -201,233 +193,7 @@ impl Postgres {
     }
 }
 
-/// Tells each of a group what became of its push.
-fn answer(members: Vec<Member>, tried: Result<Vec<Option<Attempt>>, Failure>) {
-    let (attempts, in_doubt) = match &tried {
-        Ok(_) => (0, false),
-        Err(failure) => {
-            tracing::warn!(?failure, pushes = members.len(), "pushes are tried again, each alone");
-            (1, matches!(failure, Failure::InDoubt(_)))
-        }
-    };
-    let mut tried = tried.unwrap_or_default().into_iter();
-    for Member { job, reply, .. } in members {
-        let done = tried.next().flatten();
-        // Before the answer: whoever has it may count on what the push took being free again.
-        drop(job);
-        // Nobody there to be told: the push stands all the same, and a retry finds it.
-        let _ = reply.send(done.map_or(Joined::Alone { attempts, in_doubt }, Joined::Done));
-    }
-}
-
 impl Inner {
-    async fn push(self: &Arc<Self>, job: &Arc<Job>) -> Result<PushOutcome, StoreError> {
-        let mut bounds = Bounds::new(self.timeout, job.push.ciphertext_bytes());
-        let too_many = || StoreError::Unavailable("too many pushes were before it".to_owned());
-        let Ok(_pass) = timeout_at(bounds.patience, self.gate.enter(job.vault.id())).await else {
-            return Err(too_many());
-        };
-        let (mut attempt, mut in_doubt) = (0, false);
-        if let Some(joiner) = self.joiner.as_ref().filter(|_| is_small(&job.push)) {
-            let lead = || drop(tokio::spawn(Arc::clone(self).lead()));
-            match joiner.join(Arc::clone(job), bounds, lead).await.ok_or_else(too_many)? {
-                Joined::Done(attempt) => return Ok(self.tell(job, attempt, false)),
-                Joined::Alone { attempts, in_doubt: doubt } => {
-                    (attempt, in_doubt) = (attempts, doubt);
-                    // It has waited for its turn already.
-                    bounds.patience = bounds.deadline;
-                }
-            }
-        }
-        loop {
-            let tried = self.try_push(job, attempt, bounds).await;
-            attempt += 1;
-            // What has begun may wait for as long as there is.
-            bounds.patience = bounds.deadline;
-            match tried {
-                Ok(attempt) => return Ok(self.tell(job, attempt, in_doubt)),
-                Err(Failure::Fault(told)) if !in_doubt => return Err(StoreError::Internal(told)),
-                Err(failure) => {
-                    in_doubt |= matches!(failure, Failure::InDoubt(_));
-                    if attempt < ATTEMPTS && Instant::now() < bounds.deadline {
-                        tracing::warn!(?failure, "a push is tried again");
-                        continue;
-                    }
-                    let error = StoreError::from(failure);
-                    return Err(if in_doubt {
-                        StoreError::OutcomeUnknown(error.to_string())
-                    } else {
-                        error
-                    });
-                }
-            }
-        }
-    }
-
-    /// The outcome of a push, once whoever waits for its vault has been told of it.
-    fn tell(&self, job: &Job, attempt: Attempt, in_doubt: bool) -> PushOutcome {
-        let Attempt { outcome, clock, wrote } = attempt;
-        if let Some(head) = clock.filter(|_| wrote || in_doubt) {
-            self.heads.announce(job.vault.id(), head);
-        }
-        outcome
-    }
-
-    async fn try_push(
-        &self,
-        job: &Job,
-        attempt: usize,
-        bounds: Bounds,
-    ) -> Result<Attempt, Failure> {
-        let connection = self.primaries.connect(job.vault.id(), attempt, bounds).await?;
-        self.gauge();
-        let node = connection.node();
-        let (deadline, options) = (bounds.deadline, &self.options);
-        let Job { vault, push, now } = job;
-        let pushing = Pushing { connection, vault, push, now: *now, deadline, options };
-        // In a box: it is large, and what waits for a turn or a connection is not.
-        node.watch(Box::pin(pushing.run())).await
-    }
-
-    /// Sees to one group after another until nobody waits.
-    async fn lead(self: Arc<Self>) {
-        let Some(joiner) = &self.joiner else { return };
-        while let Some(members) = joiner.next_group() {
-            let tried = AssertUnwindSafe(self.try_together(&members)).catch_unwind().await;
-            let tried = tried.unwrap_or_else(|_| {
-                tracing::error!("a group of pushes panicked");
-                Err(Failure::InDoubt("its task panicked".to_owned()))
-            });
-            answer(members, tried);
-        }
-    }
-
-    async fn try_together(&self, members: &[Member]) -> Result<Vec<Option<Attempt>>, Failure> {
-        #[expect(clippy::cast_precision_loss, reason = "a group is far smaller than 2^53")]
-        metrics::histogram!("vaultsync_store_commit_pushes").record(members.len() as f64);
-        if let [Member { job, bounds, .. }] = members {
-            // Alone, what stands in its way is read in the same transaction.
-            return self.try_push(job, 0, *bounds).await.map(|attempt| vec![Some(attempt)]);
-        }
-        let (jobs, deadlines): (Vec<_>, Vec<_>) =
-            members.iter().map(|member| (&*member.job, member.bounds.deadline)).unzip();
-        self.try_group(&jobs, &deadlines).await
-    }
-
-    async fn try_group(
-        &self,
-        jobs: &[&Job],
-        deadlines: &[Instant],
-    ) -> Result<Vec<Option<Attempt>>, Failure> {
-        let (Some(first), Some(deadline)) = (jobs.first(), deadlines.iter().min()) else {
-            return Ok(Vec::new());
-        };
-        let now = Instant::now();
-        let half = deadline.saturating_duration_since(now) / 2;
-        let bounds = Bounds { patience: now + half, deadline: *deadline };
-        let connection = self.primaries.connect(first.vault.id(), 0, bounds).await?;
-        self.gauge();
-        let node = connection.node();
-        let group = Group { connection, jobs, deadline: *deadline };
-        node.watch(Box::pin(group.run())).await
-    }
-
-    async fn pull<R: Room>(
-        &self,
-        vault: &Vault,
-        pull: &Pull,
-        mut room: R,
-    ) -> Result<(PullOutcome, R), Failure> {
-        let mut bounds = Bounds::new(self.timeout, 0);
-        if !self.replicas.are_shunned() {
-            // The primary is left enough time.
-            let patience = Instant::now() + self.timeout / 4;
-            let shorter = Bounds { patience, deadline: bounds.patience };
-            match self.try_pull(&self.replicas, vault, pull, &mut room, 0, shorter).await {
-                Ok(outcome) if self.is_enough(vault, &outcome) => return Ok((outcome, room)),
-                Ok(_) => {}
-                Err(failure) => tracing::warn!(?failure, "a replica does not serve"),
-            }
-            bounds.patience = bounds.deadline;
-        }
-        let mut attempt = 0;
-        loop {
-            let nodes = &self.primaries;
-            let tried = self.try_pull(nodes, vault, pull, &mut room, attempt, bounds).await;
-            attempt += 1;
-            match tried {
-                Ok(outcome) => {
-                    self.remember_head(vault, &outcome);
-                    return Ok((outcome, room));
-                }
-                // A read does nothing that could be done twice.
-                Err(Failure::Transient(_) | Failure::Broken(_))
-                    if attempt < ATTEMPTS && Instant::now() < bounds.deadline => {}
-                Err(failure) => return Err(failure),
-            }
-        }
-    }
-
-    async fn try_pull(
-        &self,
-        nodes: &Nodes,
-        vault: &Vault,
-        pull: &Pull,
-        room: &mut impl Room,
-        attempt: usize,
-        bounds: Bounds,
-    ) -> Result<PullOutcome, Failure> {
-        room.clear();
-        let connection = nodes.connect(vault.id(), attempt, bounds).await?;
-        self.gauge();
-        let limits = pull::Limits {
-            bytes_max: self.options.page_bytes_max,
-            deadline: bounds.deadline,
-            row_timeout: self.timeout,
-        };
-        let read = async {
-            if self.seems_idle(vault, pull)
-                && let Some(outcome) =
-                    pull::look(&connection, vault.id(), pull, bounds.deadline).await?
-            {
-                return Ok(outcome);
-            }
-            pull::page(&connection, vault.id(), pull, limits, room).await
-        };
-        let outcome = connection.node().watch(read).await?;
-        connection.keep();
-        Ok(outcome)
-    }
-
-    /// Keeps the head of a vault that has been read to its end: its client asks next whether there is
-    /// more.
-    fn remember_head(&self, vault: &Vault, outcome: &PullOutcome) {
-        if let PullOutcome::Page(page) = outcome
-            && let Some(head) = page.head.filter(|_| !page.has_more)
-        {
-            self.heads.hear(vault.id(), head);
-        }
-    }
-
-    /// Whether nothing seems to be later than the cursor, by what this process has heard. The database is
-    /// asked all the same, only by another statement first.
-    fn seems_idle(&self, vault: &Vault, pull: &Pull) -> bool {
-        let latest = self.heads.latest(vault.id());
-        latest.is_some() && pull.cursor.map(|cursor| cursor.timestamp()) >= latest
-    }
-
-    /// Whether what a replica told can be passed on. It may lag: what it does not know yet is no
-    /// reason to tell a client that its history is another one, or that this is all there is.
-    fn is_enough(&self, vault: &Vault, outcome: &PullOutcome) -> bool {
-        match outcome {
-            PullOutcome::EpochChanged | PullOutcome::CursorAhead => false,
-            PullOutcome::Page(page) => {
-                let goes_on = page.has_more && !page.records.is_empty();
-                goes_on || page.head >= self.heads.latest(vault.id())
-            }
-        }
-    }
-
     async fn check(&self) -> Result<(), Failure> {
         let bounds = Bounds::new(self.timeout, 0);
         let nobody = Vault::of("", "").id();

@@ -15,17 +15,9 @@ use crate::OpenError;
 
 const NO_DEPLOYMENT: &str = "its table `deployment` is empty, so that nobody can tell which it is";
 
-/// What a database is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deployment {
-    /// Tells it from any other.
-    pub(super) id: Uuid,
-    /// Whether its tables are spread over several nodes, or may be.
-    pub(super) is_citus: bool,
-}
-
-/// The first of the addresses that answers, with its tables brought up to date.
-pub(super) async fn prepare(options: &PostgresOptions) -> Result<Deployment, OpenError> {
+/// The first of the addresses that answers, with its tables brought up to date: the id of its
+/// deployment.
+pub(super) async fn prepare(options: &PostgresOptions) -> Result<Uuid, OpenError> {
     let mut unreachable = None;
     for url in &options.primaries {
         let mut client = match connect(url).await {
@@ -46,9 +38,7 @@ pub(super) async fn prepare(options: &PostgresOptions) -> Result<Deployment, Ope
             }
         }
         let id = deployment(&client).await.map_err(|error| refused(url, told(&error)))?;
-        let id = id.ok_or_else(|| refused(url, NO_DEPLOYMENT))?;
-        let is_citus = has_citus(&client).await.map_err(|error| refused(url, told(&error)))?;
-        return Ok(Deployment { id, is_citus });
+        return id.ok_or_else(|| refused(url, NO_DEPLOYMENT));
     }
     Err(unreachable.unwrap_or_else(|| OpenError::Database {
         database: "postgres".to_owned(),
@@ -88,25 +78,22 @@ async fn deployment(client: &Client) -> Result<Option<Uuid>, Error> {
     }))
 }
 
-async fn has_citus(client: &Client) -> Result<bool, Error> {
-    let rows = client.simple_query("select from pg_extension where extname = 'citus'").await?;
-    Ok(rows.iter().any(|message| matches!(message, SimpleQueryMessage::Row(_))))
-}
-
 /// Checks a new connection: that it leads to the right database, that one may write there, and that
 /// what is acknowledged there is on a disk. A message means that it is not one to serve from; what the
-/// database failed with may pass.
+/// database failed with may pass. Answers whether it leads to a machine with Citus, whose tables are
+/// spread over several machines, or may come to be while the connection is open.
 pub(super) async fn check(
     client: &Client,
     expected: Uuid,
     writable: bool,
     allow_unsafe: bool,
-) -> Result<(), HookError> {
+) -> Result<bool, HookError> {
     // Without parameters, so that a pooler has no prepared statement to lose.
     let settings = client
         .simple_query(
             "select current_setting('fsync', true), current_setting('synchronous_commit', true),
-               current_setting('transaction_read_only', true)",
+               current_setting('transaction_read_only', true),
+               current_setting('citus.shard_count', true) is not null",
         )
         .await
         .map_err(HookError::Backend)?;
@@ -132,7 +119,7 @@ pub(super) async fn check(
     let another =
         "it is another database than the first one: all addresses must lead to the same one";
     match deployment(client).await {
-        Ok(Some(found)) if found == expected => Ok(()),
+        Ok(Some(found)) if found == expected => Ok(is(3, "t")),
         Ok(Some(_)) => Err(HookError::message(another)),
         Ok(None) => Err(HookError::message(NO_DEPLOYMENT)),
         // A replica may not have heard of the tables yet.

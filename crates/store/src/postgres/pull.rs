@@ -23,7 +23,8 @@ use crate::{
 /// Where the page ends is found by the records' lengths alone, and the ciphertext is read only up to
 /// there: carrying it through the window took the database twice as long. One record more than the page
 /// may have is looked for, to know whether there is a later one. `octet_length` does not read what it
-/// measures.
+/// measures. The last `limit` bounds what is read whatever the plan: without it, one made while the table
+/// was small read the vault to its end and threw most of it away.
 pub(super) const PAGE: Sql = Sql {
     text: "select v.epoch, v.clock, p.found, r.record_id, r.version, r.deleted, r.updated_at, r.ciphertext
            from vaults v left join lateral (
@@ -40,6 +41,7 @@ pub(super) const PAGE: Sql = Sql {
            ) p on true left join lateral (
              select record_id, version, deleted, updated_at, ciphertext from records
              where vault_id = $1 and updated_at > $2 and updated_at <= p.last
+             order by updated_at limit $3
            ) r on true
            where v.vault_id = $1 order by r.updated_at",
     types: &[Type::UUID, Type::INT8, Type::INT8, Type::INT8],

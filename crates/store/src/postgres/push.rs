@@ -3,7 +3,7 @@
 //! The lock is a statement of its own. One that locks and reads in one goes by what it saw before it
 //! had the lock.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -101,6 +101,8 @@ pub(super) struct Pushing<'a> {
     pub(super) push: &'a Push,
     pub(super) now: Timestamp,
     pub(super) deadline: Instant,
+    /// How long it waits for whoever has locked the vault, if that is sooner than its deadline has it.
+    pub(super) lock_timeout: Duration,
     pub(super) options: &'a StoreOptions,
 }
 
@@ -168,7 +170,7 @@ impl Pushing<'_> {
         let lengths: Vec<_> = operations.iter().map(|one| rows::length(&one.ciphertext)).collect();
         let lock_values: [&(dyn ToSql + Sync); 4] = [&id, &issuer, &subject, &epoch];
         let heads_values: [&(dyn ToSql + Sync); 4] = [&id, &ids, &next, &lengths];
-        let first = begin(self.deadline);
+        let first = begin(self.deadline, self.lock_timeout);
         let (begun, vaults, records) = tokio::join!(
             biased;
             connection.send(&first),

@@ -7,6 +7,7 @@ mod support;
 mod callers;
 mod commits;
 mod dsl;
+mod groups;
 mod nodes;
 mod opening;
 mod outages;
