@@ -2,6 +2,7 @@
 //!
 //! Not here: anything the product needs to be built. It builds with plain cargo.
 
+mod bench;
 mod instructions;
 mod steps;
 mod tools;
@@ -40,6 +41,15 @@ enum Command {
     },
     /// Count the instructions of the hot paths anew, for `test` to compare with
     SaveInstructions,
+    /// Measure the server beside a plain design and beside what its databases allow
+    ///
+    /// `cargo xtask bench --help` shows nothing of its own: what follows goes to the program as it is,
+    /// and `cargo xtask bench -- --help` shows that.
+    Bench {
+        /// Arguments for the program that measures
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Check licences, banned crates and sources with cargo-deny
     Deny,
 }
@@ -63,6 +73,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Some(Command::DemoCluster { seconds }) => steps::demo_cluster(seconds),
         Some(Command::SaveInstructions) => steps::save_instructions(),
+        Some(Command::Bench { rest }) => bench::run(&rest),
         Some(Command::Deny) => steps::deny(),
     }
 }

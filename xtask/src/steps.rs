@@ -120,7 +120,7 @@ pub(crate) fn demo_cluster(seconds: u32) -> anyhow::Result<()> {
 }
 
 /// Cargo, in the root of the workspace.
-fn cargo(arguments: &[&str]) -> Command {
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
     // Cargo tells whom it runs which cargo it is; another one could be another version.
     let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(program);
@@ -131,7 +131,7 @@ fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-fn run_one(name: &str, command: &mut Command) -> anyhow::Result<()> {
+pub(crate) fn run_one(name: &str, command: &mut Command) -> anyhow::Result<()> {
     let shown: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
     eprintln!("\n=== {name}: cargo {} ===", shown.join(" "));
     let watch = Watch::start();

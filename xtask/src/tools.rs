@@ -121,6 +121,11 @@ impl Tool {
         self.steps.contains(&step)
     }
 
+    /// Whether something is measured with it.
+    pub(crate) fn is_for_bench(&self) -> bool {
+        ["build-essential", "postgresql", "procps"].contains(&self.apt)
+    }
+
     /// The program, where it is there.
     ///
     /// # Errors

@@ -1,0 +1,205 @@
+//! Clients: what each asks next.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use anyhow::ensure;
+use tokio::time::Instant;
+
+use super::{
+    bodies::{PushRequest, look, write_pull},
+    http::Connection,
+};
+use crate::{
+    tally::Tally,
+    workloads::{PULLED_RECORDS, UPDATED_RECORDS, Workload},
+};
+
+/// How many different bodies a client has for pushes of a size, so that an update changes what is there.
+const BODIES: usize = 3;
+
+/// Operations of a small push in the mixed workload.
+const SMALL: u64 = 5;
+
+/// A page of a pull.
+const PAGE: u64 = 100;
+
+/// A user as a client knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct User {
+    pub(crate) token: String,
+    /// The number that the next new record gets.
+    pub(crate) next: u64,
+    /// The cursor of the last page.
+    pub(crate) cursor: Option<String>,
+    /// Pushes that were updates.
+    updates: u64,
+    /// Pages since the start of the vault.
+    pages: u64,
+}
+
+impl User {
+    /// One who has records with the numbers below `next`.
+    pub(crate) const fn new(token: String, next: u64) -> Self {
+        Self { token, next, cursor: None, updates: 0, pages: 0 }
+    }
+}
+
+/// A device of one user, or of several in turn.
+#[derive(Debug)]
+pub(crate) struct Client {
+    host: Arc<str>,
+    connection: Connection,
+    users: VecDeque<User>,
+    bodies: BTreeMap<u64, Vec<PushRequest>>,
+    pull: Vec<u8>,
+    turn: usize,
+}
+
+impl Client {
+    /// Connects; there must be a user.
+    pub(crate) async fn connect(host: Arc<str>, users: Vec<User>) -> anyhow::Result<Self> {
+        let connection = Connection::open(&host).await?;
+        ensure!(!users.is_empty(), "a client without a user");
+        let (users, bodies) = (users.into(), BTreeMap::new());
+        Ok(Self { host, connection, users, bodies, pull: Vec::new(), turn: 0 })
+    }
+
+    /// Brings the vaults to where the workload begins.
+    pub(crate) async fn prepare(&mut self, workload: Workload) -> anyhow::Result<()> {
+        let (sizes, records): (&[u64], u64) = match workload {
+            Workload::Push1 => (&[1], 0),
+            Workload::Push100 => (&[100], 0),
+            Workload::Update100 => (&[100], UPDATED_RECORDS),
+            Workload::PullAll | Workload::PullIdle => (&[], PULLED_RECORDS),
+            Workload::Mixed => (&[1, SMALL], PAGE),
+        };
+        for size in sizes {
+            self.make_bodies(*size)?;
+        }
+        for _ in 0..self.users.len() {
+            self.next_user();
+            while self.users[0].next < records {
+                self.make_bodies(PAGE)?;
+                self.insert(PAGE).await?;
+            }
+            if matches!(workload, Workload::PullIdle | Workload::Mixed) {
+                while self.pull().await? {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes requests until then.
+    pub(crate) async fn drive(
+        &mut self,
+        workload: Workload,
+        until: Instant,
+    ) -> anyhow::Result<Tally> {
+        let mut tally = Tally::default();
+        let mut begun = Instant::now();
+        while begun < until {
+            let records = self.step(workload).await?;
+            let ended = Instant::now();
+            tally.request(ended - begun, records);
+            begun = ended;
+        }
+        Ok(tally)
+    }
+
+    /// Makes one request; how many records it carried.
+    async fn step(&mut self, workload: Workload) -> anyhow::Result<u64> {
+        self.next_user();
+        match workload {
+            Workload::Push1 => self.insert(1).await,
+            Workload::Push100 => self.insert(100).await,
+            Workload::Update100 => self.update(100, UPDATED_RECORDS).await,
+            Workload::PullAll => self.walk().await,
+            Workload::PullIdle => {
+                ensure!(!self.pull().await?, "an idle pull that found a whole page");
+                Ok(0)
+            }
+            Workload::Mixed => {
+                self.turn += 1;
+                match self.turn % 10 {
+                    2 | 9 => self.insert(SMALL).await,
+                    5 => self.insert(1).await,
+                    7 => self.update(SMALL, PAGE).await,
+                    _ => self.pull().await.map(|_| 0),
+                }
+            }
+        }
+    }
+
+    fn next_user(&mut self) {
+        self.users.rotate_left(1);
+    }
+
+    fn make_bodies(&mut self, size: u64) -> anyhow::Result<()> {
+        if !self.bodies.contains_key(&size) {
+            let operations = usize::try_from(size)?;
+            let token = &self.users[0].token;
+            let new = || PushRequest::new(&self.host, token, operations);
+            let bodies = (0..BODIES).map(|_| new()).collect::<Result<_, _>>()?;
+            self.bodies.insert(size, bodies);
+        }
+        Ok(())
+    }
+
+    async fn insert(&mut self, size: u64) -> anyhow::Result<u64> {
+        let first = self.users[0].next;
+        self.users[0].next += size;
+        self.push(size, first, None).await
+    }
+
+    /// Updates the next `size` of the first `among` records.
+    async fn update(&mut self, size: u64, among: u64) -> anyhow::Result<u64> {
+        let batches = among / size;
+        let user = &mut self.users[0];
+        let (batch, version) = (user.updates % batches, user.updates / batches + 1);
+        user.updates += 1;
+        self.push(size, batch * size, Some(version)).await
+    }
+
+    async fn push(&mut self, size: u64, first: u64, base: Option<u64>) -> anyhow::Result<u64> {
+        let Some(bodies) = self.bodies.get_mut(&size) else {
+            anyhow::bail!("no bodies of {size} operations were made");
+        };
+        // Another body than the one before, so that no update is taken for a retry.
+        bodies.rotate_left(1);
+        let request = bodies[0].fill(&self.users[0].token, first, base);
+        self.connection.exchange(request).await?;
+        Ok(size)
+    }
+
+    /// Pulls from the cursor; whether the page was full and there is more.
+    async fn pull(&mut self) -> anyhow::Result<bool> {
+        let user = &mut self.users[0];
+        write_pull(&mut self.pull, &self.host, &user.token, user.cursor.as_deref());
+        let page = look(self.connection.exchange(&self.pull).await?);
+        if let Some(next) = page.next_cursor {
+            let cursor = user.cursor.get_or_insert_default();
+            cursor.clear();
+            cursor.push_str(next);
+        }
+        Ok(page.has_more)
+    }
+
+    /// The next page of the whole vault; from the start again where that was the last.
+    async fn walk(&mut self) -> anyhow::Result<u64> {
+        let user = &mut self.users[0];
+        write_pull(&mut self.pull, &self.host, &user.token, user.cursor.as_deref());
+        let page = look(self.connection.exchange(&self.pull).await?);
+        if !page.is_full || !page.has_more {
+            let pages = user.pages + u64::from(page.is_full);
+            ensure!(pages == PULLED_RECORDS / PAGE, "a vault of {pages} pages");
+            (user.cursor, user.pages) = (None, 0);
+            return Ok(if page.is_full { PAGE } else { 0 });
+        }
+        user.pages += 1;
+        user.cursor = page.next_cursor.map(str::to_owned);
+        Ok(PAGE)
+    }
+}

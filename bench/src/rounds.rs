@@ -1,0 +1,96 @@
+//! Rounds: every target does a workload before the next workload begins, so that whatever else the
+//! machine has to do meets all of them alike.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::{
+    cpu::{forget_peak, peak_kib},
+    tally::percentile,
+    targets::Target,
+    workloads::Workload,
+};
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) rounds: u32,
+    pub(crate) seconds: u32,
+    pub(crate) clients: usize,
+}
+
+/// What one target came to in one window.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    pub(crate) target: &'static str,
+    pub(crate) workload: Workload,
+    /// Records a second, or requests where the workload counts those.
+    pub(crate) rate: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    /// Time of server and database for a record, or for a request.
+    pub(crate) cpu_micros: f64,
+    /// The server's memory at its peak.
+    pub(crate) peak_kib: Option<u64>,
+}
+
+/// Runs all of it, and tells each window on standard error.
+pub(crate) fn run(plan: &Plan, mut targets: Vec<Box<dyn Target>>) -> anyhow::Result<Vec<Sample>> {
+    let mut samples = Vec::new();
+    for round in 1..=plan.rounds {
+        for workload in &plan.workloads {
+            for target in targets.iter_mut().filter(|target| target.takes(*workload)) {
+                let name = target.name();
+                let sample = window(plan, target.as_mut(), *workload)
+                    .with_context(|| format!("{name} fails at {}", workload.name()))?;
+                eprintln!(
+                    "round {round} {:<10} {name:<42} {:>10.0}/s  p50 {:>8.2} ms  p99 {:>8.2} ms  {:>8.1} us",
+                    workload.name(),
+                    sample.rate,
+                    sample.p50_ms,
+                    sample.p99_ms,
+                    sample.cpu_micros,
+                );
+                samples.push(sample);
+            }
+        }
+    }
+    Ok(samples)
+}
+
+/// One window of a target, after a while that does not count.
+pub(crate) fn window(
+    plan: &Plan,
+    target: &mut dyn Target,
+    workload: Workload,
+) -> anyhow::Result<Sample> {
+    target.prepare(workload, plan.clients)?;
+    let time = Duration::from_secs(plan.seconds.into());
+    target.run(workload, (time / 4).min(Duration::from_secs(1)))?;
+    if let Some(server) = target.server() {
+        forget_peak(server);
+    }
+    let processes = target.processes();
+    let before = processes.cpu_micros()?;
+    let mut tally = target.run(workload, time)?;
+    let cpu_micros = processes.cpu_micros()?.saturating_sub(before);
+    tally.micros.sort_unstable();
+    let count = if workload.counts_requests() { tally.requests() } else { tally.records };
+    let millis = |per_cent| f64::from(percentile(&tally.micros, per_cent)) / 1000.0;
+    Ok(Sample {
+        target: target.name(),
+        workload,
+        rate: number(count) / tally.elapsed.as_secs_f64(),
+        p50_ms: millis(50),
+        p99_ms: millis(99),
+        cpu_micros: number(cpu_micros) / number(count.max(1)),
+        peak_kib: target.server().and_then(peak_kib),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a run are far smaller than 2^53")]
+pub(crate) const fn number(count: u64) -> f64 {
+    count as f64
+}

@@ -1,0 +1,243 @@
+//! The limits of SQLite: one thread with prepared statements on the store's tables, which syncs each
+//! commit, and without HTTP, JSON, base64, sign-in or judgement.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::ensure;
+use rusqlite::{Connection, params};
+use tokio::{runtime::Builder, time::Instant};
+use uuid::Uuid;
+use vaultsync_protocol::Epoch;
+use vaultsync_store::{Store, StoreOptions};
+
+use super::{Bench, Target};
+use crate::{
+    cpu::Processes,
+    tally::Tally,
+    workloads::{PULLED_RECORDS, Workload},
+};
+
+const CIPHERTEXT_BYTES: usize = 1024;
+
+/// What a vault remembers of its last 32 pushes.
+const RECEIPTS_BYTES: usize = 32 * 29;
+
+/// One way to use SQLite.
+pub(crate) struct Sqlite {
+    name: &'static str,
+    path: PathBuf,
+    connection: Connection,
+    /// Requests that share a commit; `None` reads.
+    group: Option<usize>,
+    vaults: Vec<Vault>,
+    ciphertext: Vec<u8>,
+    turn: usize,
+}
+
+struct Vault {
+    id: Uuid,
+    next: u64,
+    clock: i64,
+    /// Where a walk through it is.
+    cursor: i64,
+}
+
+/// All of them, each with a file of its own.
+pub(crate) fn start(bench: &Bench) -> anyhow::Result<Vec<Box<dyn Target>>> {
+    let ways = [
+        ("limit: SQLite FULL, 1 request a commit", Some(1)),
+        ("limit: SQLite FULL, 8 requests a commit", Some(8)),
+        ("limit: SQLite FULL, 64 requests a commit", Some(64)),
+        ("limit: SQLite query", None),
+    ];
+    let folder = bench.folder("limits")?;
+    let mut all: Vec<Box<dyn Target>> = Vec::new();
+    for (number, (name, group)) in ways.into_iter().enumerate() {
+        let path = folder.join(format!("{number}.sqlite3"));
+        all.push(Box::new(Sqlite::open(name, path, group)?));
+    }
+    Ok(all)
+}
+
+impl Sqlite {
+    fn open(name: &'static str, path: PathBuf, group: Option<usize>) -> anyhow::Result<Self> {
+        // The store makes the tables.
+        let new_epoch = || Epoch::from_bytes([0; 16]);
+        let store =
+            Store::open_sqlite(path.clone(), StoreOptions { page_bytes_max: 1, new_epoch })?;
+        Builder::new_current_thread().build()?.block_on(store.close());
+        drop(store);
+        let connection = Connection::open(&path)?;
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.set_prepared_statement_cache_capacity(32);
+        let mut ciphertext = vec![0; CIPHERTEXT_BYTES];
+        getrandom::fill(&mut ciphertext)?;
+        Ok(Self { name, path, connection, group, vaults: Vec::new(), ciphertext, turn: 0 })
+    }
+
+    fn new_vaults(&mut self, count: usize) -> anyhow::Result<()> {
+        self.vaults.clear();
+        for _ in 0..count {
+            let id = Uuid::new_v4();
+            self.connection.execute(
+                "insert into vaults (vault_id, issuer, subject, clock, epoch)
+                 values (?1, 'bench', 'sqlite', 0, ?1)",
+                [id.as_bytes()],
+            )?;
+            self.vaults.push(Vault { id, next: 0, clock: 0, cursor: i64::MIN });
+        }
+        Ok(())
+    }
+
+    /// One commit of `group` pushes, each of `size` new records of another vault.
+    fn commit(&mut self, group: usize, size: u64) -> rusqlite::Result<()> {
+        self.connection.execute_batch("begin immediate")?;
+        for _ in 0..group {
+            self.turn = (self.turn + 1) % self.vaults.len();
+            push(&self.connection, &mut self.vaults[self.turn], size, &self.ciphertext)?;
+        }
+        self.connection.execute_batch("commit")
+    }
+
+    fn page(&mut self) -> anyhow::Result<u64> {
+        self.turn = (self.turn + 1) % self.vaults.len();
+        let vault = &mut self.vaults[self.turn];
+        let mut select = self.connection.prepare_cached(
+            "select record_id, version, deleted, updated_at, ciphertext from records
+             where vault_id = ?1 and updated_at > ?2 order by updated_at limit 101",
+        )?;
+        let mut rows = select.query(params![vault.id.as_bytes(), vault.cursor])?;
+        let (mut count, mut bytes, mut last) = (0, 0, i64::MIN);
+        let mut has_more = false;
+        while let Some(row) = rows.next()? {
+            has_more = count == 100;
+            if has_more {
+                break;
+            }
+            count += 1;
+            bytes += row.get_ref(0)?.as_str()?.len() + row.get_ref(4)?.as_blob()?.len();
+            last = row.get(3)?;
+        }
+        ensure!(count == 100 && bytes > 100 * CIPHERTEXT_BYTES, "a page of {count} records");
+        vault.cursor = if has_more { last } else { i64::MIN };
+        Ok(count)
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        self.turn = (self.turn + 1) % self.vaults.len();
+        let vault = &self.vaults[self.turn];
+        let mut select = self
+            .connection
+            .prepare_cached("select epoch, clock from vaults where vault_id = ?1")?;
+        let clock: i64 = select.query_row([vault.id.as_bytes()], |row| row.get(1))?;
+        ensure!(clock == vault.clock, "a vault whose clock is {clock}");
+        Ok(())
+    }
+}
+
+/// The statements of one push.
+fn push(
+    connection: &Connection,
+    vault: &mut Vault,
+    size: u64,
+    ciphertext: &[u8],
+) -> rusqlite::Result<()> {
+    let id = vault.id.as_bytes();
+    connection
+        .prepare_cached("select clock, epoch, receipts from vaults where vault_id = ?1")?
+        .query_row([id], |row| row.get_ref(2).map(|_| ()))?;
+    let mut select = connection.prepare_cached(
+        "select version, deleted, ciphertext from records where vault_id = ?1 and record_id = ?2",
+    )?;
+    let mut upsert = connection.prepare_cached(
+        "insert into records (vault_id, record_id, version, deleted, updated_at, ciphertext)
+         values (?1, ?2, ?3, ?4, ?5, ?6)
+         on conflict (vault_id, record_id) do update set version = excluded.version,
+           deleted = excluded.deleted, updated_at = excluded.updated_at,
+           ciphertext = excluded.ciphertext
+         where version = excluded.version - 1",
+    )?;
+    let numbers = vault.next..vault.next + size;
+    let ids: Vec<String> = numbers.map(|number| format!("record-{number:012}")).collect();
+    vault.next += size;
+    for record_id in &ids {
+        if select.exists(params![id, record_id])? {
+            return Err(rusqlite::Error::StatementChangedRows(0));
+        }
+    }
+    for record_id in &ids {
+        vault.clock += 1;
+        upsert.execute(params![id, record_id, 1, false, vault.clock, ciphertext])?;
+    }
+    connection
+        .prepare_cached("update vaults set clock = ?2, receipts = ?3 where vault_id = ?1")?
+        .execute(params![id, vault.clock, [0_u8; RECEIPTS_BYTES]])?;
+    Ok(())
+}
+
+impl Target for Sqlite {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn takes(&self, workload: Workload) -> bool {
+        match workload {
+            Workload::Push1 => self.group.is_some(),
+            Workload::Push100 => self.group.is_some_and(|group| group <= 8),
+            Workload::PullAll | Workload::PullIdle => self.group.is_none(),
+            Workload::Update100 | Workload::Mixed => false,
+        }
+    }
+
+    fn prepare(&mut self, workload: Workload, clients: usize) -> anyhow::Result<()> {
+        if !workload.only_reads() {
+            return self.new_vaults(clients.max(self.group.unwrap_or(1)));
+        }
+        if self.vaults.is_empty() {
+            self.new_vaults(clients)?;
+            for _ in 0..PULLED_RECORDS / 100 {
+                self.commit(clients, 100)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, workload: Workload, time: Duration) -> anyhow::Result<Tally> {
+        let mut tally = Tally::default();
+        let begun = Instant::now();
+        let mut last = begun;
+        while last < begun + time {
+            let (requests, records) = match (workload, self.group) {
+                (Workload::PullAll, _) => (1, self.page()?),
+                (Workload::PullIdle, _) => {
+                    self.look()?;
+                    (1, 0)
+                }
+                (_, group) => {
+                    let group = group.unwrap_or(1);
+                    let size = if workload == Workload::Push1 { 1 } else { 100 };
+                    self.commit(group, size)?;
+                    (group, size)
+                }
+            };
+            let now = Instant::now();
+            // Whoever shares a commit waits for all of it.
+            (0..requests).for_each(|_| tally.request(now - last, records));
+            last = now;
+        }
+        tally.elapsed = begun.elapsed();
+        Ok(tally)
+    }
+
+    fn processes(&self) -> Processes {
+        Processes(vec![std::process::id()])
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        // A file of gigabytes is not kept until the whole run ends.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
