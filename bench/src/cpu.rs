@@ -58,10 +58,7 @@ fn parse(line: &str) -> Option<Process> {
     let (_, rest) = line.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = fields.get(11..15)?.iter().map(|field| field.parse::<u64>());
-    Some(Process {
-        parent: fields.get(1)?.parse().ok()?,
-        ticks: ticks.sum::<Result<_, _>>().ok()?,
-    })
+    Some(Process { parent: fields.get(1)?.parse().ok()?, ticks: ticks.sum::<Result<_, _>>().ok()? })
 }
 
 /// The most memory that a process has had since [`forget_peak`], in KiB.

@@ -26,14 +26,8 @@ pub(crate) const PULLED_RECORDS: u64 = 10_000;
 pub(crate) const UPDATED_RECORDS: u64 = 1_000;
 
 impl Workload {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Push1,
-        Self::Push100,
-        Self::Update100,
-        Self::PullAll,
-        Self::PullIdle,
-        Self::Mixed,
-    ];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Push1, Self::Push100, Self::Update100, Self::PullAll, Self::PullIdle, Self::Mixed];
 
     /// As people write it.
     pub(crate) const fn name(self) -> &'static str {

@@ -145,7 +145,8 @@ mod tests {
         let value: Value = serde_json::from_slice(body(&new)).unwrap();
         assert_eq!(value["operations"][2]["recordId"], "record-000000000043");
         assert_eq!(value["operations"][2]["baseVersion"], Value::Null);
-        let update: Value = serde_json::from_slice(body(request.fill("cccc", 7, Some(12)))).unwrap();
+        let update: Value =
+            serde_json::from_slice(body(request.fill("cccc", 7, Some(12)))).unwrap();
         assert_eq!(update["operations"][0]["baseVersion"], 12);
         assert_eq!(update["operations"][0]["recordId"], "record-000000000007");
         assert!(Push::from_json(body(&new), 1 << 20).is_ok());

@@ -73,9 +73,9 @@ impl Connection {
 fn content_length(head: &[u8]) -> anyhow::Result<usize> {
     const NAME: &str = "content-length:";
     let head = std::str::from_utf8(head)?;
-    let line = head.lines().find(|line| {
-        line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME))
-    });
+    let line = head
+        .lines()
+        .find(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)));
     let length = line.context("an answer that does not say how long it is")?;
     Ok(length[NAME.len()..].trim().parse()?)
 }

@@ -9,7 +9,10 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
-use tokio_postgres::{Client, NoTls, Statement, types::ToSql};
+use tokio_postgres::{
+    Client, NoTls, Statement,
+    types::{ToSql, Type},
+};
 use uuid::Uuid;
 use vaultsync_store::{DatabaseUrl, hot_statements, migrate};
 
@@ -71,10 +74,7 @@ impl Driver {
     }
 
     /// Lets every lane work at the same time.
-    fn each<T, F>(
-        &mut self,
-        work: impl Fn(Lane) -> F,
-    ) -> anyhow::Result<Vec<T>>
+    fn each<T, F>(&mut self, work: impl Fn(Lane) -> F) -> anyhow::Result<Vec<T>>
     where
         T: Send + 'static,
         F: Future<Output = anyhow::Result<(Lane, T)>> + Send + 'static,
@@ -170,14 +170,29 @@ impl Lane {
         client.batch_execute(SETTINGS).await?;
         let mut statements = HashMap::new();
         for (name, text) in hot_statements() {
-            statements.insert(name, client.prepare(text).await?);
+            // Left to itself the database takes the page's bounds for small integers.
+            let types: &[Type] = if name == "page" {
+                &[Type::UUID, Type::INT8, Type::INT8, Type::INT8]
+            } else {
+                &[]
+            };
+            statements.insert(name, client.prepare_typed(text, types).await?);
         }
         let mut ciphertexts = vec![vec![0; CIPHERTEXT_BYTES]; 100];
         for ciphertext in &mut ciphertexts {
             getrandom::fill(ciphertext)?;
         }
         let (vault, ciphertexts) = (Uuid::new_v4(), Arc::new(ciphertexts));
-        Ok(Self { client, statements, vault, clock: 0, next: 0, updates: 0, cursor: i64::MIN, ciphertexts })
+        Ok(Self {
+            client,
+            statements,
+            vault,
+            clock: 0,
+            next: 0,
+            updates: 0,
+            cursor: i64::MIN,
+            ciphertexts,
+        })
     }
 
     async fn step(&mut self, workload: Workload) -> anyhow::Result<u64> {

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use serde_json::Value;
-use tokio::runtime::Runtime;
+use tokio::{net::TcpStream, runtime::Runtime};
 use vaultsync_server::{Clock as _, SystemClock, auth::LocalKey};
 
 use super::{Child, Target};
 use crate::{
     cpu::Processes,
-    load::{Client, Connection, Generator, User},
+    load::{Client, Connection, Generator, User, open_streams},
     tally::Tally,
     workloads::{PULLED_RECORDS, Workload},
 };
@@ -42,7 +42,7 @@ pub(crate) struct HttpTarget {
     /// How pulled vaults are filled; by pushes where there is none.
     pub(crate) fill: Option<Fill>,
     users_made: u64,
-    /// Whether the pulled vaults are filled, by their clients' numbers.
+    /// The tokens of users whose vaults are filled, by their clients' numbers.
     filled: BTreeMap<usize, String>,
     generator: Generator,
 }
@@ -114,9 +114,11 @@ impl HttpTarget {
             SignedBy::Local(key) => Ok(key.mint(user, SystemClock::start().now(), TOKEN_TTL)?),
             SignedBy::Nobody => Ok("nobody".to_owned()),
             SignedBy::Server => self.runtime().block_on(async {
-                let request = format!("GET /token?user={user} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
+                let request =
+                    format!("GET /token?user={user} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
                 let mut connection = Connection::open(&self.host).await?;
-                let body: Value = serde_json::from_slice(connection.exchange(request.as_bytes()).await?)?;
+                let body: Value =
+                    serde_json::from_slice(connection.exchange(request.as_bytes()).await?)?;
                 Ok(body["token"].as_str().context("no token")?.to_owned())
             }),
         }
@@ -146,6 +148,11 @@ impl HttpTarget {
         &mut self.generator
     }
 
+    /// Opens event streams of the users with these tokens.
+    pub(crate) fn open_streams(&self, tokens: Vec<String>) -> anyhow::Result<Vec<TcpStream>> {
+        open_streams(self.runtime(), &self.host, tokens)
+    }
+
     fn runtime(&self) -> &Runtime {
         self.generator.runtime()
     }
@@ -161,8 +168,11 @@ impl Target for HttpTarget {
     }
 
     fn prepare(&mut self, workload: Workload, clients: usize) -> anyhow::Result<()> {
-        let clients =
-            if workload.only_reads() { self.pulled(clients)? } else { self.new_clients(clients, 1)? };
+        let clients = if workload.only_reads() {
+            self.pulled(clients)?
+        } else {
+            self.new_clients(clients, 1)?
+        };
         self.generator.prepare(workload, clients)
     }
 

@@ -63,7 +63,8 @@ impl Sqlite {
     fn open(name: &'static str, path: PathBuf, group: Option<usize>) -> anyhow::Result<Self> {
         // The store makes the tables.
         let new_epoch = || Epoch::from_bytes([0; 16]);
-        let store = Store::open_sqlite(path.clone(), StoreOptions { page_bytes_max: 1, new_epoch })?;
+        let store =
+            Store::open_sqlite(path.clone(), StoreOptions { page_bytes_max: 1, new_epoch })?;
         Builder::new_current_thread().build()?.block_on(store.close());
         drop(store);
         let connection = Connection::open(&path)?;
@@ -126,8 +127,9 @@ impl Sqlite {
     fn look(&mut self) -> anyhow::Result<()> {
         self.turn = (self.turn + 1) % self.vaults.len();
         let vault = &self.vaults[self.turn];
-        let mut select =
-            self.connection.prepare_cached("select epoch, clock from vaults where vault_id = ?1")?;
+        let mut select = self
+            .connection
+            .prepare_cached("select epoch, clock from vaults where vault_id = ?1")?;
         let clock: i64 = select.query_row([vault.id.as_bytes()], |row| row.get(1))?;
         ensure!(clock == vault.clock, "a vault whose clock is {clock}");
         Ok(())

@@ -11,11 +11,7 @@ use std::{
 use anyhow::bail;
 use vaultsync_server::auth::LocalKey;
 
-use super::{
-    Bench, Child, HttpTarget,
-    child::vaultsync,
-    http::SignedBy,
-};
+use super::{Bench, Child, HttpTarget, child::vaultsync, http::SignedBy};
 
 /// On a database of its own on the shared server.
 pub(crate) fn on_postgres(bench: &Bench) -> anyhow::Result<HttpTarget> {
