@@ -4,6 +4,7 @@
 //! Not here: promises. What must hold is tested; a speed is only told.
 
 mod cpu;
+mod growth;
 mod load;
 mod report;
 mod rounds;
@@ -38,6 +39,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See whether the figures stay as users, records, clients and event streams grow
+    Growth {
+        /// Seconds of each window
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+        /// Clients at the same time, where they do not grow
+        #[arg(long, default_value_t = 8)]
+        clients: usize,
+        /// Write docs/PERFORMANCE.md too
+        #[arg(long)]
+        write_docs: bool,
+    },
     #[command(hide = true)]
     Ceiling,
 }
@@ -78,6 +91,9 @@ fn main() -> anyhow::Result<()> {
     let Cli { command, options } = Cli::parse();
     match command {
         Some(Command::Ceiling) => targets::serve_ceiling(),
+        Some(Command::Growth { seconds, clients, write_docs }) => {
+            growth::run(seconds, clients, write_docs)
+        }
         None => measure(&options),
     }
 }

@@ -67,6 +67,15 @@ pub(crate) fn window(
     workload: Workload,
 ) -> anyhow::Result<Sample> {
     target.prepare(workload, plan.clients)?;
+    measure(plan, target, workload)
+}
+
+/// The same of a target that is ready.
+pub(crate) fn measure(
+    plan: &Plan,
+    target: &mut dyn Target,
+    workload: Workload,
+) -> anyhow::Result<Sample> {
     let time = Duration::from_secs(plan.seconds.into());
     target.run(workload, (time / 4).min(Duration::from_secs(1)))?;
     if let Some(server) = target.server() {

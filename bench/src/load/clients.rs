@@ -92,6 +92,40 @@ impl Client {
         Ok(())
     }
 
+    /// Makes so many new records for each user, and bodies for pushes of every size.
+    pub(crate) async fn fill(&mut self, records: u64) -> anyhow::Result<()> {
+        let rest = records % PAGE;
+        for size in [1, PAGE, rest] {
+            self.make_bodies(size)?;
+        }
+        for _ in 0..self.users.len() {
+            self.next_user();
+            for _ in 0..records / PAGE {
+                self.insert(PAGE).await?;
+            }
+            if rest > 0 {
+                self.insert(rest).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every user's vault up to its head.
+    pub(crate) async fn catch_up(&mut self) -> anyhow::Result<()> {
+        for _ in 0..self.users.len() {
+            self.next_user();
+            while self.pull().await? {}
+        }
+        Ok(())
+    }
+
+    /// Takes over what another device of the same users has read.
+    pub(crate) fn read_as(&mut self, other: &Self) {
+        for (user, read) in self.users.iter_mut().zip(&other.users) {
+            user.cursor.clone_from(&read.cursor);
+        }
+    }
+
     /// Makes requests until then.
     pub(crate) async fn drive(
         &mut self,

@@ -6,9 +6,11 @@
 mod bodies;
 mod clients;
 mod http;
+mod streams;
 
 pub(crate) use clients::{Client, User};
 pub(crate) use http::Connection;
+pub(crate) use streams::open_streams;
 
 use std::time::Duration;
 
@@ -71,16 +73,45 @@ impl Generator {
         Ok(all)
     }
 
-    /// Runs one future for each client at the same time.
-    fn each<T, F>(&self, clients: Vec<Client>, work: impl Fn(Client) -> F) -> anyhow::Result<Vec<T>>
+    /// Lets these clients do the work from now on. Each first makes as many new records for each of its
+    /// users as comes with it, and reads up to the head; where all are devices of one user, one reads for
+    /// them.
+    pub(crate) fn adopt(
+        &mut self,
+        clients: Vec<(Client, u64)>,
+        one_user: bool,
+    ) -> anyhow::Result<()> {
+        let read = |mut client: Client| async move {
+            client.catch_up().await?;
+            Ok(client)
+        };
+        let mut clients = self.each(clients, |(mut client, records)| async move {
+            client.fill(records).await?;
+            Ok(client)
+        })?;
+        if one_user {
+            let mut first = self.each(clients.split_off(clients.len().saturating_sub(1)), read)?;
+            if let Some(first) = first.first() {
+                clients.iter_mut().for_each(|client| client.read_as(first));
+            }
+            clients.append(&mut first);
+        } else {
+            clients = self.each(clients, read)?;
+        }
+        self.clients = clients;
+        Ok(())
+    }
+
+    /// Runs one future for each of these at the same time.
+    fn each<I, T, F>(&self, items: Vec<I>, work: impl Fn(I) -> F) -> anyhow::Result<Vec<T>>
     where
         T: Send + 'static,
         F: Future<Output = anyhow::Result<T>> + Send + 'static,
     {
         self.runtime.block_on(async {
             let mut tasks = JoinSet::new();
-            for client in clients {
-                tasks.spawn(work(client));
+            for item in items {
+                tasks.spawn(work(item));
             }
             let mut done = Vec::with_capacity(tasks.len());
             while let Some(ended) = tasks.join_next().await {

@@ -136,20 +136,27 @@ mod tests {
     fn a_goal_is_reached_at_its_bound_and_not_below() {
         let row = |rate, p99| row(&[sample(PG, rate, p99)], Workload::Push1, PG).unwrap();
         let base = row(10.0, 0.0);
-        let reached = |asks, rate, p99| compare(asks, &row(rate, p99), Some(&base)).unwrap().reached;
+        let reached =
+            |asks, rate, p99| compare(asks, &row(rate, p99), Some(&base)).unwrap().reached;
         assert!(reached(Times(4.0, BASE), 40.0, 0.0));
         assert!(!reached(Times(4.0, BASE), 39.9, 0.0));
         assert!(reached(P99MsAtMost(10.0), 1.0, 10.0));
         assert!(!reached(P99MsAtMost(10.0), 1.0, 10.1));
         assert_eq!(compare(Times(4.0, BASE), &base, None), None);
-        assert_eq!(compare(PeakMibAtMost(1.0), &base, None), Some(Found { value: 1.0, reached: true }));
+        assert_eq!(
+            compare(PeakMibAtMost(1.0), &base, None),
+            Some(Found { value: 1.0, reached: true })
+        );
         assert!(!reached(CpuMicrosAtMost(0.9), 1.0, 1.0));
     }
 
     #[test]
     fn the_table_has_a_row_for_each_goal_of_what_was_measured() {
         let all = table(&[sample(PG, 40.0, 1.0), sample(BASE, 10.0, 1.0)]);
-        assert!(all.contains("| push1 | vaultsync-pg | at least 4 x node-seed | 4.00 x | reached |"), "{all}");
+        assert!(
+            all.contains("| push1 | vaultsync-pg | at least 4 x node-seed | 4.00 x | reached |"),
+            "{all}"
+        );
         assert!(all.contains("at least 0.8 x limit: driver | - | not measured |"), "{all}");
         assert!(!all.contains(SQLITE), "{all}");
         let short = table(&[sample(PG, 39.0, 1.0), sample(BASE, 10.0, 1.0)]);

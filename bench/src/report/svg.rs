@@ -73,7 +73,16 @@ mod tests {
 
     fn row(target: &'static str, rate: f64) -> Row {
         let (rate_min, rate_max, peak_mib) = (rate, rate, None);
-        Row { target, rate, rate_min, rate_max, p50_ms: 1.0, p99_ms: 1.0, cpu_micros: 1.0, peak_mib }
+        Row {
+            target,
+            rate,
+            rate_min,
+            rate_max,
+            p50_ms: 1.0,
+            p99_ms: 1.0,
+            cpu_micros: 1.0,
+            peak_mib,
+        }
     }
 
     #[test]
@@ -81,7 +90,8 @@ mod tests {
         let rows = vec![row("a < b & \"c\"", 30.0), row("vaultsync-pg", 20.0), row(BASE, 10.0)];
         let chart = chart(&[(Workload::Push1, rows), (Workload::Mixed, vec![row("x", 1.0)])]);
         let document = roxmltree::Document::parse(&chart).expect("it is XML");
-        let of = |name: &'static str| document.descendants().filter(move |node| node.has_tag_name(name));
+        let of =
+            |name: &'static str| document.descendants().filter(move |node| node.has_tag_name(name));
         assert_eq!(of("rect").count(), 3, "a workload without the plain design is left out");
         let told = of("desc").next().and_then(|node| node.text()).unwrap();
         assert!(told.contains("push1 vaultsync-pg: 2.0 times node-seed."), "{told}");

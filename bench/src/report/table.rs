@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::Setting;
 use crate::{rounds::Sample, tally::median, workloads::Workload};
 
 /// The target that all are compared with.
@@ -55,46 +54,62 @@ pub(crate) fn row(samples: &[Sample], workload: Workload, target: &str) -> Optio
     })
 }
 
-/// All tables, each under a heading.
-pub(crate) fn tables(setting: &Setting, samples: &[Sample]) -> String {
-    let mut text = String::new();
-    for workload in &setting.plan.workloads {
-        table(&mut text, *workload, &rows(samples, *workload));
-    }
-    for note in &setting.notes {
-        let _ = writeln!(text, "\n{note}");
-    }
-    text
-}
-
-fn table(text: &mut String, workload: Workload, rows: &[Row]) {
+/// The table of a workload, under a heading.
+///
+/// The last columns say how far it is to what the database and HTTP allow.
+pub(super) fn table(workload: Workload, rows: &[Row]) -> String {
     let (unit, cost) = if workload.counts_requests() {
         ("requests/s", "us a request")
     } else {
         ("records/s", "us a record")
     };
-    let base = rows.iter().find(|row| row.target == BASE).map(|row| row.rate);
-    let _ = writeln!(text, "\n### {}\n\n{}\n", workload.name(), workload.sentence());
-    let _ = writeln!(
+    let rate_of = |target: &str| rows.iter().find(|row| row.target == target).map(|row| row.rate);
+    let limits = limits(rows);
+    let mut text = format!("\n### {}\n\n{}\n\n", workload.name(), workload.sentence());
+    let _ = write!(
         text,
-        "| target | {unit} | min..max | x {BASE} | p50 ms | p99 ms | {cost} | peak MiB |"
+        "| target | {unit} | min..max | p50 ms | p99 ms | {cost} | peak MiB | x {BASE} |"
     );
-    let _ = writeln!(text, "| --- | --: | --: | --: | --: | --: | --: | --: |");
+    limits.iter().for_each(|limit| text.extend([" of ", limit, " |"]));
+    text.push_str("\n| --- | --: | --: | --: | --: | --: | --: | --: |");
+    limits.iter().for_each(|_| text.push_str(" --: |"));
     for row in rows {
-        let _ = writeln!(
+        let _ = write!(
             text,
-            "| {} | {} | {}..{} | {} | {:.2} | {:.2} | {:.1} | {} |",
+            "\n| {} | {} | {}..{} | {:.2} | {:.2} | {:.1} | {} | {} |",
             row.target,
             grouped(row.rate),
             grouped(row.rate_min),
             grouped(row.rate_max),
-            base.map_or_else(|| "-".to_owned(), |base| format!("{:.1}", row.rate / base)),
             row.p50_ms,
             row.p99_ms,
             row.cpu_micros,
-            row.peak_mib.map_or_else(|| "-".to_owned(), |mib| format!("{mib:.0}")),
+            row.peak_mib.map_or_else(|| "-".to_owned(), grouped),
+            ratio(row.rate, rate_of(BASE)),
         );
+        for limit in &limits {
+            let ratio = if row.target.starts_with("vaultsync") {
+                ratio(row.rate, rate_of(limit))
+            } else {
+                "-".to_owned()
+            };
+            let _ = write!(text, " {ratio} |");
+        }
     }
+    text.push('\n');
+    text
+}
+
+/// The limits and the ceiling among the rows.
+fn limits(rows: &[Row]) -> Vec<&'static str> {
+    let targets = rows.iter().map(|row| row.target);
+    targets.filter(|target| target.starts_with("limit") || *target == "ceiling").collect()
+}
+
+/// How many times the other; `-` where there is none.
+fn ratio(rate: f64, other: Option<f64>) -> String {
+    let times = other.filter(|other| *other > 0.0).map(|other| rate / other);
+    times.map_or_else(|| "-".to_owned(), |times| format!("{times:.2}"))
 }
 
 /// A whole number with a comma between thousands.
@@ -121,5 +136,35 @@ mod tests {
         {
             assert_eq!(grouped(value), text);
         }
+    }
+
+    fn sample(target: &'static str, rate: f64) -> Sample {
+        let workload = Workload::Push1;
+        let (p50_ms, p99_ms, cpu_micros) = (1.0, 2.0, 3.0);
+        Sample { target, workload, rate, p50_ms, p99_ms, cpu_micros, peak_kib: Some(2048) }
+    }
+
+    #[test]
+    fn a_row_has_the_median_of_its_windows_and_how_far_they_went() {
+        let samples = [30.0, 10.0, 20.0].map(|rate| sample("vaultsync-pg", rate));
+        let row = row(&samples, Workload::Push1, "vaultsync-pg").unwrap();
+        assert_eq!((row.rate, row.rate_min, row.rate_max), (20.0, 10.0, 30.0));
+        assert_eq!(row.peak_mib, Some(2.0));
+    }
+
+    #[test]
+    fn ratios_are_to_the_plain_design_and_to_each_limit() {
+        let samples = [sample(BASE, 10.0), sample("vaultsync-pg", 40.0), sample("ceiling", 80.0)];
+        let text = table(Workload::Push1, &rows(&samples, Workload::Push1));
+        assert!(text.contains("| x node-seed | of ceiling |"), "{text}");
+        assert!(
+            text.contains("| vaultsync-pg | 40 | 40..40 | 1.00 | 2.00 | 3.0 | 2 | 4.00 | 0.50 |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| ceiling | 80 | 80..80 | 1.00 | 2.00 | 3.0 | 2 | 8.00 | - |"),
+            "{text}"
+        );
+        assert_eq!(ratio(1.0, Some(0.0)), "-");
     }
 }

@@ -9,7 +9,10 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
-use tokio_postgres::{Client, NoTls, Statement, types::ToSql};
+use tokio_postgres::{
+    Client, NoTls, Statement,
+    types::{ToSql, Type},
+};
 use uuid::Uuid;
 use vaultsync_store::{DatabaseUrl, hot_statements, migrate};
 
@@ -167,7 +170,13 @@ impl Lane {
         client.batch_execute(SETTINGS).await?;
         let mut statements = HashMap::new();
         for (name, text) in hot_statements() {
-            statements.insert(name, client.prepare(text).await?);
+            // Left to itself the database takes the page's bounds for small integers.
+            let types: &[Type] = if name == "page" {
+                &[Type::UUID, Type::INT8, Type::INT8, Type::INT8]
+            } else {
+                &[]
+            };
+            statements.insert(name, client.prepare_typed(text, types).await?);
         }
         let mut ciphertexts = vec![vec![0; CIPHERTEXT_BYTES]; 100];
         for ciphertext in &mut ciphertexts {

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use serde_json::Value;
-use tokio::runtime::Runtime;
+use tokio::{net::TcpStream, runtime::Runtime};
 use vaultsync_server::{Clock as _, SystemClock, auth::LocalKey};
 
 use super::{Child, Target};
 use crate::{
     cpu::Processes,
-    load::{Client, Connection, Generator, User},
+    load::{Client, Connection, Generator, User, open_streams},
     tally::Tally,
     workloads::{PULLED_RECORDS, Workload},
 };
@@ -42,7 +42,7 @@ pub(crate) struct HttpTarget {
     /// How pulled vaults are filled; by pushes where there is none.
     pub(crate) fill: Option<Fill>,
     users_made: u64,
-    /// Whether the pulled vaults are filled, by their clients' numbers.
+    /// The tokens of users whose vaults are filled, by their clients' numbers.
     filled: BTreeMap<usize, String>,
     generator: Generator,
 }
@@ -146,6 +146,11 @@ impl HttpTarget {
 
     pub(crate) fn generator(&mut self) -> &mut Generator {
         &mut self.generator
+    }
+
+    /// Opens event streams of the users with these tokens.
+    pub(crate) fn open_streams(&self, tokens: Vec<String>) -> anyhow::Result<Vec<TcpStream>> {
+        open_streams(self.runtime(), &self.host, tokens)
     }
 
     fn runtime(&self) -> &Runtime {

@@ -15,6 +15,7 @@ use clap::ValueEnum;
 pub(crate) use ceiling::serve as serve_ceiling;
 pub(crate) use child::{Bench, Child};
 pub(crate) use http::HttpTarget;
+pub(crate) use vaultsync::{on_postgres, on_sqlite};
 
 use crate::{cpu::Processes, tally::Tally, workloads::Workload};
 
