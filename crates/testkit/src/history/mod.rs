@@ -11,9 +11,11 @@
 mod check;
 mod event;
 mod index;
+mod indexer;
 mod recorder;
 
 pub use check::{Counts, Promise, Violation, check};
 pub use event::{Digest, Event, InTheWay, Outcome, ReadError, Request, Seen, Write, Written, read};
-pub use index::{History, Malformed};
+pub use index::History;
+pub use indexer::Malformed;
 pub use recorder::Recorder;

@@ -11,11 +11,11 @@ use crate::history::index::{
 };
 
 pub(super) fn check(history: &History, facts: &Facts, report: &mut Report<'_>) {
-    for (operation, seen) in history.sightings() {
-        if let Origin::Refused(batch) = facts.origin(history, seen) {
-            let pushes = numbers(history, &history.batches[batch]);
-            let what = format!("version {} is of a push that was told: nothing", seen.version);
-            report.of_record(Promise::Atomic, seen.record, pushes.chain(operation), what);
+    for strange in &facts.strange {
+        if let Origin::Refused(batch) = strange.origin {
+            let pushes = numbers(history, &history.batches[batch]).chain(strange.operation);
+            let what = format!("version {} is of a push that was told: nothing", strange.version);
+            report.of_record(Promise::Atomic, strange.record, pushes, what);
         }
     }
     for (index, batch) in history.batches.iter().enumerate() {

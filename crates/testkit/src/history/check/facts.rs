@@ -15,6 +15,8 @@ use crate::history::{
 /// What is known of the versions of a history.
 pub(super) struct Facts {
     pub(super) versions: HashMap<(RecordIndex, u64), Version>,
+    /// What was shown, was never acknowledged, and may not come from any push.
+    pub(super) strange: Vec<Strange>,
     /// The batches that have that write of a record.
     writers: HashMap<(RecordIndex, Content), Vec<BatchIndex>>,
     /// Who has written a ciphertext anywhere, and who was the first of them.
@@ -45,15 +47,22 @@ pub(super) struct Told {
     pub(super) acknowledged: bool,
 }
 
-/// Where something that was shown comes from.
-#[derive(Debug, PartialEq, Eq)]
+/// A version that was shown to hold what no push can have put there.
+pub(super) struct Strange {
+    pub(super) record: RecordIndex,
+    pub(super) version: u64,
+    /// Who was shown it first; none where the final state alone shows it.
+    pub(super) operation: Option<u64>,
+    pub(super) origin: Origin,
+}
+
+/// Where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// A push that may have been applied.
-    Possible,
     /// Pushes that were told that nothing is written; one of them.
     Refused(BatchIndex),
-    /// No push makes this version of it, though this one writes the same on another base.
-    OtherBase(BatchIndex),
+    /// No push makes this version of it, though one writes the same on another base.
+    OtherBase,
     /// Nobody wrote it to that record, and only others wrote it at all; one of them.
     Another(UserIndex),
     /// Nobody wrote it to that record.
@@ -70,6 +79,7 @@ impl Facts {
     pub(super) fn of(history: &History) -> Self {
         let mut facts = Self {
             versions: HashMap::new(),
+            strange: Vec::new(),
             writers: HashMap::new(),
             owners: HashSet::new(),
             first_owner: HashMap::new(),
@@ -95,6 +105,7 @@ impl Facts {
             facts.add_shown(operation, seen);
         }
         facts.add_superseded(history);
+        facts.strange = facts.find_strange(history);
         facts
     }
 
@@ -116,30 +127,48 @@ impl Facts {
         })
     }
 
-    /// Where a record of that version and content comes from.
-    pub(super) fn origin(&self, history: &History, seen: &Sighting) -> Origin {
-        if self.makers(history, seen.record, seen.version, seen.content).next().is_some() {
-            return Origin::Possible;
-        }
-        let writers = self.writers_of(seen.record, seen.content);
-        let refused = writers
-            .iter()
-            .find(|&&batch| makes(&history.batches[batch], seen.record, seen.version));
-        match (refused, writers.first()) {
-            (Some(&batch), _) => Origin::Refused(batch),
-            (None, Some(&batch)) => Origin::OtherBase(batch),
-            (None, None) => {
-                let digest = seen.content.digest;
-                match self.first_owner.get(&digest) {
-                    Some(&owner)
-                        if !self.owners.contains(&(digest, history.user_of(seen.record))) =>
-                    {
-                        Origin::Another(owner)
-                    }
-                    _ => Origin::Nobody,
+    fn find_strange(&self, history: &History) -> Vec<Strange> {
+        let mut strange = Vec::new();
+        for (&(record, version), known) in &self.versions {
+            for told in known.told.iter().filter(|told| !told.acknowledged) {
+                let operation = told.operation;
+                if let Some(origin) = self.origin(history, record, version, told.content) {
+                    strange.push(Strange { record, version, operation, origin });
                 }
             }
         }
+        strange
+    }
+
+    /// Where a record of that version and content comes from; `None` where a push that may have been
+    /// applied can have made it.
+    fn origin(
+        &self,
+        history: &History,
+        record: RecordIndex,
+        version: u64,
+        content: Content,
+    ) -> Option<Origin> {
+        if self.makers(history, record, version, content).next().is_some() {
+            return None;
+        }
+        let writers = self.writers_of(record, content);
+        let refused =
+            writers.iter().find(|&&batch| makes(&history.batches[batch], record, version));
+        Some(match (refused, writers.first()) {
+            (Some(&batch), _) => Origin::Refused(batch),
+            (None, Some(_)) => Origin::OtherBase,
+            (None, None) => match self.first_owner.get(&content.digest) {
+                Some(&owner) if !self.is_written_by(history.user_of(record), content) => {
+                    Origin::Another(owner)
+                }
+                _ => Origin::Nobody,
+            },
+        })
+    }
+
+    fn is_written_by(&self, user: UserIndex, content: Content) -> bool {
+        self.owners.contains(&(content.digest, user))
     }
 
     fn writers_of(&self, record: RecordIndex, content: Content) -> &[BatchIndex] {

@@ -7,10 +7,10 @@ use super::{
 use crate::history::index::History;
 
 pub(super) fn check(history: &History, facts: &Facts, report: &mut Report<'_>) {
-    for (operation, seen) in history.sightings() {
-        if let Origin::Another(owner) = facts.origin(history, seen) {
+    for strange in &facts.strange {
+        if let Origin::Another(owner) = strange.origin {
             let what = format!("it holds what only {} wrote", history.users[owner]);
-            report.of_record(Promise::Tenancy, seen.record, operation, what);
+            report.of_record(Promise::Tenancy, strange.record, strange.operation, what);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::history::index::{History, NEVER, PushOutcome};
 
 pub(super) fn check(history: &History, facts: &Facts, report: &mut Report<'_>) {
     check_bases(history, report);
-    check_origins(history, facts, report);
+    check_origins(facts, report);
     check_one_write_each(facts, report);
     check_gaps(history, facts, report);
 }
@@ -28,16 +28,16 @@ fn check_bases(history: &History, report: &mut Report<'_>) {
     }
 }
 
-fn check_origins(history: &History, facts: &Facts, report: &mut Report<'_>) {
-    for (operation, seen) in history.sightings() {
-        let what = match facts.origin(history, seen) {
-            Origin::OtherBase(_) => "holds a write that was made on another base",
+fn check_origins(facts: &Facts, report: &mut Report<'_>) {
+    for strange in &facts.strange {
+        let what = match strange.origin {
+            Origin::OtherBase => "holds a write that was made on another base",
             Origin::Nobody => "holds what nobody wrote to it",
             // Those are told under their own promises.
-            Origin::Refused(_) | Origin::Another(_) | Origin::Possible => continue,
+            Origin::Refused(_) | Origin::Another(_) => continue,
         };
-        let what = format!("version {} {what}", seen.version);
-        report.of_record(Promise::Versions, seen.record, operation, what);
+        let what = format!("version {} {what}", strange.version);
+        report.of_record(Promise::Versions, strange.record, strange.operation, what);
     }
 }
 
