@@ -7,9 +7,11 @@ pub mod clock;
 pub mod cluster;
 mod database;
 pub mod forge;
+pub mod history;
 pub mod jwks_server;
 mod raw;
 mod server;
+pub mod workload;
 
 pub use clock::ManualClock;
 pub use database::{Backend, TestDatabase};
