@@ -53,7 +53,9 @@ fn check_unknown(history: &History, facts: &Facts, index: BatchIndex, report: &m
     let missing = batch.operations.iter().find(|operation| {
         versions(operation).all(|version| is_missing(history, facts, operation, version))
     });
-    if let (Some(seen), Some(missing)) = (seen, missing) {
+    if let (Some(seen), Some(missing)) = (seen, missing)
+        && seen.record != missing.record
+    {
         let what = format!(
             "a push of unknown outcome wrote it, but not {}",
             history.record_id(missing.record)

@@ -70,7 +70,7 @@ pub fn check(history: &History) -> Result<Counts, Vec<Violation>> {
     let replays = retries::check(history, &mut report);
     tenancy::check(history, &facts, &mut report);
     if report.violations.is_empty() {
-        Ok(Counts { followers, replays, ..counts(history, &facts) })
+        Ok(Counts { replays, followers, ..counts(history, &facts) })
     } else {
         Err(report.into_sorted())
     }
