@@ -7,6 +7,7 @@ pub mod clock;
 pub mod cluster;
 mod database;
 pub mod forge;
+pub mod history;
 pub mod jwks_server;
 mod raw;
 mod server;

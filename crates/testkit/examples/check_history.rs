@@ -1,0 +1,34 @@
+//! Checks a history that was recorded to a file: `check_history FILE`.
+//!
+//! Prints what there was and ends with 0, or every promise that was broken and ends with 1. What is
+//! no history ends with 2.
+
+use std::{fs::File, io::BufReader, process::ExitCode};
+
+use vaultsync_testkit::history::{History, check, read};
+
+fn main() -> ExitCode {
+    let Some(path) = std::env::args_os().nth(1) else {
+        eprintln!("usage: check_history FILE");
+        return ExitCode::from(2);
+    };
+    let read = || -> Result<History, Box<dyn std::error::Error>> {
+        Ok(History::new(&read(BufReader::new(File::open(&path)?))?)?)
+    };
+    match read().map(|history| check(&history)) {
+        Ok(Ok(counts)) => {
+            println!("{counts:#?}");
+            ExitCode::SUCCESS
+        }
+        Ok(Err(violations)) => {
+            for violation in &violations {
+                println!("{violation}");
+            }
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{}: {error}", path.to_string_lossy());
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! I6: a push that was answered 200 and is sent again unchanged gets the same 200, while fewer than
+//! [`RECEIPTS_MAX`] others lie between.
+
+use vaultsync_store::RECEIPTS_MAX;
+
+use super::{Promise, Report};
+use crate::history::index::{Attempt, Batch, History, Position, PushOutcome};
+
+/// Answers how many pushes the promise held for.
+pub(super) fn check(history: &History, report: &mut Report<'_>) -> usize {
+    let spans = Spans::of(history);
+    let mut replays = 0;
+    for batch in &history.batches {
+        let attempts: Vec<_> =
+            batch.attempts.iter().map(|&attempt| &history.attempts[attempt]).collect();
+        if attempts.len() > 1 && !is_ahead(batch, &attempts) {
+            replays += check_batch(batch, &attempts, &spans, report);
+        }
+    }
+    replays
+}
+
+/// Whether a write inserted a record on a base version above 1: the same bytes may then be a new
+/// write once the record has come that far, so nothing is promised.
+fn is_ahead(batch: &Batch, attempts: &[&Attempt]) -> bool {
+    attempts.iter().any(|attempt| {
+        let PushOutcome::Acknowledged(results) = &attempt.outcome else { return false };
+        let mut pairs = batch.operations.iter().zip(results);
+        pairs.any(|(operation, (version, _))| *version == 1 && operation.next_version() > 2)
+    })
+}
+
+fn check_batch(
+    batch: &Batch,
+    attempts: &[&Attempt],
+    spans: &Spans,
+    report: &mut Report<'_>,
+) -> usize {
+    let first = attempts
+        .iter()
+        .filter_map(|attempt| match &attempt.outcome {
+            PushOutcome::Acknowledged(results) => Some((attempt, results)),
+            _ => None,
+        })
+        .min_by_key(|(attempt, _)| attempt.end);
+    let Some((first, answered)) = first else { return 0 };
+    // It was applied by this one, or by one before it that nobody heard the end of.
+    let begin = attempts
+        .iter()
+        .filter(|attempt| may_apply(attempt))
+        .fold(first.begin, |begin, attempt| begin.min(attempt.begin));
+    let mut replays = 0;
+    for again in attempts.iter().filter(|again| again.begin > first.end) {
+        let own = attempts.iter().filter(|own| may_apply(own) && own.begin <= again.end).count();
+        if spans.between(batch.user, begin, again.end).saturating_sub(own) >= RECEIPTS_MAX {
+            continue;
+        }
+        let versions = |results: &[(u64, Option<i64>)]| {
+            results.iter().map(|(version, _)| *version).collect::<Vec<_>>()
+        };
+        let what = match &again.outcome {
+            PushOutcome::Refused | PushOutcome::Unknown => continue,
+            PushOutcome::Acknowledged(results) if versions(results) == versions(answered) => {
+                replays += 1;
+                continue;
+            }
+            PushOutcome::Acknowledged(_) => "a push sent again was given other versions",
+            PushOutcome::Conflict(_) => "a push sent again after its 200 was told of a conflict",
+        };
+        let operations = [first.number, again.number];
+        match batch.operations.as_slice() {
+            [only] => report.of_record(Promise::Retries, only.record, operations, what),
+            _ => report.of_user(Promise::Retries, batch.user, operations, what),
+        }
+    }
+    replays
+}
+
+fn may_apply(attempt: &Attempt) -> bool {
+    matches!(attempt.outcome, PushOutcome::Acknowledged(_) | PushOutcome::Unknown)
+}
+
+/// When the pushes of each user began and ended that may have been applied, each sorted.
+struct Spans(Vec<(Vec<Position>, Vec<Position>)>);
+
+impl Spans {
+    fn of(history: &History) -> Self {
+        let mut spans = vec![(Vec::new(), Vec::new()); history.users.len()];
+        for attempt in history.attempts.iter().filter(|attempt| may_apply(attempt)) {
+            let (begins, ends) = &mut spans[history.batches[attempt.batch].user];
+            begins.push(attempt.begin);
+            ends.push(attempt.end);
+        }
+        for (begins, ends) in &mut spans {
+            begins.sort_unstable();
+            ends.sort_unstable();
+        }
+        Self(spans)
+    }
+
+    /// How many of them may have been at work between the two: none that began after, and none that
+    /// ended before.
+    fn between(&self, user: usize, from: Position, to: Position) -> usize {
+        let (begins, ends) = &self.0[user];
+        let began = begins.partition_point(|&begin| begin <= to);
+        let ended = ends.partition_point(|&end| end < from);
+        began.saturating_sub(ended)
+    }
+}

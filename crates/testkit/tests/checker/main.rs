@@ -1,0 +1,6 @@
+//! The checker of histories, held to histories written by hand.
+
+mod broken;
+mod kept;
+mod lines;
+mod reading;
