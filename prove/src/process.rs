@@ -141,7 +141,7 @@ impl Server {
         }
         let child = command
             .args(rest)
-            .args(["serve", "--local-issuer", "true", "--admin-listen", "off", "--log", "warn"])
+            .args(["serve", "--local-issuer=true", "--admin-listen", "off", "--log", "warn"])
             .args(["--listen", &format!("{}:{}", spec.host, self.port)])
             .args(["--data-dir", &path(&spec.data_dir), "--database", &spec.database])
             .args(&spec.flags)
