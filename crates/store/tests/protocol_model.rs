@@ -186,7 +186,7 @@ impl Protocol {
 
     /// The next step of a writer's push; `None` where it has to wait, or has nothing left to do.
     fn step(self, mut state: State, number: usize) -> Option<State> {
-        let stage = match state.writers[number].stage.clone() {
+        let next = match state.writers[number].stage.clone() {
             Stage::Idle if state.writers[number].done == self.pushes => return None,
             Stage::Idle if !self.locks => Stage::Locked,
             Stage::Idle if state.locked => return None,
@@ -223,7 +223,7 @@ impl Protocol {
                 Stage::Idle
             }
         };
-        state.writers[number].stage = stage;
+        state.writers[number].stage = next;
         Some(state)
     }
 }
