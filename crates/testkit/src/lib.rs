@@ -11,6 +11,7 @@ pub mod history;
 pub mod jwks_server;
 mod raw;
 mod server;
+pub mod workload;
 
 pub use clock::ManualClock;
 pub use database::{Backend, TestDatabase};

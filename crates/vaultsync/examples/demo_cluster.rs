@@ -20,15 +20,18 @@ async fn main() -> anyhow::Result<()> {
     );
     match run(&plan).await {
         Ok(counts) => {
-            println!("writes acknowledged          {:>8}", counts.acknowledged);
+            let seen = counts.history;
+            println!("writes acknowledged          {:>8}", seen.acknowledged);
             println!("  lost                       {:>8}", 0);
             println!("  acknowledged twice         {:>8}", 0);
-            println!("pushes refused (conflicts)   {:>8}", counts.conflicts);
-            println!("requests sent again          {:>8}", counts.unserved);
-            println!("pages pulled                 {:>8}", counts.pages);
+            println!("pushes refused (conflicts)   {:>8}", seen.conflicts);
+            println!("pushes sent again after 200  {:>8}", seen.replays);
+            println!("  answered otherwise         {:>8}", 0);
+            println!("requests not served          {:>8}", seen.refused + seen.unknown);
+            println!("pages pulled                 {:>8}", seen.pages);
             println!("  after a wait for a change  {:>8}", counts.woken);
-            println!("records at the end           {:>8}", counts.records);
-            println!("\nAll {} followers ended with the state of the database.", plan.users);
+            println!("records at the end           {:>8}", seen.records);
+            println!("\nAll {} followers ended with the state of the database.", seen.followers);
             Ok(())
         }
         Err(broken) => bail!("promises were broken:\n{}", broken.join("\n")),

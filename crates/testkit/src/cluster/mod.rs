@@ -1,12 +1,10 @@
 //! Several nodes of the built program on one PostgreSQL database, under load, with one of them killed
-//! on the way; and the judgement of what came of it.
+//! on the way; and what the checker says of the history.
 //!
-//! Not here: expectations about time.
+//! Not here: expectations about time; the clients, see [`workload`](crate::workload).
 
-mod follower;
-mod judge;
 mod node;
-mod writer;
+mod state;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,8 +16,11 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use vaultsync_private_servers::{NatsServer, PostgresServer};
 
-pub use self::judge::Counts;
-use self::{follower::Follower, node::Nodes, writer::Writer};
+use self::node::Nodes;
+use crate::{
+    history::{self, History, Recorder},
+    workload::{Device, Follower, HttpService, Load, Writer},
+};
 
 /// How large a cluster, and for how long.
 #[derive(Clone, Debug)]
@@ -38,7 +39,16 @@ pub struct Plan {
     pub nats: bool,
 }
 
-/// Runs the plan, and judges it.
+/// What there was of everything, in a run that broke no promise.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// What the checker counted.
+    pub history: history::Counts,
+    /// Pulls with a wait that brought something.
+    pub woken: usize,
+}
+
+/// Runs the plan, and has its history checked.
 ///
 /// # Errors
 ///
@@ -58,18 +68,32 @@ pub async fn run(plan: &Plan) -> Result<Counts, Vec<String>> {
     let tokens: Vec<_> =
         users.iter().map(|user| token(&plan.program, folder.path(), user)).collect();
 
+    let recorder = Recorder::default();
+    let device = |user: usize, name: String| Device {
+        recorder: recorder.clone(),
+        user: users[user].as_str().into(),
+        name: name.into(),
+    };
+    let service =
+        |user: usize, first| HttpService::new(addresses.clone(), tokens[user].clone(), first);
+
     let (stop, written) = (CancellationToken::new(), CancellationToken::new());
     let writers: Vec<_> = (0..plan.writers)
         .map(|number| {
             let user = number % plan.users;
-            let writer = Writer::new(number, user, addresses.clone(), tokens[user].clone());
-            tokio::spawn(writer.run(stop.clone()))
+            let device = device(user, format!("writer {number}"));
+            let service = service(user, number);
+            let writer = Writer::new(device, service, Load::default(), number as u64);
+            let stop = stop.clone();
+            tokio::spawn(writer.run(move || stop.is_cancelled()))
         })
         .collect();
     let followers: Vec<_> = (0..plan.users)
         .map(|user| {
-            let follower = Follower::new(user, addresses.clone(), tokens[user].clone());
-            tokio::spawn(follower.run(written.clone()))
+            let device = device(user, "follower".to_owned());
+            let follower = Follower::new(device, service(user, user));
+            let written = written.clone();
+            tokio::spawn(follower.run(move || written.is_cancelled()))
         })
         .collect();
 
@@ -83,7 +107,35 @@ pub async fn run(plan: &Plan) -> Result<Counts, Vec<String>> {
     let writers = ended(writers).await;
     written.cancel();
     let followers = ended(followers).await;
-    judge::judge(&postgres.url("vaultsync"), &users, &writers, &followers)
+
+    for user in &users {
+        recorder.state(&user.as_str().into(), state::stored(&postgres.url("vaultsync"), user));
+    }
+    let faults = writers.iter().map(|writer| &writer.faults);
+    let faults = faults.chain(followers.iter().map(|follower| &follower.faults));
+    let broken: Vec<_> = faults.flatten().cloned().collect();
+    let woken = followers.iter().map(|follower| follower.woken).sum();
+    judge(&recorder, broken).map(|history| Counts { history, woken })
+}
+
+/// What the checker says, besides what clients say should never be answered.
+fn judge(recorder: &Recorder, mut broken: Vec<String>) -> Result<history::Counts, Vec<String>> {
+    let events = recorder.finish().expect("no file is written");
+    let history = match History::new(&events) {
+        Ok(history) => history,
+        Err(malformed) => {
+            broken.push(malformed.to_string());
+            return Err(broken);
+        }
+    };
+    match history::check(&history) {
+        Ok(counts) if broken.is_empty() => Ok(counts),
+        Ok(_) => Err(broken),
+        Err(violations) => {
+            broken.extend(violations.iter().map(ToString::to_string));
+            Err(broken)
+        }
+    }
 }
 
 async fn ended<T>(tasks: Vec<tokio::task::JoinHandle<T>>) -> Vec<T> {

@@ -22,9 +22,9 @@ fn what_is_recorded_to_a_file_is_read_again() {
     let records = vec![seen("a", 1, "one", 10)];
     recorder.end(pull, Outcome::Page { records, next_cursor: Some(10), has_more: false });
     recorder.state(&user, vec![seen("a", 1, "one", 10), seen("b", 1, "one", 11)]);
-    let recorded = recorder.finish().unwrap();
-    assert_eq!(read(BufReader::new(File::open(&path).unwrap())).unwrap(), recorded);
-    assert_eq!(recorded.len(), 7);
+    let lines = recorder.finish().unwrap();
+    assert_eq!(read(BufReader::new(File::open(&path).unwrap())).unwrap(), lines);
+    assert_eq!(lines.len(), 7);
 }
 
 #[test]

@@ -11,9 +11,15 @@ fn plan(nats: bool) -> Plan {
 
 async fn check(plan: &Plan) {
     let counts = run(plan).await.unwrap_or_else(|broken| panic!("{}", broken.join("\n")));
-    assert!(counts.acknowledged > 0 && counts.records > 0 && counts.woken > 0, "{counts:?}");
-    assert!(counts.conflicts > 0, "writers got in each other's way: {counts:?}");
-    assert!(counts.unserved > 0, "somebody was not served by the killed node: {counts:?}");
+    let seen = counts.history;
+    assert!(seen.acknowledged > 0 && seen.records > 0 && counts.woken > 0, "{counts:?}");
+    assert!(seen.conflicts > 0, "writers got in each other's way: {counts:?}");
+    assert!(seen.replays > 0, "pushes were sent again after their 200: {counts:?}");
+    assert!(
+        seen.refused + seen.unknown > 0,
+        "somebody was not served by the killed node: {counts:?}"
+    );
+    assert_eq!(seen.followers, plan.users, "all were followed to the end: {counts:?}");
     println!("{counts:?}");
 }
 

@@ -70,8 +70,8 @@ fn versions(operation: &Operation) -> impl Iterator<Item = u64> {
     std::iter::once(next).chain((next != 1).then_some(1))
 }
 
-/// Whether somebody was shown this write, and no other push can have made it.
-fn is_shown_of(
+/// Whether somebody was told of this write, and no other push can have made it.
+pub(super) fn is_shown_of(
     history: &History,
     facts: &Facts,
     batch: BatchIndex,
@@ -91,7 +91,7 @@ fn is_missing(history: &History, facts: &Facts, operation: &Operation, version: 
 }
 
 /// The only push that can have made that version of it, if there is only one.
-pub(super) fn sole_maker(
+fn sole_maker(
     history: &History,
     facts: &Facts,
     record: RecordIndex,

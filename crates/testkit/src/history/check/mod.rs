@@ -117,8 +117,13 @@ impl Report<'_> {
 
     fn into_sorted(mut self) -> Vec<Violation> {
         self.violations.sort_by(|a, b| {
-            let key = |of: &Violation| (of.promise, of.operations.first().copied());
-            key(a).cmp(&key(b)).then_with(|| (&a.user, &a.record).cmp(&(&b.user, &b.record)))
+            (a.promise, &a.operations, &a.user, &a.record, &a.what).cmp(&(
+                b.promise,
+                &b.operations,
+                &b.user,
+                &b.record,
+                &b.what,
+            ))
         });
         self.violations.dedup();
         self.violations

@@ -1,9 +1,7 @@
 //! I5: `updated_at` is unique in its vault, and rises in the order of commits.
 
-use std::collections::HashMap;
-
-use super::{Promise, Report, atomic::sole_maker, facts::Facts};
-use crate::history::index::{History, NEVER, Position, RecordIndex};
+use super::{Promise, Report, atomic::is_shown_of, facts::Facts};
+use crate::history::index::{History, NEVER, Position};
 
 pub(super) fn check(history: &History, facts: &Facts, report: &mut Report<'_>) {
     check_one_time_each(history, facts, report);
@@ -26,15 +24,21 @@ fn check_one_time_each(history: &History, facts: &Facts, report: &mut Report<'_>
 }
 
 fn check_unique(history: &History, facts: &Facts, report: &mut Report<'_>) {
-    let mut holders = HashMap::<_, (RecordIndex, u64)>::new();
-    for (&(record, number), version) in &facts.versions {
-        let Some(at) = version.at else { continue };
-        if let Some((other, of)) = holders.insert((history.user_of(record), at), (record, number)) {
-            let other = history.record_id(other);
-            let what = format!("version {number} has the time of version {of} of {other}");
-            let operations = version.told.first().and_then(|told| told.operation);
-            report.of_record(Promise::Order, record, operations, what);
-        }
+    let mut times: Vec<_> = facts
+        .versions
+        .iter()
+        .filter_map(|(&(record, number), version)| {
+            Some((history.user_of(record), version.at?, record, number))
+        })
+        .collect();
+    times.sort_unstable();
+    for pair in times.windows(2).filter(|pair| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1)) {
+        let [(_, _, other, of), (_, _, record, number)] = pair else { continue };
+        let other = history.record_id(*other);
+        let what = format!("version {number} has the time of version {of} of {other}");
+        let told = facts.version(*record, *number).and_then(|version| version.told.first());
+        let operation = told.and_then(|told| told.operation);
+        report.of_record(Promise::Order, *record, operation, what);
     }
 }
 
@@ -56,8 +60,8 @@ fn check_batches(history: &History, facts: &Facts, report: &mut Report<'_>) {
         for operation in &batch.operations {
             let (record, number) = (operation.record, operation.next_version());
             let at = facts.version(record, number).and_then(|version| version.at);
-            let made = sole_maker(history, facts, record, number, operation.content) == Some(index);
-            let (Some(at), true) = (at, made) else { continue };
+            let is_of_it = is_shown_of(history, facts, index, operation, number);
+            let Some(at) = at.filter(|_| is_of_it) else { continue };
             if last.is_some_and(|last| last >= at) {
                 let pushes = batch.attempts.iter().map(|&attempt| history.attempts[attempt].number);
                 let what = "its time is not later than that of a write before it in the push";

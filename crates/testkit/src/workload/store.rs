@@ -1,0 +1,147 @@
+//! A store in this process, as a client reaches it.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use vaultsync_protocol::{Conflict, Cursor, Operation, Pull, Push, Record, Timestamp};
+use vaultsync_store::{PullOutcome, PushOutcome, Store, StoreError, Unbounded, Vault};
+
+use super::Service;
+use crate::history::{Digest, InTheWay, Outcome, Seen, Written};
+
+/// A vault of a store. `C` is the clock, which may step as it likes.
+#[derive(Clone, Debug)]
+pub struct StoreService<C> {
+    store: Arc<Store>,
+    vault: Vault,
+    now: C,
+}
+
+impl<C: FnMut() -> Timestamp> StoreService<C> {
+    /// That vault of that store, at times that `now` tells.
+    pub fn new(store: Arc<Store>, vault: Vault, now: C) -> Self {
+        Self { store, vault, now }
+    }
+}
+
+impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
+    async fn push(&mut self, operations: &[Operation]) -> Result<Outcome, String> {
+        let push = push(operations)?;
+        match self.store.push(&self.vault, push, (self.now)(), ()).await {
+            Ok(PushOutcome::Applied(written)) => {
+                let results = written.into_iter().map(|one| Written {
+                    record_id: one.record_id.as_str().into(),
+                    version: one.version.get().unsigned_abs(),
+                    updated_at: None,
+                });
+                Ok(Outcome::Acknowledged { results: results.collect() })
+            }
+            Ok(PushOutcome::Refused(refused)) => {
+                let conflicts = refused.conflicts.iter().map(in_the_way).collect();
+                Ok(Outcome::Conflict { conflicts })
+            }
+            Ok(PushOutcome::EpochChanged) => Err("another epoch, and none was sent".to_owned()),
+            Err(error) => outcome_of(&error),
+        }
+    }
+
+    async fn pull(
+        &mut self,
+        cursor: Option<i64>,
+        limit: usize,
+        _: bool,
+    ) -> Result<Outcome, String> {
+        // Nothing waits here, so it must not go round and round and take the writers' time.
+        tokio::task::yield_now().await;
+        match page(&self.store, &self.vault, cursor, limit).await {
+            Ok((records, next_cursor, has_more)) => {
+                Ok(Outcome::Page { records, next_cursor, has_more })
+            }
+            Err(error) => outcome_of(&error),
+        }
+    }
+
+    async fn pause(&mut self) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Everything that a vault holds, in the order of time.
+pub async fn state(store: &Store, vault: &Vault) -> Result<Vec<Seen>, StoreError> {
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let (records, next_cursor, has_more) = page(store, vault, cursor, 100).await?;
+        all.extend(records);
+        cursor = next_cursor.or(cursor);
+        if !has_more {
+            return Ok(all);
+        }
+    }
+}
+
+async fn page(
+    store: &Store,
+    vault: &Vault,
+    cursor: Option<i64>,
+    limit: usize,
+) -> Result<(Vec<Seen>, Option<i64>, bool), StoreError> {
+    let cursor = cursor.map(|millis| Cursor::from(Timestamp::from_millis(millis)));
+    let pull = Pull { cursor, limit, ..Pull::default() };
+    match store.pull(vault, &pull, Unbounded).await?.0 {
+        PullOutcome::Page(page) => {
+            let records = page.records.iter().map(seen).collect();
+            Ok((records, page.next_cursor.map(Timestamp::as_millis), page.has_more))
+        }
+        refused => Err(StoreError::Internal(format!("{refused:?}, and no epoch was sent"))),
+    }
+}
+
+/// A push is made from a body only, so that whoever has one knows it to be valid.
+fn push(operations: &[Operation]) -> Result<Push, String> {
+    let body = body(operations);
+    Push::from_json(body.as_bytes(), usize::MAX).map_err(|error| format!("{error:?}"))
+}
+
+/// The body of a push.
+pub(super) fn body(operations: &[Operation]) -> String {
+    let operations = operations.iter().map(|operation| {
+        json!({
+            "recordId": operation.record_id,
+            "baseVersion": operation.base_version,
+            "ciphertext": operation.ciphertext,
+            "deleted": operation.deleted,
+        })
+    });
+    json!({ "operations": operations.collect::<Vec<_>>() }).to_string()
+}
+
+fn outcome_of(error: &StoreError) -> Result<Outcome, String> {
+    match error {
+        StoreError::Unavailable(_) => Ok(Outcome::Refused),
+        StoreError::OutcomeUnknown(_) => Ok(Outcome::Unknown),
+        StoreError::Internal(message) => Err(message.clone()),
+    }
+}
+
+fn seen(record: &Record) -> Seen {
+    Seen {
+        record_id: record.record_id.as_str().into(),
+        version: record.version.get().unsigned_abs(),
+        digest: Digest::of(record.ciphertext.as_bytes()),
+        deleted: record.deleted,
+        updated_at: record.updated_at.as_millis(),
+    }
+}
+
+fn in_the_way(conflict: &Conflict) -> InTheWay {
+    match conflict.updated_at {
+        None => InTheWay::Nothing,
+        Some(updated_at) => InTheWay::Record(Seen {
+            record_id: conflict.record_id.as_str().into(),
+            version: conflict.current_version.get().unsigned_abs(),
+            digest: Digest::of(conflict.ciphertext.as_bytes()),
+            deleted: conflict.deleted,
+            updated_at: updated_at.as_millis(),
+        }),
+    }
+}
