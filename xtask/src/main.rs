@@ -37,6 +37,12 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Break things under a server that is built and loaded, and judge what came of it
+    Prove {
+        /// Names of scenarios, `--quick` for some seconds of each, `--list` for what there is
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Check licences, banned crates and sources with cargo-deny
     Deny,
 }
@@ -59,6 +65,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             steps::run(&steps, &rest)
         }
         Some(Command::DemoCluster { seconds }) => steps::demo_cluster(seconds),
+        Some(Command::Prove { rest }) => steps::prove(&rest),
         Some(Command::Deny) => steps::deny(),
     }
 }

@@ -37,7 +37,12 @@ impl Follower {
                 if at_the_end { (PAGE_AT_THE_END, Duration::ZERO) } else { (PAGE, WAIT) };
             // Another server each time: what one has told, no other may contradict.
             let address = &self.addresses[attempt % self.addresses.len()];
-            let Some(page) = self.session.pull(address, cursor, limit, wait).await else {
+            let pulled = tokio::select! {
+                pulled = self.session.pull(address, cursor, limit, wait) => pulled,
+                // What it would have told is read again below, without a wait.
+                () = written.cancelled(), if !at_the_end => continue,
+            };
+            let Some(page) = pulled else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
