@@ -1,6 +1,9 @@
 //! Ways to break what a server stands on, while it runs.
 
+pub mod clock;
 pub mod disk;
+pub mod network;
+pub mod proxy;
 
 use std::path::{Path, PathBuf};
 

@@ -7,7 +7,7 @@ mod session;
 mod tally;
 mod writer;
 
-use std::{path::Path, process::Command, sync::Arc, time::Duration};
+use std::{ffi::OsString, path::Path, process::Command, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use tokio::task::JoinHandle;
@@ -68,23 +68,48 @@ pub struct Crowd {
     /// What clients count.
     pub tally: Arc<Tally>,
     tokens: Vec<String>,
+    /// How often the clients were replaced by others.
+    generation: usize,
 }
 
 impl Crowd {
     /// Users of the servers whose data's folder this is.
     pub fn new(program: &Path, data_dir: &Path, users: usize) -> anyhow::Result<Self> {
         let users: Vec<Arc<str>> = (0..users).map(|user| format!("user-{user}").into()).collect();
-        let tokens: anyhow::Result<_> =
-            users.iter().map(|user| token(program, data_dir, user)).collect();
         let case = Case { recorder: Recorder::default(), users };
-        Ok(Self { case, tally: Arc::default(), tokens: tokens? })
+        let mut crowd = Self { case, tally: Arc::default(), tokens: Vec::new(), generation: 0 };
+        crowd.sign_in(program, data_dir, &[])?;
+        Ok(crowd)
+    }
+
+    /// Lets other clients of the same users come, with new tokens made under these variables.
+    pub fn sign_in(
+        &mut self,
+        program: &Path,
+        data_dir: &Path,
+        variables: &[(&'static str, OsString)],
+    ) -> anyhow::Result<()> {
+        let made = self.case.users.iter().map(|user| token(program, data_dir, user, variables));
+        self.tokens = made.collect::<anyhow::Result<_>>()?;
+        self.generation += 1;
+        Ok(())
     }
 
     /// The same users with an empty history.
     #[must_use]
     pub fn anew(&self) -> Self {
         let case = Case { recorder: Recorder::default(), users: self.case.users.clone() };
-        Self { case, tally: Arc::default(), tokens: self.tokens.clone() }
+        Self {
+            case,
+            tally: Arc::default(),
+            tokens: self.tokens.clone(),
+            generation: self.generation,
+        }
+    }
+
+    /// What servers know a user by.
+    pub fn token(&self, user: usize) -> &str {
+        &self.tokens[user]
     }
 
     /// A client of that user's.
@@ -109,14 +134,15 @@ impl Load {
     pub fn start(crowd: &Crowd, addresses: &Addresses, plan: Plan) -> Self {
         let (stop, written) = (CancellationToken::new(), CancellationToken::new());
         let (mut writers, mut followers) = (Vec::new(), Vec::new());
+        let generation = crowd.generation;
         for user in 0..crowd.case.users.len() {
             for number in 0..plan.writers {
-                let session = crowd.session(user, &format!("writer-{user}-{number}"));
+                let session = crowd.session(user, &format!("writer-{user}-{number}-{generation}"));
                 let writer = Writer::new(session, Arc::clone(addresses), plan, number);
                 writers.push(tokio::spawn(writer.run(stop.clone())));
             }
             for number in 0..plan.followers {
-                let session = crowd.session(user, &format!("follower-{user}-{number}"));
+                let session = crowd.session(user, &format!("follower-{user}-{number}-{generation}"));
                 let follower = Follower::new(session, Arc::clone(addresses), number);
                 followers.push(tokio::spawn(follower.run(written.clone())));
             }
@@ -143,10 +169,16 @@ impl Load {
 }
 
 /// A token of the local issuer whose key is in that folder.
-fn token(program: &Path, data_dir: &Path, user: &str) -> anyhow::Result<String> {
+fn token(
+    program: &Path,
+    data_dir: &Path,
+    user: &str,
+    variables: &[(&'static str, OsString)],
+) -> anyhow::Result<String> {
     let made = Command::new(program)
         .args(["token", "--ttl", "1d", "--user", user, "--data-dir"])
         .arg(data_dir)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .output()
         .with_context(|| format!("{} cannot be run", program.display()))?;
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));

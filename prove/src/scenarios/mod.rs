@@ -1,7 +1,17 @@
 //! All scenarios, one file each.
 
+mod clock_steps;
 mod cluster;
+mod kill_nodes;
 mod kill_sqlite;
+mod lost_responses;
+mod network_cut;
+mod overload;
+mod postgres_disk_full;
+mod rolling_upgrade;
+mod slow_clients;
+mod soak;
+mod sqlite_disk_full;
 mod sqlite_io_errors;
 
 use anyhow::Context as _;
@@ -11,9 +21,20 @@ use crate::Scenario;
 /// Every scenario, in the order in which they are run.
 pub const ALL: &[Scenario] = &[
     sqlite_io_errors::SCENARIO,
+    sqlite_disk_full::SCENARIO,
+    postgres_disk_full::SCENARIO,
     kill_sqlite::SCENARIO,
+    kill_nodes::NODES,
+    kill_nodes::POSTGRES,
     cluster::ON_POSTGRES,
     cluster::ON_SQLITE,
+    network_cut::SCENARIO,
+    lost_responses::SCENARIO,
+    clock_steps::SCENARIO,
+    rolling_upgrade::SCENARIO,
+    overload::SCENARIO,
+    slow_clients::SCENARIO,
+    soak::SCENARIO,
 ];
 
 /// Those of that name, or all that run by default where none is named.
