@@ -50,6 +50,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Break things under a server that is built and loaded, and judge what came of it
+    Prove {
+        /// Names of scenarios, `--quick` for some seconds of each, `--list` for what there is
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Check licences, banned crates and sources with cargo-deny
     Deny,
 }
@@ -74,6 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::DemoCluster { seconds }) => steps::demo_cluster(seconds),
         Some(Command::SaveInstructions) => steps::save_instructions(),
         Some(Command::Bench { rest }) => bench::run(&rest),
+        Some(Command::Prove { rest }) => steps::prove(&rest),
         Some(Command::Deny) => steps::deny(),
     }
 }

@@ -119,6 +119,16 @@ pub(crate) fn demo_cluster(seconds: u32) -> anyhow::Result<()> {
     run_one("demo-cluster", &mut command)
 }
 
+/// Builds the program, and lets it serve while scenarios break what it stands on.
+pub(crate) fn prove(arguments: &[String]) -> anyhow::Result<()> {
+    let variables = tools::provide(|tool: &Tool| tool.is_for(Step::Tests))?;
+    run_one("build", &mut cargo(&["build", "--release", "--locked", "--package", "vaultsync"]))?;
+    let mut command =
+        cargo(&["run", "--release", "--locked", "--package", "vaultsync-prove", "--"]);
+    command.args(arguments).envs(variables);
+    run_one("prove", &mut command)
+}
+
 /// Cargo, in the root of the workspace.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     // Cargo tells whom it runs which cargo it is; another one could be another version.

@@ -1,0 +1,67 @@
+//! The server's clock on the wall jumps, both ways and far, while clients write, and one follows
+//! through all of it.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::{
+    Bench, Findings, Scenario,
+    faults::clock::Clock,
+    judge::{Database, judge},
+    load::{Crowd, Load, Plan},
+    process::{Server, Spec},
+};
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "clock-steps",
+    shows: "the server's clock jumps by -2 s, -1 h, +1 h and +10 years, and back",
+    needs_root: false,
+    by_default: true,
+    run: |bench| Box::pin(run(bench)),
+};
+
+const HOUR: i64 = 3600;
+const YEAR: i64 = 365 * 24 * HOUR;
+
+/// Where the clock stands after each jump, in seconds from the present. The ten years come last,
+/// since no vault's clock goes back from there.
+const STEPS: &[i64] = &[0, -2, 0, -HOUR, 0, HOUR, HOUR - 2, 0, -HOUR, 10 * YEAR, 0, -HOUR];
+
+async fn run(bench: Bench) -> anyhow::Result<Findings> {
+    let mut findings = Findings::default();
+    let clock = Clock::new(bench.folder())?;
+    let path = bench.folder().join("vaultsync.sqlite3");
+    let mut spec = Spec::new(&bench.program, bench.folder(), format!("sqlite:{}", path.display()));
+    spec.variables = clock.variables();
+    let data_dir = spec.data_dir.clone();
+    let server = Server::start(spec).await?;
+    let plan = Plan::default();
+    let mut crowd = Crowd::new(&bench.program, &data_dir, plan.users)?;
+    let mut cursor = None;
+    for _ in 0..bench.pick(5, 1) {
+        for step in STEPS {
+            clock.set(*step)?;
+            findings.count("jumps", 1);
+            // A token of another time is none.
+            crowd.sign_in(&bench.program, &data_dir, &clock.variables())?;
+            let load = Load::start(&crowd, &[server.url()].into(), plan);
+            tokio::time::sleep(Duration::from_millis(bench.pick(700, 150))).await;
+            load.finish().await?;
+            let through_all = crowd.session(0, "through all");
+            loop {
+                let page = through_all.pull(&server.url(), cursor, 100, Duration::ZERO).await;
+                let page = page.with_context(|| format!("no page at {step} s"))?;
+                cursor = page.next_cursor.or(cursor);
+                if !page.has_more && page.records == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    findings.expect(!server.panicked(), || "the server panicked".to_owned());
+    findings.broken.extend(crowd.tally.so_far().faults);
+    findings.take(judge(&crowd.case, &Database::Sqlite(path))?);
+    Ok(findings)
+}

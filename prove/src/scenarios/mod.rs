@@ -1,0 +1,64 @@
+//! All scenarios, one file each.
+
+mod clock_steps;
+mod cluster;
+mod kill_nodes;
+mod kill_sqlite;
+mod lost_responses;
+mod network_cut;
+mod overload;
+mod postgres_disk_full;
+mod rolling_upgrade;
+mod slow_clients;
+mod soak;
+mod sqlite_disk_full;
+mod sqlite_io_errors;
+
+use anyhow::Context as _;
+
+use crate::Scenario;
+
+/// Every scenario, in the order in which they are run.
+pub const ALL: &[Scenario] = &[
+    sqlite_io_errors::SCENARIO,
+    sqlite_disk_full::SCENARIO,
+    postgres_disk_full::SCENARIO,
+    kill_sqlite::SCENARIO,
+    kill_nodes::NODES,
+    kill_nodes::POSTGRES,
+    cluster::ON_POSTGRES,
+    cluster::ON_SQLITE,
+    network_cut::SCENARIO,
+    lost_responses::SCENARIO,
+    clock_steps::SCENARIO,
+    rolling_upgrade::SCENARIO,
+    overload::SCENARIO,
+    slow_clients::SCENARIO,
+    soak::SCENARIO,
+];
+
+/// Those of that name, or all that run by default where none is named.
+pub fn named(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+    if names.is_empty() {
+        return Ok(ALL.iter().filter(|scenario| scenario.by_default).collect());
+    }
+    let find = |name: &String| {
+        let found = ALL.iter().find(|scenario| scenario.name == name);
+        found.with_context(|| format!("there is no scenario {name}; --list tells them"))
+    };
+    names.iter().map(find).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_is_found_by_its_name_and_no_two_share_one() {
+        for scenario in ALL {
+            let found = named(&[scenario.name.to_owned()]).expect("it is there");
+            assert_eq!(found[0].shows, scenario.shows);
+        }
+        assert!(named(&["no-such".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,161 @@
+//! Five times as many pushes as the server can take, whether or not it keeps up, and then silence.
+//!
+//! Judged by this command only: on a machine that does much else, time proves nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::{
+    Bench, Findings, Scenario,
+    judge::{Database, judge},
+    load::{Batch, Change, Crowd, Session, Told},
+    process::{Server, Spec},
+};
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "overload",
+    shows: "5 times the pushes that the server can take: refused ones are told when to come back",
+    needs_root: false,
+    by_default: true,
+    run: |bench| Box::pin(run(bench)),
+};
+
+/// Enough that to make and send a push costs its client far less than the server to take it.
+const RECORDS: usize = 100;
+const RECORD_BYTES: usize = 2000;
+
+const USERS: usize = 16;
+const FACTOR: u32 = 5;
+const TICK: Duration = Duration::from_millis(20);
+const ACCEPTED_MAX: Duration = Duration::from_secs(1);
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
+
+async fn run(bench: Bench) -> anyhow::Result<Findings> {
+    let mut findings = Findings::default();
+    let path = bench.folder().join("vaultsync.sqlite3");
+    let spec = Spec::new(&bench.program, bench.folder(), format!("sqlite:{}", path.display()));
+    let server = Server::start(spec).await?;
+    let crowd = Crowd::new(&bench.program, &bench.folder().join("data"), USERS)?;
+    let flood = Arc::new(Flood {
+        url: server.url(),
+        sessions: (0..USERS).map(|user| crowd.session(user, &format!("client-{user}"))).collect(),
+    });
+
+    let time = Duration::from_secs(bench.pick(10, 3));
+    let capacity = flood.capacity(time / 2).await?;
+    findings.count("pushes a second at capacity", capacity.into());
+    let took = flood.pour(capacity * FACTOR, time).await?;
+    findings.count("pushes sent", took.len() as u64);
+    let mut accepted: Vec<_> = took.into_iter().flatten().collect();
+    accepted.sort_unstable();
+    let p99 = accepted.get(accepted.len().saturating_sub(1) * 99 / 100).copied();
+    let p99 = p99.unwrap_or_default();
+    findings.count("accepted", accepted.len() as u64);
+    findings.count("ms for the 99th of 100 accepted", millis(p99));
+    findings.expect(p99 < ACCEPTED_MAX, || format!("accepted pushes took {p99:?}"));
+
+    let begun = Instant::now();
+    let mut number = 0;
+    for in_a_row in 0.. {
+        if in_a_row == 20 || begun.elapsed() > RECOVERY_MAX {
+            break;
+        }
+        number += 1;
+        let told = flood.sessions[0].push(&flood.url, &batch("after", number)).await;
+        findings.expect(told != Told::Unserved || begun.elapsed() < RECOVERY_MAX, || {
+            "the server still refuses pushes some seconds after".to_owned()
+        });
+    }
+    findings.count("ms for 20 pushes after it", millis(begun.elapsed()));
+
+    let counted = crowd.tally.so_far();
+    findings.count("answers 503", counted.of_status(503));
+    findings.expect(counted.unanswered == 0, || format!("{} not answered", counted.unanswered));
+    findings.expect(!server.panicked(), || "the server panicked".to_owned());
+    findings.broken.extend(counted.faults);
+    findings.take(judge(&crowd.case, &Database::Sqlite(path))?);
+    Ok(findings)
+}
+
+struct Flood {
+    url: String,
+    sessions: Vec<Session>,
+}
+
+impl Flood {
+    /// Pushes a second that are accepted where each client waits for its answer.
+    async fn capacity(self: &Arc<Self>, time: Duration) -> anyhow::Result<u32> {
+        let begun = Instant::now();
+        let mut clients = JoinSet::new();
+        for user in 0..self.sessions.len() {
+            let flood = Arc::clone(self);
+            clients.spawn(async move {
+                let mut accepted = 0_u32;
+                for number in 0.. {
+                    if begun.elapsed() > time {
+                        break;
+                    }
+                    let push = batch("before", number);
+                    let told = flood.sessions[user].push(&flood.url, &push).await;
+                    accepted += u32::from(matches!(told, Told::Applied(_)));
+                }
+                accepted
+            });
+        }
+        let accepted: u32 = clients.join_all().await.into_iter().sum();
+        let seconds = u32::try_from(time.as_millis())?.max(1);
+        Ok((accepted * 1000 / seconds).max(1))
+    }
+
+    /// Sends so many a second, whatever becomes of them; how long each took that was accepted.
+    async fn pour(
+        self: &Arc<Self>,
+        per_second: u32,
+        time: Duration,
+    ) -> anyhow::Result<Vec<Option<Duration>>> {
+        let mut pushes = JoinSet::new();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let per_tick = per_second * u32::try_from(TICK.as_millis())? / 1000 + 1;
+        let mut number = 0;
+        for _ in 0..time.as_millis() / TICK.as_millis() {
+            ticks.tick().await;
+            for _ in 0..per_tick {
+                number += 1;
+                let flood = Arc::clone(self);
+                pushes.spawn(async move {
+                    let push = batch("during", number);
+                    let begun = Instant::now();
+                    let session = &flood.sessions[number % flood.sessions.len()];
+                    let told = session.push(&flood.url, &push).await;
+                    matches!(told, Told::Applied(_)).then(|| begun.elapsed())
+                });
+            }
+        }
+        Ok(pushes.join_all().await)
+    }
+}
+
+/// Records of its own, so that none is in the way of another.
+fn batch(when: &str, number: usize) -> Batch {
+    let change = |record| Change {
+        record_id: format!("{when}-{number}-{record}"),
+        base_version: None,
+        ciphertext: {
+            let mut ciphertext = format!("{when} {number} {record}").into_bytes();
+            ciphertext.resize(RECORD_BYTES, b'.');
+            ciphertext
+        },
+        deleted: false,
+    };
+    Batch::new(&(0..RECORDS).map(change).collect::<Vec<_>>())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

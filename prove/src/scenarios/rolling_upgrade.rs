@@ -1,0 +1,59 @@
+//! Servers are told to stop and started again, one after another, as in an upgrade.
+//!
+//! A request may find nobody who takes its connection, since there is no proxy before these servers
+//! that would send it elsewhere; it must not be cut off, and not be refused.
+
+use std::time::Duration;
+
+use vaultsync_private_servers::PostgresServer;
+
+use crate::{
+    Bench, Findings, Scenario,
+    judge::{Database, judge},
+    load::{Crowd, Load, Plan},
+    process::{Server, Spec, addresses},
+};
+
+/// See the module.
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "rolling-upgrade",
+    shows: "3 servers are stopped by SIGTERM and started again in turn; no request is cut or refused",
+    needs_root: false,
+    by_default: true,
+    run: |bench| Box::pin(run(bench)),
+};
+
+async fn run(bench: Bench) -> anyhow::Result<Findings> {
+    let mut findings = Findings::default();
+    let postgres = PostgresServer::start();
+    let url = postgres.url("postgres");
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        servers.push(Server::start(Spec::new(&bench.program, bench.folder(), url.clone())).await?);
+    }
+    let plan = Plan { users: 4, rest: Duration::from_millis(2), ..Plan::default() };
+    let crowd = Crowd::new(&bench.program, &bench.folder().join("data"), plan.users)?;
+    let load = Load::start(&crowd, &addresses(&servers), plan);
+    for turn in 0..bench.pick(30, 3) {
+        let server = &mut servers[turn % 3];
+        let ended = server.stop().await?;
+        findings.expect(ended.success(), || format!("a server that was told to stop: {ended}"));
+        server.start_again().await?;
+        findings.count("restarts", 1);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    load.finish().await?;
+    let counted = crowd.tally.so_far();
+    findings.count("connections refused and tried elsewhere", counted.unreached);
+    findings.count("requests cut off", counted.unanswered);
+    findings.count("answers 503", counted.of_status(503));
+    findings.expect(counted.unanswered == 0, || {
+        format!("{} requests were cut off", counted.unanswered)
+    });
+    findings.expect(counted.of_status(503) == 0, || {
+        format!("{} requests were answered 503", counted.of_status(503))
+    });
+    findings.broken.extend(counted.faults);
+    findings.take(judge(&crowd.case, &Database::Postgres(url))?);
+    Ok(findings)
+}
