@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Issue {
-    /// Where: `operations[3].baseVersion`, a query parameter's name, or empty for the whole body.
+    /// Where: `operations[3].baseVersion`, a query parameter's or header's name, or empty for the
+    /// whole body.
     #[schema(example = "operations[3].baseVersion")]
     pub path: String,
     /// What: half a sentence that goes on from the path.

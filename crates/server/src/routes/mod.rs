@@ -10,7 +10,7 @@ pub(crate) mod push;
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, Method, Version, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -20,6 +20,7 @@ use tower_http::{
     cors::{AllowOrigin, CorsLayer},
     set_header::SetResponseHeaderLayer,
 };
+use vaultsync_protocol::Issues;
 
 pub use self::docs::openapi;
 use crate::{
@@ -48,8 +49,8 @@ pub fn router(app: App) -> Router {
     let free = Router::new()
         .route("/healthz", get(health::healthz))
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed });
-    let charged = with_fallbacks(routes)
-        .layer(middleware::from_fn_with_state(app.clone(), within_rate_and_size));
+    let charged =
+        with_fallbacks(routes).layer(middleware::from_fn_with_state(app.clone(), within_bounds));
     with_layers(charged.merge(free), app)
 }
 
@@ -72,8 +73,8 @@ pub(crate) fn with_layers(routes: Router<App>, app: App) -> Router {
     with_security_headers(open).with_state(app)
 }
 
-/// Charges the address before anything else is done for it.
-async fn within_rate_and_size(
+/// Charges the address before anything else is done for it, and lets pass what is within bounds.
+async fn within_bounds(
     State(app): State<App>,
     request: Request,
     next: Next,
@@ -89,7 +90,21 @@ async fn within_rate_and_size(
     if line + request.headers().iter().map(field).sum::<usize>() > bytes_max {
         return Err(ApiError::HeadersTooLarge { bytes_max });
     }
+    check_host(&request)?;
     Ok(next.run(request).await)
+}
+
+/// RFC 9112, section 3.2: a request that names no host, or two, is refused. What stands in front
+/// may have gone by the other one.
+fn check_host(request: &Request) -> Result<(), ApiError> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let may_be_missing = request.version() < Version::HTTP_11;
+    if hosts == 1 || (hosts == 0 && may_be_missing) {
+        return Ok(());
+    }
+    let mut issues = Issues::default();
+    issues.add("host", "must be sent once");
+    Err(ApiError::InvalidRequest(issues.into_vec()))
 }
 
 /// A panic fails the request it happened in and no other.
