@@ -114,6 +114,8 @@ async fn a_request_that_comes_when_the_server_stops_is_answered(backend: Backend
     while RawClient::try_connect(server.address).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // Time enough for a server to close it that closes what has no request at once.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     kept.get("/healthz", None).await;
     let answer = tokio::time::timeout(SOON, kept.answer()).await.expect("an answer");
     assert_eq!(answer.status, 200, "{answer:?}");

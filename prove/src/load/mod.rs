@@ -142,7 +142,8 @@ impl Load {
                 writers.push(tokio::spawn(writer.run(stop.clone())));
             }
             for number in 0..plan.followers {
-                let session = crowd.session(user, &format!("follower-{user}-{number}-{generation}"));
+                let session =
+                    crowd.session(user, &format!("follower-{user}-{number}-{generation}"));
                 let follower = Follower::new(session, Arc::clone(addresses), number);
                 followers.push(tokio::spawn(follower.run(written.clone())));
             }

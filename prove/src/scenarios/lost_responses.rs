@@ -38,7 +38,8 @@ async fn run(bench: Bench) -> anyhow::Result<Findings> {
         findings.expect(told == Told::Unserved, || format!("the answer came through: {told:?}"));
         if number % 2 == 0 {
             let over = there.push(&server.url(), &push(&there, number, Some(1))).await;
-            findings.expect(matches!(over, Told::Applied(_)), || format!("no write over: {over:?}"));
+            findings
+                .expect(matches!(over, Told::Applied(_)), || format!("no write over: {over:?}"));
             findings.count("written over meanwhile", 1);
         }
         let told = here.push(&line.url(), &batch).await;

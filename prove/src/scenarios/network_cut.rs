@@ -32,7 +32,10 @@ async fn run(bench: Bench) -> anyhow::Result<Findings> {
     let place = Place::new("vsprove")?;
     let (to_clients, to_database) = (Line::lay(&place, 91)?, Line::lay(&place, 92)?);
     let postgres = PostgresServer::start_with(&[("listen_addresses", "*")]);
-    postgres.put_file("pg_hba.conf", "host all all 127.0.0.1/32 trust\nhost all all 10.213.92.0/24 trust\n");
+    postgres.put_file(
+        "pg_hba.conf",
+        "host all all 127.0.0.1/32 trust\nhost all all 10.213.92.0/24 trust\n",
+    );
     tokio::task::block_in_place(|| {
         postgres.stop();
         postgres.start_again();

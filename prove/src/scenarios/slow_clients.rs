@@ -35,8 +35,7 @@ const KINDS: [(&str, &str, u64); 4] = [
     ("idle", "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n", 90),
 ];
 
-const STALLED: &str =
-    "POST /api/sync/push HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\nauthorization: Bearer TOKEN\r\n\r\n{";
+const STALLED: &str = "POST /api/sync/push HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\nauthorization: Bearer TOKEN\r\n\r\n{";
 
 async fn run(bench: Bench) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();

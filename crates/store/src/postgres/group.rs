@@ -162,9 +162,8 @@ impl Group<'_> {
     fn judge(&self, mut found: HashMap<Uuid, Found>) -> Writing<'_> {
         let mut writing = Writing::default();
         for job in self.jobs {
-            let attempt = found
-                .remove(&uuid(job.vault.id()))
-                .and_then(|found| writing.add(job, found));
+            let attempt =
+                found.remove(&uuid(job.vault.id())).and_then(|found| writing.add(job, found));
             writing.attempts.push(attempt);
         }
         writing

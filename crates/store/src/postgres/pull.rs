@@ -38,10 +38,8 @@ pub(super) const PAGE: Sql = Sql {
 };
 
 /// The vault's row alone.
-pub(super) const LOOK: Sql = Sql {
-    text: "select epoch, clock from vaults where vault_id = $1",
-    types: &[Type::UUID],
-};
+pub(super) const LOOK: Sql =
+    Sql { text: "select epoch, clock from vaults where vault_id = $1", types: &[Type::UUID] };
 
 /// The bounds of one page.
 #[derive(Clone, Copy, Debug)]

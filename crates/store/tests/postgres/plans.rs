@@ -90,10 +90,7 @@ async fn a_large_vault_is_read_by_index_with_plans_of_an_empty_one() {
 }
 
 /// How the database would carry out each statement of a push and of a pull, by its name.
-fn plans(
-    psql: &str,
-    statements: &[(&'static str, &'static str)],
-) -> Vec<(&'static str, String)> {
+fn plans(psql: &str, statements: &[(&'static str, &'static str)]) -> Vec<(&'static str, String)> {
     let vault = "'11111111-1111-1111-1111-111111111111'";
     let vaults = "'{11111111-1111-1111-1111-111111111111,22222222-2222-2222-2222-222222222222}'";
     let ids = "'{a,b}'";
@@ -122,7 +119,6 @@ fn plans(
     });
     explained.collect()
 }
-
 
 /// By all columns of a key, and never by its first one alone: that would be the vault whole. A plan may be
 /// made while the tables are empty, or while every vault has a few records, and kept when one has many.
