@@ -35,6 +35,10 @@ const TURN_AWAY_TIMEOUT: Duration = Duration::from_millis(500);
 /// that may be open. Any others are closed without a word.
 const TURNED_AWAY_MAX: usize = 100;
 
+/// How long a connection without a request stays open when the server is told to stop. Its client may be
+/// sending one just now, and could not tell whether one that was cut off had been served.
+const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Serves `router` on `listener` until the app is told to stop; then lets requests in flight finish,
 /// for at most the drain time.
 ///
@@ -85,15 +89,17 @@ async fn connection(app: App, stream: TcpStream, peer: Peer, router: Router) -> 
     let _ = stream.set_nodelay(true);
     let stream = Connection::new(stream, &app.limits);
     let progress = stream.progress();
+    let stop = app.stop.clone();
+    let stopping = stop.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let serving = progress.serve();
         let mut request = request.map(|body| Body::new(progress.clone().watch(body)));
         request.extensions_mut().insert(peer);
         let answered = router.clone().oneshot(request);
-        let progress = progress.clone();
+        let (progress, stopping) = (progress.clone(), stopping.clone());
         async move {
             let mut response = answered.await?;
-            if progress.ends() {
+            if progress.ends() || stopping.is_cancelled() {
                 // hyper closes then, and only a client that is told so does not send its next
                 // request into the void.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -112,7 +118,12 @@ async fn connection(app: App, stream: TcpStream, peer: Peer, router: Router) -> 
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         done = connection.as_mut() => done,
-        () = app.stop.cancelled() => {
+        () = stop.cancelled() => {
+            // Until then hyper would close what has no request at the moment.
+            let last = tokio::time::timeout(LAST_REQUEST_TIMEOUT, connection.as_mut()).await;
+            if let Ok(done) = last {
+                return done;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -9,7 +9,8 @@ backends!(
     a_push_in_flight_is_answered,
     a_waiting_pull_is_answered_at_once,
     no_new_connection_is_taken,
-    connections_without_a_request_are_closed_at_once,
+    connections_without_a_request_are_closed_soon,
+    a_request_that_comes_when_the_server_stops_is_answered,
     a_request_that_never_ends_is_cut_at_the_end_of_the_drain_time,
     half_a_header_and_an_unread_answer_do_not_outlive_the_drain_time,
 );
@@ -94,7 +95,7 @@ async fn no_new_connection_is_taken(backend: Backend) {
     tokio::time::timeout(SOON, refused).await.expect("connections are refused");
 }
 
-async fn connections_without_a_request_are_closed_at_once(backend: Backend) {
+async fn connections_without_a_request_are_closed_soon(backend: Backend) {
     let server = server(backend, Limits::default()).await;
     let kept = idle(&server).await;
     let silent = RawClient::connect(&server).await;
@@ -102,6 +103,24 @@ async fn connections_without_a_request_are_closed_at_once(backend: Backend) {
     server.begin_stop();
     let both = async { tokio::join!(kept.closed(), silent.closed()) };
     tokio::time::timeout(SOON, both).await.expect("both are closed");
+    stops_soon(server).await;
+}
+
+async fn a_request_that_comes_when_the_server_stops_is_answered(backend: Backend) {
+    let server = server(backend, Limits::default()).await;
+    let mut kept = idle(&server).await;
+    server.begin_stop();
+    // Refused connections tell that it has begun to stop.
+    while RawClient::try_connect(server.address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Time enough for a server to close it that closes what has no request at once.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    kept.get("/healthz", None).await;
+    let answer = tokio::time::timeout(SOON, kept.answer()).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("connection"), "close", "{answer:?}");
+    kept.closed().await;
     stops_soon(server).await;
 }
 

@@ -80,12 +80,15 @@ impl Line {
     /// end of a connection is told.
     pub fn swallow(&self, is_swallowing: bool) -> anyhow::Result<()> {
         let (name, there) = (&self.place, &self.device('b'));
-        let how = if is_swallowing { "add" } else { "del" };
-        // A queue for packets of one byte: none fits.
-        let queue = ["rate", "8bit", "burst", "1", "limit", "1"];
-        let mut arguments = vec!["netns", "exec", name.as_str(), "tc", "qdisc", how];
-        arguments.extend(["dev", there, "root", "tbf"]);
-        arguments.extend(if is_swallowing { &queue[..] } else { &[] });
+        let mut arguments = vec!["netns", "exec", name.as_str(), "tc", "qdisc"];
+        if is_swallowing {
+            // A queue for packets of one byte: none fits.
+            let queue = ["tbf", "rate", "8bit", "burst", "1", "limit", "1"];
+            arguments.extend(["add", "dev", there, "root"]);
+            arguments.extend(queue);
+        } else {
+            arguments.extend(["del", "dev", there, "root"]);
+        }
         shell::run("ip", &arguments).map(drop)
     }
 }

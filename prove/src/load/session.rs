@@ -160,13 +160,19 @@ impl Session {
             self.tally.count(|tally| {
                 tally.unreached += u64::from(reached_nobody);
                 tally.unanswered += u64::from(!reached_nobody);
+                if !reached_nobody {
+                    *tally.why_unanswered.entry(innermost(&error)).or_default() += 1;
+                }
             });
             if reached_nobody { Outcome::Refused } else { Outcome::Unknown }
         })?;
         let status = response.status();
         let comes_back_when = response.headers().contains_key("retry-after");
-        let answer = response.json().await.map_err(|_| {
-            self.tally.count(|tally| tally.unanswered += 1);
+        let answer = response.json().await.map_err(|error| {
+            self.tally.count(|tally| {
+                tally.unanswered += 1;
+                *tally.why_unanswered.entry(innermost(&error)).or_default() += 1;
+            });
             Outcome::Unknown
         })?;
         self.tally.count(|tally| {
@@ -190,6 +196,15 @@ impl Session {
             }
         }
     }
+}
+
+/// The cause that has none of its own.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 fn applied(answer: &Value) -> (Outcome, Told) {

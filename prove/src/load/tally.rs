@@ -21,6 +21,8 @@ pub struct Counted {
     pub unreached: u64,
     /// Requests that were sent and not answered.
     pub unanswered: u64,
+    /// Why, as the client saw it.
+    pub why_unanswered: BTreeMap<String, u64>,
     /// The longest that any one push took, its retries included.
     pub longest_push: Duration,
     /// What should never be answered.

@@ -48,7 +48,7 @@ async fn run(bench: Bench) -> anyhow::Result<Findings> {
     findings.count("requests cut off", counted.unanswered);
     findings.count("answers 503", counted.of_status(503));
     findings.expect(counted.unanswered == 0, || {
-        format!("{} requests were cut off", counted.unanswered)
+        format!("requests were cut off: {:?}", counted.why_unanswered)
     });
     findings.expect(counted.of_status(503) == 0, || {
         format!("{} requests were answered 503", counted.of_status(503))
