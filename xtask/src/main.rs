@@ -39,11 +39,9 @@ enum Command {
         seconds: u32,
     },
     /// Measure the server beside a plain design and beside what its databases allow
-    ///
-    /// `cargo xtask bench --help` shows nothing of its own: what follows goes to the program as it is,
-    /// and `cargo xtask bench -- --help` shows that.
+    #[command(disable_help_flag = true)]
     Bench {
-        /// Arguments for the program that measures
+        /// Arguments for the program that measures; `--help` shows which it takes
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
