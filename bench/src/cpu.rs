@@ -52,7 +52,7 @@ fn running() -> anyhow::Result<HashMap<u32, Process>> {
     Ok(all)
 }
 
-/// Reads a line of `/proc/PID/stat`: see proc_pid_stat(5).
+/// Reads a line of `/proc/PID/stat`: see `proc_pid_stat(5)`.
 fn parse(line: &str) -> Option<Process> {
     // The name, in brackets, may hold anything.
     let (_, rest) = line.rsplit_once(')')?;

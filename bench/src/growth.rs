@@ -163,13 +163,17 @@ fn of_streams(target: &mut HttpTarget) -> anyhow::Result<String> {
 
 fn table(what: &str, sizes: &[u64], series: &[Series]) -> String {
     let mut text = format!("\n| {what} |");
-    sizes.iter().for_each(|size| text.extend([" ", &grouped(number(*size)), " |"]));
+    for size in sizes {
+        text.extend([" ", &grouped(number(*size)), " |"]);
+    }
     text.push_str(" flat within 20 %? |\n| --- |");
-    sizes.iter().for_each(|_| text.push_str(" --: |"));
+    text.push_str(&" --: |".repeat(sizes.len()));
     text.push_str(" --- |\n");
     for one in series {
         let _ = write!(text, "| {} |", one.name);
-        one.values.iter().for_each(|value| text.extend([" ", &grouped(*value), " |"]));
+        for value in &one.values {
+            text.extend([" ", &grouped(*value), " |"]);
+        }
         text.push_str(if one.is_flat() { " yes |\n" } else { " **no** |\n" });
     }
     text

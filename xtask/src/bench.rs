@@ -21,8 +21,8 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let packages = ["--package", "vaultsync", "--package", "vaultsync-bench"];
     let mut build = cargo(&["build", "--release", "--locked"]);
     run_one("build", build.args(packages))?;
-    let mut command =
-        cargo(&["run", "--release", "--locked", "--package", "vaultsync-bench", "--"]);
+    // Not by `cargo run`, which would build it once more, with the features that it needs alone.
+    let mut command = Command::new(built()?.join("vaultsync-bench"));
     command.args(arguments).envs(variables);
     match install_node_seed() {
         Ok(folder) => {

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -64,7 +65,7 @@ pub(crate) fn save() -> anyhow::Result<()> {
         compiler()?
     );
     for (path, count) in count_all()? {
-        text.push_str(&format!("{path} = {count}\n"));
+        writeln!(text, "{path} = {count}").context("a count cannot be written")?;
     }
     eprint!("{text}");
     fs::write(file(), text).context("the counts cannot be kept")

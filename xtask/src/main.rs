@@ -4,6 +4,7 @@
 
 mod bench;
 mod instructions;
+mod schemathesis;
 mod steps;
 mod tools;
 
@@ -42,11 +43,9 @@ enum Command {
     /// Count the instructions of the hot paths anew, for `test` to compare with
     SaveInstructions,
     /// Measure the server beside a plain design and beside what its databases allow
-    ///
-    /// `cargo xtask bench --help` shows nothing of its own: what follows goes to the program as it is,
-    /// and `cargo xtask bench -- --help` shows that.
+    #[command(disable_help_flag = true)]
     Bench {
-        /// Arguments for the program that measures
+        /// Arguments for the program that measures; `--help` shows which it takes
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
@@ -55,6 +54,12 @@ enum Command {
         /// Names of scenarios, `--quick` for some seconds of each, `--list` for what there is
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
+    },
+    /// Ask a server what its OpenAPI document allows, and compare the answers with it
+    Schemathesis {
+        /// How many requests are made up for each operation
+        #[arg(long, default_value_t = 300)]
+        examples: u32,
     },
     /// Check licences, banned crates and sources with cargo-deny
     Deny,
@@ -81,6 +86,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::SaveInstructions) => steps::save_instructions(),
         Some(Command::Bench { rest }) => bench::run(&rest),
         Some(Command::Prove { rest }) => steps::prove(&rest),
+        Some(Command::Schemathesis { examples }) => schemathesis::run(examples),
         Some(Command::Deny) => steps::deny(),
     }
 }

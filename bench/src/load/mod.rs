@@ -92,7 +92,9 @@ impl Generator {
         if one_user {
             let mut first = self.each(clients.split_off(clients.len().saturating_sub(1)), read)?;
             if let Some(first) = first.first() {
-                clients.iter_mut().for_each(|client| client.read_as(first));
+                for client in &mut clients {
+                    client.read_as(first);
+                }
             }
             clients.append(&mut first);
         } else {

@@ -20,6 +20,10 @@ use crate::rounds::{Plan, Sample};
 const MEASURED: [&str; 2] = ["<!-- measured: begin -->", "<!-- measured: end -->"];
 const GROWTH: [&str; 2] = ["<!-- growth: begin -->", "<!-- growth: end -->"];
 
+/// How the page shows the chart.
+const CHART: &str = "![Rates as multiples of the plain design; the tables have the same figures]\
+                     (performance.svg)";
+
 /// What was measured, and on what.
 #[derive(Debug)]
 pub(crate) struct Setting {
@@ -51,7 +55,7 @@ impl Report {
         fs::write(folder.join("performance.md"), &tables)?;
         fs::write(folder.join("performance.svg"), &chart)?;
         if docs {
-            write_to_page(&root, MEASURED, &tables)?;
+            write_to_page(&root, MEASURED, &format!("{CHART}\n\n{tables}"))?;
             fs::write(root.join("docs/performance.svg"), chart)?;
         }
         Ok(())

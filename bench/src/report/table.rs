@@ -70,9 +70,11 @@ pub(super) fn table(workload: Workload, rows: &[Row]) -> String {
         text,
         "| target | {unit} | min..max | p50 ms | p99 ms | {cost} | peak MiB | x {BASE} |"
     );
-    limits.iter().for_each(|limit| text.extend([" of ", limit, " |"]));
+    for limit in &limits {
+        text.extend([" of ", limit, " |"]);
+    }
     text.push_str("\n| --- | --: | --: | --: | --: | --: | --: | --: |");
-    limits.iter().for_each(|_| text.push_str(" --: |"));
+    text.push_str(&" --: |".repeat(limits.len()));
     for row in rows {
         let _ = write!(
             text,

@@ -64,13 +64,12 @@ struct Page {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Record {
-    record_id: String,
+    #[serde(rename = "recordId")]
+    id: String,
     ciphertext: String,
     version: u64,
     deleted: bool,
-    #[serde(rename = "updated_at")]
     updated_at: &'static str,
 }
 
@@ -132,8 +131,8 @@ async fn pull(State(all): State<Records>, RawQuery(query): RawQuery) -> Response
     let cursor = query.as_deref().and_then(|query| query.split_once("cursor="));
     let before = cursor.and_then(|(_, cursor)| cursor.parse::<u64>().ok()).unwrap_or_default();
     let records = if before < PULLED_RECORDS { &all[..] } else { &[] };
-    let record = |(record_id, ciphertext): &'_ (String, Vec<u8>)| Record {
-        record_id: record_id.clone(),
+    let record = |(id, ciphertext): &'_ (String, Vec<u8>)| Record {
+        id: id.clone(),
         ciphertext: STANDARD.encode_to_string(ciphertext),
         version: 1,
         deleted: false,

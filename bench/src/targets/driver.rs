@@ -152,7 +152,9 @@ impl Target for Driver {
             Ok((lane, tally))
         })?;
         let mut all = Tally::default();
-        tallies.into_iter().for_each(|tally| all.add(tally));
+        for tally in tallies {
+            all.add(tally);
+        }
         all.elapsed = begun.elapsed();
         Ok(all)
     }

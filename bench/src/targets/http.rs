@@ -21,7 +21,7 @@ const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Who signs tokens.
 pub(crate) enum SignedBy {
     /// The server's local issuer.
-    Local(LocalKey),
+    Local(Box<LocalKey>),
     /// The server itself, asked at `/token`.
     Server,
     /// Nobody: the server does not look at them.
@@ -128,16 +128,17 @@ impl HttpTarget {
     fn pulled(&mut self, clients: usize) -> anyhow::Result<Vec<Client>> {
         let mut all = Vec::with_capacity(clients);
         for number in 0..clients {
-            let (token, is_filled) = match self.filled.get(&number) {
-                Some(token) => (token.clone(), true),
-                None => {
-                    let (name, user) = self.new_user()?;
-                    if let Some(fill) = &self.fill {
-                        fill(&name)?;
-                    }
-                    self.filled.insert(number, user.token.clone());
-                    (user.token, self.fill.is_some())
+            let known = self.filled.get(&number).cloned();
+            let is_filled = known.is_some() || self.fill.is_some();
+            let token = if let Some(token) = known {
+                token
+            } else {
+                let (name, user) = self.new_user()?;
+                if let Some(fill) = &self.fill {
+                    fill(&name)?;
                 }
+                self.filled.insert(number, user.token.clone());
+                user.token
             };
             all.push(vec![User::new(token, if is_filled { PULLED_RECORDS } else { 0 })]);
         }

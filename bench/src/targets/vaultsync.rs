@@ -50,7 +50,7 @@ fn start(
     }
     let child = Child::start(&mut command, Stdio::null())?;
     wait_until_it_listens(&host)?;
-    HttpTarget::new(name, &host, child, process, SignedBy::Local(key))
+    HttpTarget::new(name, &host, child, process, SignedBy::Local(Box::new(key)))
 }
 
 /// It listens once its database is open.
