@@ -77,7 +77,7 @@ fn move_log(postgres: &PostgresServer, disk: &SmallDisk) -> anyhow::Result<()> {
     fs::remove_dir_all(&log)?;
     symlink(&place, &log)?;
     // The folder above it belongs to whoever runs this, and the server to another.
-    let open = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+    let open: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     for folder in disk.path().ancestors().take(2) {
         fs::set_permissions(folder, open.clone())?;
     }
