@@ -2,11 +2,19 @@
 //!
 //! Not here: routes, sign-in, SQL.
 
-use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use http::HeaderValue;
-use tokio::{net::TcpListener, signal};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    signal,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vaultsync_protocol::Epoch;
@@ -43,9 +51,9 @@ async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let store = open(&settings).await?;
     let key = local_key(&settings)?;
-    let listener = bind(settings.listen, "listen").await?;
+    let listener = bind(settings.listen, "listen")?;
     let admin = match settings.admin_listen {
-        Some(address) => Some(bind(address, "admin_listen").await?),
+        Some(address) => Some(bind(address, "admin_listen")?),
         None => None,
     };
     let greeting = greeting(&settings, &listener, admin.as_ref(), key.as_ref(), &*clock)?;
@@ -101,10 +109,22 @@ fn issuers(sign_in: SignIn, key: Option<&LocalKey>) -> anyhow::Result<Vec<Issuer
     Ok(clerk.into_iter().chain(oidc).chain(key.map(Issuer::local)).collect())
 }
 
-async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} (setting `{setting}`)"))
+/// How many connections wait to be taken. Past it the system forgets some that their clients hold for open,
+/// and those wait for longer than any deadline says. Linux allows as many where it is set to nothing else.
+const BACKLOG: u32 = 4096;
+
+fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    let listen = || -> io::Result<TcpListener> {
+        let socket: TcpSocket =
+            if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // So that a server that starts again need not wait for the connections of the last one. Elsewhere
+        // it would mean that two may listen at a time.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("cannot listen on {address} (setting `{setting}`)"))
 }
 
 fn greeting(
