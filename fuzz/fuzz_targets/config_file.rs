@@ -30,7 +30,8 @@ fuzz_target!(|text: &str| -> Corpus { check(text) });
 
 fn check(text: &str) -> Corpus {
     // What the `_file` of a setting names is read whole, and could be `/dev/zero`.
-    if text.parse::<toml::Table>().is_ok_and(|table| table.keys().any(|key| key.ends_with("_file"))) {
+    if text.parse::<toml::Table>().is_ok_and(|table| table.keys().any(|key| key.ends_with("_file")))
+    {
         return Corpus::Reject;
     }
     let loaded = match load(text) {
@@ -59,7 +60,9 @@ fn check(text: &str) -> Corpus {
 fn load(text: &str) -> Result<Loaded, Problems> {
     let mut file = &*FILE;
     let written = file.set_len(0).and_then(|()| file.rewind());
-    written.and_then(|()| file.write_all(text.as_bytes())).expect("a temporary file can be written");
+    written
+        .and_then(|()| file.write_all(text.as_bytes()))
+        .expect("a temporary file can be written");
     file.rewind().expect("a temporary file has a beginning");
     let config = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
     settings::load(&Sources { config: Some(config), ..Sources::default() })

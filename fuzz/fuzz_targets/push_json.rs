@@ -65,7 +65,8 @@ fn base_version(plain: &Value) -> Option<i64> {
         return None;
     }
     let number = plain.as_f64().expect("a base version is a number");
-    let whole = plain.as_i64().unwrap_or_else(|| format!("{number:.0}").parse().expect("it is whole"));
+    let whole =
+        plain.as_i64().unwrap_or_else(|| format!("{number:.0}").parse().expect("it is whole"));
     assert!((0..=Version::MAX.get()).contains(&whole) && number.fract() == 0.0, "{number}");
     Some(whole)
 }

@@ -18,7 +18,8 @@ const TOKEN_BYTES_MAX: usize = 512;
 fuzz_target!(|data: &[u8]| {
     check_header(data);
     let mut parts = data.splitn(3, |byte| *byte == b'\n');
-    if let (Some(header), Some(claims), Some(signature)) = (parts.next(), parts.next(), parts.next())
+    if let (Some(header), Some(claims), Some(signature)) =
+        (parts.next(), parts.next(), parts.next())
     {
         let encoded = [header, claims, signature].map(|part| URL_SAFE_NO_PAD.encode(part));
         check_token(&encoded.join("."));
