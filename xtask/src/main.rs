@@ -3,6 +3,7 @@
 //! Not here: anything the product needs to be built. It builds with plain cargo.
 
 mod bench;
+mod fuzz;
 mod instructions;
 mod schemathesis;
 mod steps;
@@ -61,6 +62,8 @@ enum Command {
         #[arg(long, default_value_t = 300)]
         examples: u32,
     },
+    /// Try made-up input on everything that reads what comes from outside, with cargo-fuzz
+    Fuzz(fuzz::Options),
     /// Check licences, banned crates and sources with cargo-deny
     Deny,
 }
@@ -87,6 +90,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Bench { rest }) => bench::run(&rest),
         Some(Command::Prove { rest }) => steps::prove(&rest),
         Some(Command::Schemathesis { examples }) => schemathesis::run(examples),
+        Some(Command::Fuzz(options)) => fuzz::run(&options),
         Some(Command::Deny) => steps::deny(),
     }
 }

@@ -9,6 +9,8 @@ mod claims_clerk;
 mod claims_oidc;
 mod clerk;
 mod fetch;
+#[doc(hidden)]
+pub mod fuzzed;
 mod issuer;
 mod jwks;
 mod keys;

@@ -1,0 +1,98 @@
+//! `cargo xtask fuzz`: made-up input for everything that reads what comes from outside.
+//!
+//! Not here: the targets and what they hold to (`fuzz/fuzz_targets`).
+
+use std::process::Command;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use vaultsync_private_servers::programs::in_path;
+
+use crate::steps::{cargo, run_one};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// What to run; everything, one after the other, where it is not said
+    #[arg(value_enum)]
+    target: Option<Target>,
+    /// How many inputs to try for each target
+    #[arg(long, default_value_t = 1_000_000)]
+    runs: u64,
+    /// When to stop a target that is slow, in seconds
+    #[arg(long, default_value_t = 3600)]
+    seconds_max: u32,
+}
+
+/// A file in `fuzz/fuzz_targets`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Target {
+    PushJson,
+    Cursor,
+    Token,
+    Jwks,
+    ConfigFile,
+}
+
+impl Target {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::PushJson => "push_json",
+            Self::Cursor => "cursor",
+            Self::Token => "token",
+            Self::Jwks => "jwks",
+            Self::ConfigFile => "config_file",
+        }
+    }
+}
+
+/// Runs the targets up to the first that finds something.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    if in_path("cargo-fuzz").is_none() {
+        bail!("cargo-fuzz is not installed; install it with: cargo install --locked cargo-fuzz");
+    }
+    let all = Target::value_variants();
+    for target in options.target.as_ref().map_or(all, std::slice::from_ref) {
+        run_one(target.name(), &mut command(*target, options))?;
+    }
+    Ok(())
+}
+
+fn command(target: Target, options: &Options) -> Command {
+    let name = target.name();
+    // There is no unsafe code here for an address sanitizer to watch, and it takes a nightly compiler.
+    let mut command = cargo(&["fuzz", "run", "--sanitizer", "none", name, "--"]);
+    command
+        .arg(format!("-dict=fuzz/dictionaries/{name}"))
+        .arg(format!("-runs={}", options.runs))
+        .arg(format!("-max_total_time={}", options.seconds_max))
+        .args(["-max_len=2048", "-timeout=10", "-print_final_stats=1"])
+        // The fuzzer steers by the compiler's coverage, whose flags a stable one takes only so.
+        .env("RUSTC_BOOTSTRAP", "1");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_target_has_its_file_and_its_words_and_can_be_named() {
+        let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+        let mut files: Vec<_> = fs::read_dir(fuzz.join("fuzz_targets"))
+            .expect("the targets")
+            .map(|file| file.expect("a target").path().with_extension(""))
+            .map(|path| path.file_name().expect("a name").display().to_string())
+            .collect();
+        files.sort();
+        let mut names: Vec<_> = Target::value_variants().iter().map(|one| one.name()).collect();
+        names.sort_unstable();
+        assert_eq!(files, names);
+        for name in names {
+            assert!(fuzz.join("dictionaries").join(name).is_file(), "{name}");
+            assert!(Target::from_str(name, false).is_ok(), "{name}");
+        }
+    }
+}
