@@ -23,6 +23,8 @@ pub(super) const KEYS_MAX: usize = 64;
 /// Bounds on an RSA modulus: what NIST SP 800-131A still allows, and what is still quick.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
+const P256_COORDINATE_BYTES: usize = 32;
+
 /// A way to sign that an issuer can be configured for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Alg {
@@ -137,6 +139,10 @@ impl Key {
             }
             AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
                 let (x, y) = (decode(&ec.x)?, decode(&ec.y)?);
+                // RFC 7518, section 6.2.1.2. Other halves could still add up to the right length.
+                if x.len() != P256_COORDINATE_BYTES || y.len() != P256_COORDINATE_BYTES {
+                    return Err("it is no point of P-256");
+                }
                 let point = [&[4], x.as_slice(), y.as_slice()].concat();
                 ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point)
                     .map_err(|_| "it is no point of P-256")?;
@@ -201,7 +207,8 @@ impl KeySet {
             return Err((Reason::JwkRemoteMissing, format!("it lists no key of use{why}")));
         }
         // In an order of our own: an issuer that shuffles its list has not changed its keys.
-        keys.sort_by(|a, b| (&a.kid, &a.public).cmp(&(&b.kid, &b.public)));
+        let place = |key: &Key| (key.kid.clone(), key.public.clone(), key.only.map(Alg::name));
+        keys.sort_by_cached_key(place);
         Ok(Self(keys))
     }
 
@@ -263,4 +270,40 @@ fn unsigned(text: &str) -> Result<Vec<u8>, &'static str> {
 
 fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
     URL_SAFE_NO_PAD.decode_to_vec(text).map_err(|_| "it is not base64url")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::KeySet;
+
+    const X: &str = "eBUWTJZXNmCWb4qrGD4Bxv3LojiSLmQBoj1Hh77lKDI";
+    const Y: &str = "MUXHqlsflTtqwwBK0NoHdb6vuONi0Q1SRbBprjB-ouQ";
+
+    fn read(keys: &[Value]) -> Option<KeySet> {
+        KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes()).ok()
+    }
+
+    fn point(x: &str, y: &str) -> Value {
+        json!({ "kty": "EC", "crv": "P-256", "kid": "a", "x": x, "y": y })
+    }
+
+    #[test]
+    fn a_list_in_another_order_has_the_same_keys() {
+        let any = point(X, Y);
+        let mut only = any.clone();
+        only["alg"] = json!("ES256");
+        let keys = read(&[any.clone(), only.clone()]);
+        assert!(keys.is_some());
+        assert_eq!(keys, read(&[only, any]));
+    }
+
+    #[test]
+    fn a_point_has_two_halves_of_the_length_that_rfc_7518_gives() {
+        assert!(read(&[point(X, Y)]).is_some());
+        // The same 64 bytes, with the last one of `x` at the beginning of `y`.
+        let (x, y) = ("eBUWTJZXNmCWb4qrGD4Bxv3LojiSLmQBoj1Hh77lKA", "MjFFx6pbH5U7asMAStDaB3W-r7jjYtENUkWwaa4wfqLk");
+        assert_eq!(read(&[point(x, y)]), None);
+    }
 }
