@@ -303,7 +303,10 @@ mod tests {
     fn a_point_has_two_halves_of_the_length_that_rfc_7518_gives() {
         assert!(read(&[point(X, Y)]).is_some());
         // The same 64 bytes, with the last one of `x` at the beginning of `y`.
-        let (x, y) = ("eBUWTJZXNmCWb4qrGD4Bxv3LojiSLmQBoj1Hh77lKA", "MjFFx6pbH5U7asMAStDaB3W-r7jjYtENUkWwaa4wfqLk");
+        let (x, y) = (
+            "eBUWTJZXNmCWb4qrGD4Bxv3LojiSLmQBoj1Hh77lKA",
+            "MjFFx6pbH5U7asMAStDaB3W-r7jjYtENUkWwaa4wfqLk",
+        );
         assert_eq!(read(&[point(x, y)]), None);
     }
 }
