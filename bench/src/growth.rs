@@ -9,7 +9,7 @@ use crate::{
     cpu::resident_kib,
     load::User,
     report::{grouped, write_growth},
-    rounds::{Plan, measure, number, window},
+    rounds::{Plan, measure, number},
     targets::{Bench, HttpTarget, Target as _, on_postgres, on_sqlite},
     workloads::Workload,
 };
@@ -29,14 +29,15 @@ const FLAT: f64 = 0.8;
 #[derive(Debug, PartialEq)]
 struct Series {
     name: String,
-    values: Vec<f64>,
+    /// `None` where a request was answered otherwise than with 200.
+    values: Vec<Option<f64>>,
 }
 
 impl Series {
     /// Whether no size has less than four fifths of the first.
     fn is_flat(&self) -> bool {
-        let Some(first) = self.values.first() else { return false };
-        self.values.iter().all(|value| *value >= first * FLAT)
+        let Some(Some(first)) = self.values.first() else { return false };
+        self.values.iter().all(|value| value.is_some_and(|value| value >= first * FLAT))
     }
 }
 
@@ -63,23 +64,29 @@ pub(crate) fn run(seconds: u32, clients: usize, docs: bool) -> anyhow::Result<()
     write_growth(&text, docs)
 }
 
-/// Each workload at the size that the target was brought to.
-fn at_size(target: &mut HttpTarget, plan: &Plan, series: &mut Vec<Series>) -> anyhow::Result<()> {
+/// Each workload at the size that the target was brought to. One that fails is told as that, and those
+/// after it too, and the run goes on: it is long, and this is what it is to find.
+fn at_size(target: &mut HttpTarget, plan: &Plan, series: &mut Vec<Series>) {
     for workload in WORKLOADS {
-        let rate = measure(plan, target, workload)?.rate;
-        add(series, target.name, workload, rate);
+        let name = format!("{} {}", target.name, workload.name());
+        let rate = match measure(plan, target, workload) {
+            Ok(sample) => Some(sample.rate),
+            Err(error) => {
+                eprintln!("{name} fails: {error}");
+                None
+            }
+        };
+        eprintln!("{name}: {}", shown(rate));
+        if let Some(known) = series.iter_mut().find(|one| one.name == name) {
+            known.values.push(rate);
+        } else {
+            series.push(Series { name, values: vec![rate] });
+        }
     }
-    Ok(())
 }
 
-fn add(series: &mut Vec<Series>, target: &str, workload: Workload, rate: f64) {
-    let name = format!("{target} {}", workload.name());
-    eprintln!("{name}: {}", grouped(rate));
-    if let Some(known) = series.iter_mut().find(|one| one.name == name) {
-        known.values.push(rate);
-    } else {
-        series.push(Series { name, values: vec![rate] });
-    }
+fn shown(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "failed".to_owned(), grouped)
 }
 
 /// The same clients, who act for more users in turn.
@@ -93,7 +100,7 @@ fn of_users(target: &mut HttpTarget, plan: &Plan, series: &mut Vec<Series>) -> a
         // Each user has a vault before the clock starts.
         let clients = target.connect(groups)?.into_iter().map(|client| (client, 1));
         target.generator().adopt(clients.collect(), false)?;
-        at_size(target, plan, series)?;
+        at_size(target, plan, series);
     }
     Ok(())
 }
@@ -117,7 +124,7 @@ fn of_records(
         let clients = target.connect(groups.collect())?.into_iter().enumerate();
         let clients = clients.map(|(device, client)| (client, share(device)));
         target.generator().adopt(clients.collect(), true)?;
-        at_size(target, plan, series)?;
+        at_size(target, plan, series);
     }
     Ok(())
 }
@@ -129,11 +136,9 @@ fn of_clients(
     series: &mut Vec<Series>,
 ) -> anyhow::Result<()> {
     for clients in CLIENTS {
-        let plan = Plan { clients, ..plan.clone() };
-        for workload in WORKLOADS {
-            let rate = window(&plan, target, workload)?.rate;
-            add(series, target.name, workload, rate);
-        }
+        let clients = target.new_clients(clients, 1)?.into_iter().map(|client| (client, 1));
+        target.generator().adopt(clients.collect(), false)?;
+        at_size(target, plan, series);
     }
     Ok(())
 }
@@ -172,7 +177,7 @@ fn table(what: &str, sizes: &[u64], series: &[Series]) -> String {
     for one in series {
         let _ = write!(text, "| {} |", one.name);
         for value in &one.values {
-            text.extend([" ", &grouped(*value), " |"]);
+            text.extend([" ", &shown(*value), " |"]);
         }
         text.push_str(if one.is_flat() { " yes |\n" } else { " **no** |\n" });
     }
@@ -183,27 +188,29 @@ fn table(what: &str, sizes: &[u64], series: &[Series]) -> String {
 mod tests {
     use super::*;
 
+    fn series(name: &str, values: &[Option<f64>]) -> Series {
+        Series { name: name.to_owned(), values: values.to_vec() }
+    }
+
     #[test]
     fn a_series_is_flat_where_no_size_is_a_fifth_below_the_first() {
-        let is_flat =
-            |values: &[f64]| Series { name: String::new(), values: values.to_vec() }.is_flat();
-        assert!(is_flat(&[100.0, 80.0, 300.0]));
-        assert!(!is_flat(&[100.0, 79.9, 100.0]));
+        let is_flat = |values: &[Option<f64>]| series("", values).is_flat();
+        assert!(is_flat(&[Some(100.0), Some(80.0), Some(300.0)]));
+        assert!(!is_flat(&[Some(100.0), Some(79.9), Some(100.0)]));
+        assert!(!is_flat(&[Some(100.0), None]));
         assert!(!is_flat(&[]));
     }
 
     #[test]
     fn the_table_says_which_series_is_not_flat() {
-        let series = |name: &str, values| Series { name: name.to_owned(), values };
-        let text = table(
-            "clients",
-            &[8, 1_000],
-            &[series("a", vec![10.0, 10.0]), series("b", vec![10.0, 1.0])],
-        );
-        assert!(text.contains("| clients | 8 | 1,000 | flat within 20 %? |"), "{text}");
-        assert!(
-            text.contains("| a | 10 | 10 | yes |") && text.contains("| b | 10 | 1 | **no** |"),
-            "{text}"
-        );
+        let all = [series("a", &[Some(10.0); 2]), series("b", &[Some(10.0), None])];
+        let text = table("clients", &[8, 1_000], &all);
+        for line in [
+            "| clients | 8 | 1,000 | flat within 20 %? |",
+            "| a | 10 | 10 | yes |",
+            "| b | 10 | failed | **no** |",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 }

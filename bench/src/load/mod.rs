@@ -14,7 +14,7 @@ pub(crate) use streams::open_streams;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
@@ -58,6 +58,7 @@ impl Generator {
     /// Has every client make requests, one after the other, for that long.
     pub(crate) fn run(&mut self, workload: Workload, time: Duration) -> anyhow::Result<Tally> {
         let clients = std::mem::take(&mut self.clients);
+        ensure!(!clients.is_empty(), "there are no clients: a window before has failed");
         let begun = Instant::now();
         let until = begun + time;
         let done = self.each(clients, move |mut client| async move {
