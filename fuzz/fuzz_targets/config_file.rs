@@ -4,7 +4,12 @@
 
 #![no_main]
 
-#[allow(dead_code, unreachable_pub, reason = "the command uses more of it than a target does")]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "the command uses more of it than a target does"
+)]
 #[path = "../../crates/vaultsync/src/settings/mod.rs"]
 mod settings;
 
