@@ -18,8 +18,9 @@ const BYTES_MAX: usize = 64 * 1024;
 /// How many pushes go together at most: so many share the cost of a commit, and its fate.
 const GROUP_PUSHES_MAX: usize = 64;
 
-/// How many groups are on their way at a time: while one waits for its commit, the other one is judged.
-const GROUPS_MAX: usize = 2;
+/// How many groups are on their way at a time. With two, 8 clients waited longer for their turn than larger
+/// groups saved them where commits are slow: 1,070 pushes a second against 1,440 with four.
+const GROUPS_MAX: usize = 4;
 
 /// What became of a push that was to go with others.
 pub(super) enum Joined {
