@@ -86,7 +86,8 @@ fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.toml")
 }
 
-/// The compiler and what it compiles for: either changes every count.
+/// What every count depends on: the compiler, what it compiles for, what counts, and which of the code that
+/// is there in several forms the processor chooses.
 fn compiler() -> anyhow::Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let told = Command::new(rustc).arg("-vV").output().context("rustc cannot be run")?;
@@ -94,7 +95,14 @@ fn compiler() -> anyhow::Result<String> {
     let field = |name: &str| {
         told.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
     };
-    Ok(format!("{} {}", field("release:"), field("host:")))
+    let valgrind = Command::new("valgrind").arg("--version").output();
+    let valgrind = valgrind.context("valgrind cannot be run")?.stdout;
+    let valgrind = String::from_utf8_lossy(&valgrind).trim().to_owned();
+    #[cfg(target_arch = "x86_64")]
+    let vectors = if std::arch::is_x86_feature_detected!("avx2") { "avx2" } else { "sse" };
+    #[cfg(not(target_arch = "x86_64"))]
+    let vectors = std::env::consts::ARCH;
+    Ok(format!("{} {} {valgrind} {vectors}", field("release:"), field("host:")))
 }
 
 fn count_all() -> anyhow::Result<Counts> {
