@@ -5,6 +5,7 @@
 mod bench;
 mod fuzz;
 mod instructions;
+mod mutants;
 mod schemathesis;
 mod steps;
 mod tools;
@@ -64,6 +65,8 @@ enum Command {
     },
     /// Try made-up input on everything that reads what comes from outside, with cargo-fuzz
     Fuzz(fuzz::Options),
+    /// Break the rules one by one in a copy of the project, with cargo-mutants, and see whether a test fails
+    Mutants(mutants::Options),
     /// Check licences, banned crates and sources with cargo-deny
     Deny,
 }
@@ -91,6 +94,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Prove { rest }) => steps::prove(&rest),
         Some(Command::Schemathesis { examples }) => schemathesis::run(examples),
         Some(Command::Fuzz(options)) => fuzz::run(&options),
+        Some(Command::Mutants(options)) => mutants::run(&options),
         Some(Command::Deny) => steps::deny(),
     }
 }

@@ -3,9 +3,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use anyhow::ensure;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::TcpSocket,
     task::JoinSet,
     time::Instant,
 };
@@ -13,29 +15,71 @@ use tokio::{
 use crate::{
     Bench, Findings, Scenario,
     judge::{Database, judge},
-    load::{Crowd, Load, Plan},
+    load::{Batch, Change, Crowd, Load, Plan, Told},
     process::{Server, Spec},
 };
 
 /// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "slow-clients",
-    shows: "2,000 slow clients (silent, half a header, stalled body, idle) are closed in time",
+    shows: "2,000 slow clients (silent, half a header, stalled body, never reading, idle) are closed in time",
     needs_root: false,
     by_default: true,
     run: |bench| Box::pin(run(bench)),
 };
 
-/// What a slow client sends, and how soon it must be closed: the deadline of `docs/PROTOCOL.md`, and
-/// half of it more.
-const KINDS: [(&str, &str, u64); 4] = [
-    ("silent", "", 15),
-    ("half a header", "GET /api/sync/info HTTP/1.1\r\nhost: a\r\nx-", 15),
-    ("stalled body", STALLED, 45),
-    ("idle", "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n", 90),
+/// A kind of slow client.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    /// All that it sends.
+    sent: &'static str,
+    /// How soon it must be closed: the deadline of `docs/PROTOCOL.md`, and half of it more.
+    seconds_max: u64,
+    /// Whether it reads.
+    reads: bool,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind { name: "silent", sent: "", seconds_max: 15, reads: true },
+    Kind {
+        name: "half a header",
+        sent: "GET /api/sync/info HTTP/1.1\r\nhost: a\r\nx-",
+        seconds_max: 15,
+        reads: true,
+    },
+    Kind {
+        name: "stalled body",
+        sent: "POST /api/sync/push HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\
+               authorization: Bearer TOKEN\r\n\r\n{",
+        seconds_max: 45,
+        reads: true,
+    },
+    Kind {
+        name: "never reading",
+        sent: "GET /api/sync/pull?limit=100 HTTP/1.1\r\nhost: a\r\n\
+               authorization: Bearer TOKEN\r\n\r\n",
+        seconds_max: 45,
+        reads: false,
+    },
+    Kind {
+        name: "idle",
+        sent: "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n",
+        seconds_max: 90,
+        reads: true,
+    },
 ];
 
-const STALLED: &str = "POST /api/sync/push HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\nauthorization: Bearer TOKEN\r\n\r\n{";
+/// What there is to read for those who do not: more than both ends' systems take off the server's hands.
+const PAGE_RECORDS: usize = 100;
+const RECORD_BYTES: usize = 1000;
+
+/// What the system of a client that never reads takes for it, in bytes.
+const RECEIVE_BUFFER_BYTES: u32 = 4096;
+
+/// A packet's bytes on most lines. Those of a machine with itself are far larger, and by them the server's
+/// system would take more than a megabyte of each answer.
+const SEGMENT_BYTES: u32 = 1400;
 
 async fn run(bench: Bench) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
@@ -44,17 +88,17 @@ async fn run(bench: Bench) -> anyhow::Result<Findings> {
     let server = Server::start(spec).await?;
     let plan = Plan { rest: Duration::from_millis(20), ..Plan::default() };
     let crowd = Crowd::new(&bench.program, &bench.folder().join("data"), plan.users)?;
+    let token = crowd.token(0).to_owned();
+    let filled = crowd.session(0, "first").push(&server.url(), &page()).await;
+    ensure!(matches!(filled, Told::Applied(_)), "there is nothing to read: {filled:?}");
     let load = Load::start(&crowd, &[server.url()].into(), plan);
     let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
     let mut slow = JoinSet::new();
     for number in 0..bench.pick(2000, 40) {
         // Some seconds are not enough for the longer deadlines.
-        let (kind, sent, seconds_max) = KINDS[number % bench.pick(KINDS.len(), 2)];
-        let sent = sent.replace("TOKEN", crowd.token(0));
-        slow.spawn(async move {
-            let closed = closed(address, &sent, Duration::from_secs(seconds_max)).await;
-            (kind, closed)
-        });
+        let kind = KINDS[number % bench.pick(KINDS.len(), 2)];
+        let sent = kind.sent.replace("TOKEN", &token);
+        slow.spawn(async move { (kind.name, closed(address, kind, &sent).await) });
         // All at once they would overflow the listener's queue, and wait there for longer than told.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -78,14 +122,45 @@ async fn run(bench: Bench) -> anyhow::Result<Findings> {
     Ok(findings)
 }
 
-/// How long the server bore with a client that sends this and nothing more.
-async fn closed(address: SocketAddr, sent: &str, longest: Duration) -> anyhow::Result<Duration> {
-    let mut stream = TcpStream::connect(address).await?;
+/// How long the server bore with a client of that kind; of one that never reads it shows only at the end
+/// of the time it has.
+async fn closed(address: SocketAddr, kind: Kind, sent: &str) -> anyhow::Result<Duration> {
+    let longest = Duration::from_secs(kind.seconds_max);
+    let socket = TcpSocket::new_v4()?;
+    if !kind.reads {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        SockRef::from(&socket).set_tcp_mss(SEGMENT_BYTES)?;
+    }
+    let mut stream = socket.connect(address).await?;
     stream.write_all(sent.as_bytes()).await?;
     let begun = Instant::now();
     let mut answer = Vec::new();
+    if !kind.reads {
+        tokio::time::sleep(longest).await;
+    }
+    let (until_then, rest) = (begun.elapsed(), longest.saturating_sub(begun.elapsed()));
     // An error is an end too: the connection was reset.
-    let ended = tokio::time::timeout(longest, stream.read_to_end(&mut answer)).await;
-    anyhow::ensure!(ended.is_ok(), "not closed within {longest:?}");
-    Ok(begun.elapsed())
+    let ended =
+        tokio::time::timeout(rest.max(TO_READ_THE_REST), stream.read_to_end(&mut answer)).await;
+    ensure!(ended.is_ok(), "not closed within {longest:?}");
+    if kind.reads {
+        return Ok(begun.elapsed());
+    }
+    let all = PAGE_RECORDS * RECORD_BYTES;
+    ensure!(answer.len() < all, "still had its whole answer after {longest:?}");
+    Ok(until_then)
+}
+
+/// For what the systems still hold of an answer that was given up.
+const TO_READ_THE_REST: Duration = Duration::from_secs(5);
+
+/// What there is to read first, since nobody else writes these records.
+fn page() -> Batch {
+    let change = |record| Change {
+        record_id: format!("page-{record}"),
+        base_version: None,
+        ciphertext: vec![b'.'; RECORD_BYTES],
+        deleted: false,
+    };
+    Batch::new(&(0..PAGE_RECORDS).map(change).collect::<Vec<_>>())
 }

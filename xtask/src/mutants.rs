@@ -1,0 +1,143 @@
+//! `cargo xtask mutants`: breaks the rules one by one, and sees whether a test fails.
+//!
+//! Not here: what is left out, with the reason for each (`.cargo/mutants.toml`).
+
+use std::process::Command;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use vaultsync_private_servers::programs::in_path;
+
+use crate::steps::{cargo, run_one};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Which rules to break; all of them, one after the other, where it is not said
+    #[arg(value_enum)]
+    rules: Option<Rules>,
+    /// How many to try at the same time
+    #[arg(long, default_value_t = 2)]
+    jobs: u32,
+}
+
+/// Rules that a mistake in would break a promise without any noise.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Rules {
+    /// What a request may say: cursor, times, versions, records
+    Requests,
+    /// Whether a push is applied, and what is remembered of it
+    Judging,
+    /// Who is signed in
+    SignIn,
+}
+
+impl Rules {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Judging => "judging",
+            Self::SignIn => "sign-in",
+        }
+    }
+
+    const fn package(self) -> &'static str {
+        match self {
+            Self::Requests => "vaultsync-protocol",
+            Self::Judging => "vaultsync-store",
+            Self::SignIn => "vaultsync-server",
+        }
+    }
+
+    const fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Requests => &["crates/protocol/src/*.rs"],
+            Self::Judging => &["crates/store/src/judge.rs", "crates/store/src/receipts.rs"],
+            Self::SignIn => &[
+                "crates/server/src/auth/bearer.rs",
+                "crates/server/src/auth/claims*.rs",
+                "crates/server/src/auth/jwks.rs",
+                "crates/server/src/auth/keys.rs",
+                "crates/server/src/auth/mod.rs",
+                "crates/server/src/auth/remembered.rs",
+                "crates/server/src/auth/strict_json.rs",
+                "crates/server/src/auth/token.rs",
+            ],
+        }
+    }
+
+    /// The tests that are to notice, as arguments of `cargo test`. Those on PostgreSQL hold both
+    /// databases to the same, and take longer.
+    const fn tests(self) -> &'static [&'static str] {
+        match self {
+            Self::Requests => &["--lib"],
+            Self::Judging => {
+                &["--lib", "--test", "conformance", "--", "sqlite", "judge", "receipts"]
+            }
+            Self::SignIn => &[
+                "--lib",
+                "--test",
+                "sign_in",
+                "--test",
+                "sign_in_http",
+                "--test",
+                "sign_in_keys",
+                "--test",
+                "sign_in_settings",
+            ],
+        }
+    }
+}
+
+/// Fails where one was not noticed, and says which.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    if in_path("cargo-mutants").is_none() {
+        bail!(
+            "cargo-mutants is not installed; install it with: cargo install --locked cargo-mutants"
+        );
+    }
+    let all = Rules::value_variants();
+    for rules in options.rules.as_ref().map_or(all, std::slice::from_ref) {
+        run_one(rules.name(), &mut command(*rules, options.jobs))?;
+    }
+    Ok(())
+}
+
+fn command(rules: Rules, jobs: u32) -> Command {
+    let package = rules.package();
+    let mut command = cargo(&["mutants", "--package", package, "--test-package", package]);
+    for file in rules.files() {
+        command.args(["--file", file]);
+    }
+    command
+        .args(["--jobs", &jobs.to_string(), "--output"])
+        .arg(format!("target/mutants/{}", rules.name()))
+        .arg("--")
+        .args(rules.tests())
+        // Most of the time is the linker's.
+        .env("CARGO_PROFILE_DEV_DEBUG", "0");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_file_is_where_it_is_looked_for() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for rules in Rules::value_variants() {
+            for file in rules.files() {
+                let (folder, name) = file.rsplit_once('/').expect("a folder");
+                let stem = name.split(['*', '.']).next().expect("a start");
+                let mut files = std::fs::read_dir(root.join(folder)).expect("the folder");
+                let is_it = |name: &str| name.starts_with(stem) && name.ends_with(".rs");
+                assert!(
+                    files.any(|file| is_it(&file.expect("a file").file_name().to_string_lossy())),
+                    "{file}"
+                );
+            }
+        }
+    }
+}
