@@ -93,7 +93,9 @@ pub(super) async fn check(
         .simple_query(
             "select current_setting('fsync', true), current_setting('synchronous_commit', true),
                current_setting('transaction_read_only', true),
-               current_setting('citus.shard_count', true) is not null",
+               current_setting('citus.shard_count', true) is not null,
+               current_setting('synchronous_standby_names', true) <> '',
+               current_setting('server_encoding', true)",
         )
         .await
         .map_err(HookError::Backend)?;
@@ -111,6 +113,16 @@ pub(super) async fn check(
                 )));
             }
         }
+    }
+    if writable && !allow_unsafe && is(1, "local") && is(4, "t") {
+        return Err(HookError::message(
+            "it has synchronous_commit=local beside synchronous_standby_names: what it acknowledges can be \
+             lost in a fail-over. Turn it on, or accept that with the setting `database_allow_unsafe`",
+        ));
+    }
+    if !is(5, "UTF8") {
+        let told = "its encoding is not UTF8: it cannot hold every record id";
+        return Err(HookError::message(told));
     }
     if writable && is(2, "on") {
         let told = "it takes no writes: it is a replica, or set to be read only";

@@ -52,6 +52,24 @@ async fn a_database_that_can_lose_what_it_acknowledged_is_refused_unless_that_is
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_does_not_wait_for_its_standbys_is_refused_unless_that_is_allowed() {
+    let settings = [("synchronous_commit", "local"), ("synchronous_standby_names", "absent")];
+    let server = PostgresServer::start_with(&settings);
+    let options = by(vec![address(&server.url("postgres"))]);
+    check_refused(options.clone(), "synchronous_commit=local").await;
+    open(PostgresOptions { allow_unsafe: true, ..options }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_cannot_hold_every_text_is_refused() {
+    let name = "in_latin1";
+    let create = format!("create database {name} encoding 'LATIN1' template template0 locale 'C'");
+    query(&shared_postgres().url("postgres"), &create);
+    let url = address(&shared_postgres().url(name));
+    check_refused(by(vec![url]), "not UTF8").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn addresses_that_lead_to_different_databases_are_refused() {
     let (one, two) = (new_database(), new_database());
     open(by(vec![two.clone()])).await;
