@@ -147,7 +147,8 @@ pub(super) async fn check(
 ///
 /// Left to itself PostgreSQL plans most of our statements at every call, because it expects less of an
 /// array when it sees how short it is: half of what a small push cost it. Citus needs the values to
-/// know where to send a statement. A pooler's connection belongs to others too, and nothing is set there.
+/// know where to send a statement. Nothing is set where statements are not prepared, as through an old pooler;
+/// the pool of a newer one must be ours alone.
 pub(super) async fn keep_plans(client: &Client, is_citus: bool) -> Result<(), HookError> {
     let by_keys = "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off";
     let once = "set plan_cache_mode = force_generic_plan";
