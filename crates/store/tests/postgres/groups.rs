@@ -77,6 +77,26 @@ async fn each_of_a_group_is_judged_by_its_own_vault() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_that_went_with_others_is_remembered_and_so_are_those_before_it() {
+    let store = open(postgres_options()).await;
+    let vaults = vaults(&store).await;
+    // The second time each is a retry, and all but the last are superseded.
+    for _ in 0..2 {
+        for (base, text) in [(1, "v2"), (2, "v3"), (3, "v4")] {
+            let writes = [("old", Some(base), text)];
+            let pushes = vaults.iter().map(|vault| applied(&store, vault, &writes));
+            for versions in join_all(pushes).await {
+                assert_eq!(versions, [base + 1]);
+            }
+        }
+    }
+    for vault in &vaults {
+        assert_eq!(applied(&store, vault, &[("old", None, "v1")]).await, [1]);
+        assert_eq!(state(&store, vault).await, [("old".to_owned(), 4, "v4".to_owned())]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_for_a_vault_that_somebody_else_has_locked() {
     let store = open(postgres_options()).await;
     let vaults = vaults(&store).await;
