@@ -146,6 +146,7 @@ async fn closed(address: SocketAddr, kind: Kind, sent: &str) -> anyhow::Result<D
     if kind.reads {
         return Ok(begun.elapsed());
     }
+    ensure!(answer.starts_with(b"HTTP/1.1 200"), "was not answered: {}", answer.escape_ascii());
     let all = PAGE_RECORDS * RECORD_BYTES;
     ensure!(answer.len() < all, "still had its whole answer after {longest:?}");
     Ok(until_then)
