@@ -59,3 +59,19 @@ impl KnownEpoch {
         *self.0 == *epoch.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_is_known_by_its_name_alone() {
+        let epoch = Epoch::from_bytes([0xab; 16]);
+        let name = "abababab-abab-abab-abab-abababababab";
+        assert_eq!(epoch.to_string(), name);
+        let names = |text: &str| KnownEpoch::new(text).unwrap().names(epoch);
+        assert!(names(name));
+        assert!(!names(&name.to_uppercase()));
+        assert!(!names(&name[1..]));
+    }
+}

@@ -235,6 +235,10 @@ mod tests {
                 head: head.map(Timestamp::from_millis),
             };
             let written = String::from_utf8(page.to_json()).unwrap();
+            // The buffer is neither grown on the way nor far too large.
+            let quoted = written.matches('\\').count();
+            prop_assert!(written.len() <= page.json_bytes_max() + quoted);
+            prop_assert!(page.json_bytes_max() <= written.len() + 256 + 160 * page.records.len());
             prop_assert_eq!(written, serde_json::to_string(&page).unwrap());
         }
     }

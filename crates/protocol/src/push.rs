@@ -368,6 +368,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_is_told_as_it_is() {
+        #[track_caller]
+        fn check(body: &str, told: &[&str]) {
+            let Err(PushError::Invalid(issues)) = read(body) else { panic!("{body}") };
+            let found: Vec<&str> = issues.iter().map(|issue| issue.message.as_str()).collect();
+            assert_eq!(found, told, "{body}");
+        }
+        let base = format!("must be null or a whole number from 0 to {}", Version::MAX.get());
+        check(&one(""), &[MISSING; 4]);
+        let (text, flag) = ("must be a string", "must be true or false");
+        for other in ["[1]", r#"{"a":1}"#] {
+            let members = ["recordId", "baseVersion", "ciphertext", "deleted"]
+                .map(|member| format!(r#""{member}":{other}"#));
+            check(&one(&members.join(",")), &[text, &base, text, flag]);
+            check(&one(&[members.join(","), members.join(",")].join(",")), &[TWICE; 4]);
+            check(&format!(r#"{{"operations":[],"epoch":{other}}}"#), &[KnownEpoch::RULE]);
+        }
+        check(r#"{"operations":[],"epoch":"a","epoch":"a"}"#, &[TWICE]);
+        let long =
+            r#""recordId":"a","baseVersion":0,"ciphertext":"AAAAAAAAAAAAAAAAAAAA","deleted":false"#;
+        check(&one(long), &["must be at most 12 bytes when decoded"]);
+        check_issues(r#"{"operations":[[1],2]}"#, &["operations[0]", "operations[1]"]);
+        check_issues(r#"{"operations":{"a":[1]},"epoch":5}"#, &["epoch", "operations"]);
+    }
+
+    #[test]
     fn a_record_may_stand_in_a_batch_once() {
         let op = |id: &str| {
             format!(r#"{{"recordId":"{id}","baseVersion":0,"ciphertext":"aGk=","deleted":false}}"#)

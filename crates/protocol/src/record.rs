@@ -109,21 +109,12 @@ impl Ciphertext {
     /// Reads canonical standard base64 with padding (RFC 4648, section 4) of at most `bytes_max`
     /// bytes, or says what is wrong with it.
     pub(crate) fn from_base64(text: &str, bytes_max: usize) -> Result<Self, String> {
-        // Four letters hold three bytes, so a text this long cannot fit whatever its padding.
-        if text.len() / 4 * 3 > bytes_max.saturating_add(2) {
-            return Err(Self::too_long(bytes_max));
+        let malformed = |_| "must be canonical standard base64 with padding".to_owned();
+        let bytes = base64_simd::STANDARD.decoded_length(text.as_bytes()).map_err(malformed)?;
+        if bytes > bytes_max {
+            return Err(format!("must be at most {bytes_max} bytes when decoded"));
         }
-        let bytes = base64_simd::STANDARD
-            .decode_to_vec(text)
-            .map_err(|_| "must be canonical standard base64 with padding".to_owned())?;
-        if bytes.len() > bytes_max {
-            return Err(Self::too_long(bytes_max));
-        }
-        Ok(Self(bytes))
-    }
-
-    fn too_long(bytes_max: usize) -> String {
-        format!("must be at most {bytes_max} bytes when decoded")
+        base64_simd::STANDARD.decode_to_vec(text).map(Self).map_err(malformed)
     }
 }
 
@@ -184,6 +175,8 @@ pub(crate) fn write_json(json: &mut Vec<u8>, scalar: &impl Serialize) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     use proptest::prelude::*;
 
@@ -209,6 +202,25 @@ mod tests {
         ] {
             assert_eq!(RecordId::new(text).is_ok(), fits, "{text:?}");
         }
+    }
+
+    #[test]
+    fn ids_and_versions_are_shown_as_they_are_and_ciphertext_is_not() {
+        let id = RecordId::new("note-1").unwrap();
+        assert_eq!(id.to_string(), "note-1");
+        assert_eq!(Version::FIRST.next().next().to_string(), "3");
+        let ciphertext = Ciphertext::from_bytes(b"secret".to_vec());
+        assert_eq!(format!("{ciphertext:?}"), "Ciphertext(6 bytes)");
+    }
+
+    #[test]
+    fn an_id_is_found_by_its_text() {
+        let ids: HashMap<RecordId, u8> = ["a", "b"]
+            .into_iter()
+            .zip(1..)
+            .map(|(id, n)| (RecordId::new(id).unwrap(), n))
+            .collect();
+        assert_eq!((ids.get("a"), ids.get("b"), ids.get("c")), (Some(&1), Some(&2), None));
     }
 
     proptest! {
