@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use vaultsync_store::Store;
 
 use crate::{
-    Clock, Limits, auth::Authenticator, memory::Memory, rates::Rates, record_hash::RecordHash,
+    Clock, Limits, auth::Authenticator, memory::Memory, pressure::Pressure, rates::Rates,
+    record_hash::RecordHash,
 };
 
 /// What a server is made of.
@@ -51,6 +52,7 @@ pub struct Inner {
     pub(crate) stop: CancellationToken,
     pub(crate) memory: Memory,
     pub(crate) rates: Rates,
+    pub(crate) pressure: Pressure,
 }
 
 impl App {
@@ -59,6 +61,7 @@ impl App {
         Self(Arc::new(Inner {
             memory: Memory::new(parts.limits.memory_bytes_max),
             rates: Rates::new(&parts.limits),
+            pressure: Pressure::default(),
             record_hash: RecordHash::new(&parts.log_key),
             store: parts.store,
             authenticator: parts.authenticator,
@@ -82,6 +85,12 @@ impl App {
             self.rates.forget_idle();
             self.metrics.run_upkeep();
         }
+    }
+
+    /// Watches, until the server stops, whether it keeps up with what comes; where nobody does,
+    /// nothing is refused for it.
+    pub async fn watch(self) {
+        self.stop.run_until_cancelled(self.pressure.watch(&*self.clock)).await;
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     app::App,
     auth::{Outcome, Refusal},
     memory::{NO_MEMORY, Reservation},
+    pressure::TOO_MUCH,
 };
 
 /// Whoever is calling: signed in, and within their rate.
@@ -67,7 +68,10 @@ pub(crate) struct PullQuery(pub(crate) Pull);
 impl FromRequestParts<App> for PullQuery {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        if app.pressure.is_high() {
+            return Err(ApiError::Unavailable(TOO_MUCH.to_owned()));
+        }
         Pull::from_query(parts.uri.query().unwrap_or_default())
             .map(Self)
             .map_err(ApiError::InvalidRequest)
@@ -87,6 +91,11 @@ impl FromRequest<App> for PushBody {
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         refuse_other_media(request.headers())?;
         let deadline = body_timeout(request.headers(), app.limits.body_timeout);
+        if app.pressure.is_high() {
+            // However it ends, there is nothing more to tell.
+            let _ = tokio::time::timeout(deadline, pass_over(request)).await;
+            return Err(ApiError::Unavailable(TOO_MUCH.to_owned()));
+        }
         let mut memory = Reservation::default();
         let body = tokio::time::timeout(deadline, read(request, app, &mut memory))
             .await
@@ -147,6 +156,16 @@ async fn read(request: Request, app: &App, memory: &mut Reservation) -> Result<B
         read.extend_from_slice(&data);
     }
     Ok(read)
+}
+
+/// Reads past a body, unless it is long. Otherwise its connection would have to end, and to take on
+/// the next one costs more than that.
+async fn pass_over(request: Request) {
+    const BYTES_MAX: u64 = 64 * 1024;
+    if content_length(request.headers()).is_some_and(|bytes| bytes <= BYTES_MAX) {
+        let mut body = request.into_body();
+        while let Some(Ok(_)) = body.frame().await {}
+    }
 }
 
 /// How much room is made at the first bytes of a body, at most.

@@ -17,6 +17,7 @@ mod limits;
 mod memory;
 mod observe;
 mod openapi;
+mod pressure;
 pub mod private_file;
 mod rates;
 mod record_hash;

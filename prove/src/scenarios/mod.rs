@@ -32,7 +32,8 @@ pub const ALL: &[Scenario] = &[
     lost_responses::SCENARIO,
     clock_steps::SCENARIO,
     rolling_upgrade::SCENARIO,
-    overload::SCENARIO,
+    overload::ON_POSTGRES,
+    overload::ON_SQLITE,
     slow_clients::SCENARIO,
     soak::SCENARIO,
 ];

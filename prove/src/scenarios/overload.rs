@@ -1,13 +1,22 @@
 //! Five times as many pushes as the server can take, whether or not it keeps up, and then silence.
 //!
-//! Judged by this command only: on a machine that does much else, time proves nothing.
+//! Judged by this command only: on a machine that does much else, time proves nothing. The clients
+//! have a core of their own, or what they need would be missed by the server; it and its database
+//! have another one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    process::{Child, Command, id},
+    sync::Arc,
+    thread::available_parallelism,
+    time::Duration,
+};
 
+use anyhow::{Context as _, ensure};
 use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval},
 };
+use vaultsync_private_servers::PostgresServer;
 
 use crate::{
     Bench, Findings, Scenario,
@@ -16,18 +25,27 @@ use crate::{
     process::{Server, Spec},
 };
 
-/// See the module.
-pub(super) const SCENARIO: Scenario = Scenario {
+/// One server on PostgreSQL.
+pub(super) const ON_POSTGRES: Scenario = Scenario {
     name: "overload",
-    shows: "5 times the pushes that the server can take: refused ones are told when to come back",
+    shows: "5 times the pushes that a server and PostgreSQL can take on one core",
     needs_root: false,
     by_default: true,
-    run: |bench| Box::pin(run(bench)),
+    run: |bench| Box::pin(on_postgres(bench)),
+};
+
+/// One server on SQLite.
+pub(super) const ON_SQLITE: Scenario = Scenario {
+    name: "overload-sqlite",
+    shows: "5 times the pushes that a server on SQLite can take on a core that is not its alone",
+    needs_root: false,
+    by_default: true,
+    run: |bench| Box::pin(on_sqlite(bench)),
 };
 
 /// Enough that to make and send a push costs its client far less than the server to take it.
 const RECORDS: usize = 100;
-const RECORD_BYTES: usize = 2000;
+const RECORD_BYTES: usize = 100;
 
 const USERS: usize = 16;
 const FACTOR: u32 = 5;
@@ -38,11 +56,85 @@ const RECOVERY_MAX: Duration = Duration::from_secs(5);
 /// How many pushes must be accepted one after the other for the server to count as recovered.
 const IN_A_ROW: u32 = 20;
 
-async fn run(bench: Bench) -> anyhow::Result<Findings> {
-    let mut findings = Findings::default();
+async fn on_postgres(bench: Bench) -> anyhow::Result<Findings> {
+    let cores = Cores::divide()?;
+    let postgres = PostgresServer::start();
+    let url = postgres.url("postgres");
+    let server = Server::start(Spec::new(&bench.program, bench.folder(), url.clone())).await?;
+    run(&bench, &cores, &server, &Database::Postgres(url)).await
+}
+
+/// Alone on a core, it takes more pushes than clients on another one can send five times.
+async fn on_sqlite(bench: Bench) -> anyhow::Result<Findings> {
+    let cores = Cores::divide()?;
     let path = bench.folder().join("vaultsync.sqlite3");
     let spec = Spec::new(&bench.program, bench.folder(), format!("sqlite:{}", path.display()));
     let server = Server::start(spec).await?;
+    let _other = Other::start()?;
+    run(&bench, &cores, &server, &Database::Sqlite(path)).await
+}
+
+/// One core for what is started first, another one for the clients, which run in this process.
+struct Cores {
+    /// How many there were for this process.
+    count: usize,
+}
+
+impl Cores {
+    /// What is started from now on has the first core.
+    fn divide() -> anyhow::Result<Self> {
+        let count = available_parallelism()?.get();
+        ensure!(count > 1, "two cores are needed, one of them for the clients");
+        run_on("0").map(|()| Self { count })
+    }
+
+    /// This process has the second one from now on.
+    fn change_over(&self) -> anyhow::Result<()> {
+        run_on(&(self.count - 1).to_string())
+    }
+}
+
+impl Drop for Cores {
+    fn drop(&mut self) {
+        if let Err(error) = run_on(&format!("0-{}", self.count - 1)) {
+            eprintln!("what comes next runs on one core: {error:#}");
+        }
+    }
+}
+
+/// Lets this process, and what it starts from now on, run on those cores alone.
+fn run_on(cores: &str) -> anyhow::Result<()> {
+    let arguments = ["--all-tasks", "--pid", "--cpu-list", cores, &id().to_string()];
+    let set = Command::new("taskset").args(arguments).output();
+    let set = set.context("taskset cannot be run; it is part of util-linux")?;
+    ensure!(set.status.success(), "taskset: {}", String::from_utf8_lossy(&set.stderr));
+    Ok(())
+}
+
+/// A process that wants a whole core. It is killed when dropped.
+struct Other(Child);
+
+impl Other {
+    fn start() -> std::io::Result<Self> {
+        Command::new("sh").args(["-c", "while :; do :; done"]).spawn().map(Self)
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // It may be gone already, and nobody asks how it ended.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+async fn run(
+    bench: &Bench,
+    cores: &Cores,
+    server: &Server,
+    database: &Database,
+) -> anyhow::Result<Findings> {
+    cores.change_over()?;
+    let mut findings = Findings::default();
     let crowd = Crowd::new(&bench.program, &bench.folder().join("data"), USERS)?;
     let flood = Arc::new(Flood {
         url: server.url(),
@@ -86,7 +178,7 @@ async fn run(bench: Bench) -> anyhow::Result<Findings> {
     findings.expect(counted.unanswered == 0, || format!("{} not answered", counted.unanswered));
     findings.expect(!server.panicked(), || "the server panicked".to_owned());
     findings.broken.extend(counted.faults);
-    findings.take(judge(&crowd.case, &Database::Sqlite(path))?);
+    findings.take(judge(&crowd.case, database)?);
     Ok(findings)
 }
 

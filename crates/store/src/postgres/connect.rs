@@ -49,7 +49,8 @@ pub(super) struct Node {
 /// How long a use case may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Until when it waits for others to be done. Whoever must be turned away is told so early.
+    /// Until when it waits for others to be done: a quarter of the time. Whoever must be turned away is
+    /// told so early, and whoever is not has an answer within a second all the same.
     pub(super) patience: Instant,
     /// When it is told that the database does not answer.
     pub(super) deadline: Instant,
@@ -64,7 +65,7 @@ impl Bounds {
     pub(super) fn new(timeout: Duration, bytes: usize) -> Self {
         let begun = Instant::now();
         let sending = Duration::from_millis((bytes / BYTES_A_MILLISECOND) as u64);
-        Self { patience: begun + timeout / 2, deadline: begun + timeout + sending }
+        Self { patience: begun + timeout / 4, deadline: begun + timeout + sending }
     }
 }
 
