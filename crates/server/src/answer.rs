@@ -15,7 +15,7 @@ use vaultsync_store::{Refused, StoreError};
 
 use crate::{
     auth::{Outcome, Refusal},
-    memory::Reservation,
+    memory::{Lack, Reservation},
     rates::TooMany,
 };
 
@@ -83,6 +83,7 @@ pub(crate) enum ApiError {
     UnsupportedMediaType(&'static str),
     TooMany(TooMany),
     TooManyWaits,
+    TooMuchInFlight,
     Internal(String),
     Unavailable(String),
     NotReady(Vec<String>),
@@ -108,7 +109,9 @@ impl ApiError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooMany(_) | Self::TooManyWaits => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany(_) | Self::TooManyWaits | Self::TooMuchInFlight => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable(_) | Self::NotReady(_) | Self::OutcomeUnknown(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -130,7 +133,7 @@ impl ApiError {
             Self::BodyTooLarge { .. } => "payload_too_large",
             Self::HeadersTooLarge { .. } => "headers_too_large",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
-            Self::TooMany(_) | Self::TooManyWaits => "rate_limited",
+            Self::TooMany(_) | Self::TooManyWaits | Self::TooMuchInFlight => "rate_limited",
             Self::Internal(_) => "internal",
             Self::Unavailable(_) | Self::NotReady(_) => "unavailable",
             Self::OutcomeUnknown(_) => "outcome_unknown",
@@ -170,6 +173,9 @@ impl ApiError {
             Self::TooManyWaits => {
                 "Too many pulls and event streams of this user wait already.".to_owned()
             }
+            Self::TooMuchInFlight => {
+                "Bodies and answers of this user in flight take too much memory already.".to_owned()
+            }
             Self::Internal(_) => "Something went wrong on the server.".to_owned(),
             Self::Unavailable(_) => "The server is busy. Try again soon.".to_owned(),
             Self::NotReady(_) => "The server is not ready: see reasons.".to_owned(),
@@ -198,6 +204,7 @@ impl ApiError {
                 _ => None,
             },
             Self::TooManyWaits
+            | Self::TooMuchInFlight
             | Self::Unavailable(_)
             | Self::NotReady(_)
             | Self::OutcomeUnknown(_) => Some(RETRY_AFTER),
@@ -269,36 +276,50 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<Lack> for ApiError {
+    fn from(lack: Lack) -> Self {
+        match lack {
+            Lack::Memory => {
+                Self::Unavailable("no memory is left for bodies and answers".to_owned())
+            }
+            Lack::Share => Self::TooMuchInFlight,
+        }
+    }
+}
+
 /// 200: all of a push is applied.
 pub(crate) fn applied(results: Vec<Written>) -> Response {
-    json(StatusCode::OK, &PushApplied { success: true, results }, Reservation::default())
+    json(StatusCode::OK, &PushApplied { success: true, results }, None)
 }
 
 /// 409: nothing of a push is written.
 pub(crate) fn refused(refused: Refused, memory: Reservation) -> Response {
     let Refused { conflicts, has_more } = refused;
-    json(StatusCode::CONFLICT, &PushRefused { success: false, conflicts, has_more }, memory)
+    json(StatusCode::CONFLICT, &PushRefused { success: false, conflicts, has_more }, Some(memory))
 }
 
 /// 200: a page of changes.
 pub(crate) fn page(page: &Page, memory: Reservation) -> Response {
-    bytes(StatusCode::OK, page.to_json().into(), memory)
+    bytes(StatusCode::OK, page.to_json().into(), Some(memory))
 }
 
 /// 200: something small.
 pub(crate) fn ok(answer: &impl Serialize) -> Response {
-    json(StatusCode::OK, answer, Reservation::default())
+    json(StatusCode::OK, answer, None)
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-fn json(status: StatusCode, answer: &impl Serialize, memory: Reservation) -> Response {
+fn json(status: StatusCode, answer: &impl Serialize, memory: Option<Reservation>) -> Response {
     bytes(status, encode(answer), memory)
 }
 
-/// An answer that is JSON, which keeps of `memory` what it takes until it is written or given up.
-fn bytes(status: StatusCode, bytes: Bytes, mut memory: Reservation) -> Response {
-    memory.shrink(bytes.len());
+/// An answer that is JSON, which keeps of `memory`, where it was to be reserved, what it takes until
+/// it is written or given up.
+fn bytes(status: StatusCode, bytes: Bytes, mut memory: Option<Reservation>) -> Response {
+    if let Some(memory) = &mut memory {
+        memory.shrink(bytes.len());
+    }
     // With the bytes and not with the body: hyper drops a body when it has its last bytes, long
     // before a slow client has them.
     let body = Body::from(Bytes::from_owner(Encoded { bytes, _memory: memory }));
@@ -308,7 +329,7 @@ fn bytes(status: StatusCode, bytes: Bytes, mut memory: Reservation) -> Response 
 /// An answer, and the memory it takes.
 struct Encoded {
     bytes: Bytes,
-    _memory: Reservation,
+    _memory: Option<Reservation>,
 }
 
 impl AsRef<[u8]> for Encoded {

@@ -59,7 +59,7 @@ impl App {
     /// Puts a server together.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner {
-            memory: Memory::new(parts.limits.memory_bytes_max),
+            memory: Memory::new(&parts.limits),
             rates: Rates::new(&parts.limits),
             pressure: Pressure::default(),
             record_hash: RecordHash::new(&parts.log_key),

@@ -110,7 +110,7 @@ impl Events {
 
 async fn read(app: &App, vault: &Vault) -> Result<Option<Timestamp>, ApiError> {
     let pull = Pull { cursor: Some(FAR_END.into()), limit: 1, ..Pull::default() };
-    let reading = app.store.pull(vault, &pull, app.memory.room());
+    let reading = app.store.pull(vault, &pull, app.memory.room(vault.id()));
     match tokio::time::timeout(app.limits.handler_timeout, reading).await {
         Ok(Ok((PullOutcome::Page(page), _))) => Ok(page.head),
         Ok(Ok(_)) => Err(ApiError::Internal("a pull without epoch was refused".to_owned())),

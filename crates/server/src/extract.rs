@@ -1,12 +1,11 @@
-//! What handlers take as arguments: who is calling, and what they sent.
+//! What handlers work with: who is calling, and what they sent.
 //!
-//! A handler that has no [`Caller`] among its arguments is public. Arguments are taken in order, so
-//! a caller is known before a body is read.
+//! A handler that has no [`Caller`] among its arguments is public.
 
 use std::time::Duration;
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequestParts, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use bytes::BytesMut;
@@ -19,7 +18,7 @@ use crate::{
     answer::ApiError,
     app::App,
     auth::{Outcome, Refusal},
-    memory::{NO_MEMORY, Reservation},
+    memory::Reservation,
     pressure::TOO_MUCH,
 };
 
@@ -78,31 +77,26 @@ impl FromRequestParts<App> for PullQuery {
     }
 }
 
-/// The body of a push.
-pub(crate) struct PushBody {
-    pub(crate) push: Push,
-    /// The memory that the push takes, held until it is answered.
-    pub(crate) memory: Reservation,
-}
-
-impl FromRequest<App> for PushBody {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        refuse_other_media(request.headers())?;
-        let deadline = body_timeout(request.headers(), app.limits.body_timeout);
-        if app.pressure.is_high() {
-            // However it ends, there is nothing more to tell.
-            let _ = tokio::time::timeout(deadline, pass_over(request)).await;
-            return Err(ApiError::Unavailable(TOO_MUCH.to_owned()));
-        }
-        let mut memory = Reservation::default();
-        let body = tokio::time::timeout(deadline, read(request, app, &mut memory))
-            .await
-            .map_err(|_| ApiError::RequestTimeout)??;
-        let push = Push::from_json(&body, app.limits.ciphertext_bytes_max)?;
-        Ok(Self { push, memory })
+/// Reads the body of a push, and the memory that it takes, which is to be held until the push is
+/// answered.
+pub(crate) async fn read_push(
+    app: &App,
+    user: VaultId,
+    request: Request,
+) -> Result<(Push, Reservation), ApiError> {
+    refuse_other_media(request.headers())?;
+    let deadline = body_timeout(request.headers(), app.limits.body_timeout);
+    if app.pressure.is_high() {
+        // However it ends, there is nothing more to tell.
+        let _ = tokio::time::timeout(deadline, pass_over(request)).await;
+        return Err(ApiError::Unavailable(TOO_MUCH.to_owned()));
     }
+    let mut memory = app.memory.reserve(user);
+    let body = tokio::time::timeout(deadline, read(request, app, &mut memory))
+        .await
+        .map_err(|_| ApiError::RequestTimeout)??;
+    let push = Push::from_json(&body, app.limits.ciphertext_bytes_max)?;
+    Ok((push, memory))
 }
 
 /// A browser's `fetch` calls a string `text/plain`, so that is taken for JSON too.
@@ -147,9 +141,7 @@ async fn read(request: Request, app: &App, memory: &mut Reservation) -> Result<B
             return Err(too_large);
         }
         // Memory is taken as it fills, not as it is announced: announcing costs an attacker nothing.
-        if !app.memory.grow(memory, read.len() + data.len()) {
-            return Err(ApiError::Unavailable(NO_MEMORY.to_owned()));
-        }
+        memory.grow(read.len() + data.len())?;
         if read.is_empty() && data.len() < announced {
             read.reserve(announced.min(FIRST_RESERVE_BYTES_MAX));
         }

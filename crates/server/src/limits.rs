@@ -20,6 +20,8 @@ pub struct Limits {
     pub token_bytes_max: usize,
     /// Bodies and answers in flight, all requests together.
     pub memory_bytes_max: usize,
+    /// Bodies and answers of one user in flight.
+    pub memory_bytes_per_user_max: usize,
     /// Connections open at a time.
     pub connections_max: usize,
     /// Waiting pulls and event streams of one user at a time.
@@ -60,6 +62,7 @@ impl Default for Limits {
             header_bytes_max: 32 * 1024,
             token_bytes_max: 8 * 1024,
             memory_bytes_max: 256 * MIB,
+            memory_bytes_per_user_max: 64 * MIB,
             connections_max: 10_000,
             waits_per_user_max: 10,
             first_byte_timeout: Duration::from_secs(10),

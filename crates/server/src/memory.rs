@@ -1,76 +1,133 @@
-//! How much memory bodies and answers in flight may take together.
+//! How much memory bodies and answers in flight may take: all together, and those of one user.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use vaultsync_store::Room;
+use vaultsync_store::{Room, VaultId};
 
-/// What one permit stands for: a semaphore counts in 32 bits at a time, and bytes do not need to be
-/// told apart.
-const UNIT_BYTES: usize = 1024;
+use crate::Limits;
 
 /// What a record takes in an answer beside its ciphertext: its id and the other members.
 const RECORD_BYTES: usize = 512;
 
-/// What the log says of a request that found none left.
-pub(crate) const NO_MEMORY: &str = "no memory is left for bodies and answers";
-
 /// The memory there is. Nobody waits for it: where there is none left, the request is refused, and
 /// the client comes back.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory {
-    free: Arc<Semaphore>,
-    units_max: usize,
+pub(crate) struct Memory(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    bytes_max: usize,
+    bytes_per_user_max: usize,
+    taken: Mutex<Taken>,
 }
 
-/// A part of it, given back when dropped.
+/// What is reserved, in bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Reservation(Option<OwnedSemaphorePermit>);
+struct Taken {
+    all: usize,
+    /// Of each user who has any.
+    by_user: HashMap<VaultId, usize>,
+}
+
+/// Why nothing was reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// All together hold too much.
+    Memory,
+    /// This user does: by not reading answers, say, or by sending bodies and stalling.
+    Share,
+}
 
 impl Memory {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        let units_max = (bytes_max / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(units_max)), units_max }
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self(Arc::new(Inner {
+            bytes_max: limits.memory_bytes_max,
+            bytes_per_user_max: limits.memory_bytes_per_user_max,
+            taken: Mutex::default(),
+        }))
     }
 
     /// How much of it is reserved.
     pub(crate) fn bytes_taken(&self) -> usize {
-        self.units_max.saturating_sub(self.free.available_permits()).saturating_mul(UNIT_BYTES)
+        self.taken().all
     }
 
-    /// Adds to a reservation until it covers `bytes`; false where there is not that much left.
-    pub(crate) fn grow(&self, reservation: &mut Reservation, bytes: usize) -> bool {
-        let missing = bytes.div_ceil(UNIT_BYTES).saturating_sub(reservation.units());
-        let Ok(missing) = u32::try_from(missing) else { return false };
-        if missing == 0 {
-            return true;
-        }
-        let Ok(more) = Arc::clone(&self.free).try_acquire_many_owned(missing) else { return false };
-        match &mut reservation.0 {
-            Some(permit) => permit.merge(more),
-            None => reservation.0 = Some(more),
-        }
-        true
+    /// A reservation of nothing yet.
+    pub(crate) fn reserve(&self, user: VaultId) -> Reservation {
+        Reservation { memory: self.clone(), user, bytes: 0 }
     }
 
     /// Room for a page that is about to be read.
-    pub(crate) fn room(&self) -> PageRoom {
-        let reservation = Reservation::default();
-        PageRoom { memory: self.clone(), reservation, bytes: 0, is_full: false }
+    pub(crate) fn room(&self, user: VaultId) -> PageRoom {
+        PageRoom { reservation: self.reserve(user), bytes: 0, lack: None }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        // Nothing in this file panics between two numbers that belong together.
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, user: VaultId, bytes: usize) -> Result<(), Lack> {
+        let mut taken = self.taken();
+        let users = taken.by_user.get(&user).copied().unwrap_or(0);
+        if bytes > self.0.bytes_per_user_max.saturating_sub(users) {
+            return Err(Lack::Share);
+        }
+        if bytes > self.0.bytes_max.saturating_sub(taken.all) {
+            return Err(Lack::Memory);
+        }
+        taken.all += bytes;
+        taken.by_user.insert(user, users + bytes);
+        Ok(())
+    }
+
+    fn give_back(&self, user: VaultId, bytes: usize) {
+        let mut taken = self.taken();
+        taken.all -= bytes;
+        if let Entry::Occupied(mut users) = taken.by_user.entry(user) {
+            *users.get_mut() -= bytes;
+            if *users.get() == 0 {
+                users.remove();
+            }
+        }
     }
 }
 
+/// A part of the memory, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    memory: Memory,
+    user: VaultId,
+    bytes: usize,
+}
+
 impl Reservation {
-    /// Gives back what is not needed for `bytes`.
-    pub(crate) fn shrink(&mut self, bytes: usize) {
-        let spare = self.units().saturating_sub(bytes.div_ceil(UNIT_BYTES));
-        if let Some(permit) = &mut self.0 {
-            drop(permit.split(spare));
+    /// Adds to it until it covers `bytes`; nothing is added where there is not that much left.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Lack> {
+        let missing = bytes.saturating_sub(self.bytes);
+        if missing > 0 {
+            self.memory.take(self.user, missing)?;
+            self.bytes = bytes;
         }
+        Ok(())
     }
 
-    fn units(&self) -> usize {
-        self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    /// Gives back what is not needed for `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let spare = self.bytes.saturating_sub(bytes);
+        if spare > 0 {
+            self.memory.give_back(self.user, spare);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink(0);
     }
 }
 
@@ -83,74 +140,111 @@ pub(crate) const fn record_bytes(ciphertext_bytes: usize) -> usize {
 /// The memory of a page: taken as the page is read, so that a small page takes little.
 #[derive(Debug)]
 pub(crate) struct PageRoom {
-    memory: Memory,
     reservation: Reservation,
     bytes: usize,
-    /// Whether a record was refused. Nothing is granted after that: the first record is read all the
+    /// Why a record was refused. Nothing is granted after that: the first record is read all the
     /// same, and a later one must not make it look as if it had room.
-    is_full: bool,
+    lack: Option<Lack>,
 }
 
 impl Room for PageRoom {
     fn take(&mut self, ciphertext_bytes: usize) -> bool {
         let bytes = self.bytes + record_bytes(ciphertext_bytes);
-        self.is_full = self.is_full || !self.memory.grow(&mut self.reservation, bytes);
-        if !self.is_full {
-            self.bytes = bytes;
+        if self.lack.is_none() {
+            match self.reservation.grow(bytes) {
+                Ok(()) => self.bytes = bytes,
+                Err(lack) => self.lack = Some(lack),
+            }
         }
-        !self.is_full
+        self.lack.is_none()
     }
 
     fn clear(&mut self) {
-        self.reservation = Reservation::default();
-        (self.bytes, self.is_full) = (0, false);
+        self.reservation.shrink(0);
+        (self.bytes, self.lack) = (0, None);
     }
 }
 
 impl PageRoom {
-    /// The memory of a page with that many records; `None` where there was none for its first.
-    pub(crate) fn into_reservation(self, records: usize) -> Option<Reservation> {
-        (records == 0 || self.bytes > 0).then_some(self.reservation)
+    /// The memory of a page with that many records, where there was some for its first.
+    pub(crate) fn into_reservation(self, records: usize) -> Result<Reservation, Lack> {
+        match self.lack {
+            Some(lack) if records > 0 && self.bytes == 0 => Err(lack),
+            _ => Ok(self.reservation),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use vaultsync_store::Vault;
+
     use super::*;
+
+    const KIB: usize = 1024;
+
+    fn user(name: &str) -> VaultId {
+        Vault::of("issuer", name).id()
+    }
+
+    /// Memory for 10 KiB, of which a user may take a part.
+    fn memory(bytes_per_user_max: usize) -> Memory {
+        let memory_bytes_max = 10 * KIB;
+        let memory_bytes_per_user_max = bytes_per_user_max;
+        Memory::new(&Limits { memory_bytes_max, memory_bytes_per_user_max, ..Limits::default() })
+    }
 
     #[test]
     fn what_is_reserved_is_missing_until_it_is_dropped() {
-        let memory = Memory::new(10 * UNIT_BYTES);
-        let mut body = Reservation::default();
-        assert!(memory.grow(&mut body, 1));
-        assert!(memory.grow(&mut body, 6 * UNIT_BYTES));
-        assert_eq!(memory.bytes_taken(), 6 * UNIT_BYTES);
-        let mut answer = Reservation::default();
-        assert!(!memory.grow(&mut answer, 5 * UNIT_BYTES));
-        body.shrink(5 * UNIT_BYTES);
-        assert!(memory.grow(&mut answer, 5 * UNIT_BYTES));
+        let memory = memory(10 * KIB);
+        let (ada, ben) = (user("ada"), user("ben"));
+        let mut body = memory.reserve(ada);
+        assert_eq!(body.grow(1), Ok(()));
+        assert_eq!(body.grow(6 * KIB), Ok(()));
+        assert_eq!(memory.bytes_taken(), 6 * KIB);
+        let mut answer = memory.reserve(ben);
+        assert_eq!(answer.grow(5 * KIB), Err(Lack::Memory));
+        body.shrink(5 * KIB);
+        assert_eq!(answer.grow(5 * KIB), Ok(()));
         drop((body, answer));
         assert_eq!(memory.bytes_taken(), 0);
-        assert!(memory.grow(&mut Reservation::default(), 10 * UNIT_BYTES));
-        assert!(!memory.grow(&mut Reservation::default(), 11 * UNIT_BYTES));
+        assert!(memory.taken().by_user.is_empty(), "nobody is remembered who has nothing");
+        assert_eq!(memory.reserve(ada).grow(10 * KIB), Ok(()));
+        assert_eq!(memory.reserve(ada).grow(10 * KIB + 1), Err(Lack::Share));
+    }
+
+    #[test]
+    fn a_user_leaves_some_to_others() {
+        let memory = memory(6 * KIB);
+        let (ada, ben) = (user("ada"), user("ben"));
+        let (mut first, mut second) = (memory.reserve(ada), memory.reserve(ada));
+        assert_eq!(first.grow(4 * KIB), Ok(()));
+        assert_eq!(second.grow(2 * KIB + 1), Err(Lack::Share));
+        assert_eq!(second.grow(2 * KIB), Ok(()));
+        let mut others = memory.reserve(ben);
+        assert_eq!(others.grow(4 * KIB), Ok(()));
+        assert_eq!(others.grow(4 * KIB + 1), Err(Lack::Memory));
+        drop(first);
+        assert_eq!(second.grow(6 * KIB), Ok(()));
     }
 
     #[test]
     fn a_page_ends_where_memory_does() {
-        let memory = Memory::new(10 * UNIT_BYTES);
-        let mut room = memory.room();
-        assert!(room.take(3 * 1024));
-        assert!(!room.take(3 * 1024));
+        let memory = memory(10 * KIB);
+        let (ada, ben) = (user("ada"), user("ben"));
+        let mut room = memory.room(ada);
+        assert!(room.take(3 * KIB));
+        assert!(!room.take(3 * KIB));
         assert!(!room.take(100), "what comes after the end is not on the page");
-        let mut late = memory.room();
-        assert!(!late.take(3 * 1024));
+        let mut late = memory.room(ben);
+        assert!(!late.take(3 * KIB));
         assert!(!late.take(0));
-        assert!(late.into_reservation(1).is_none(), "a first record without room");
-        assert!(memory.room().into_reservation(0).is_some());
+        assert_eq!(late.into_reservation(1).unwrap_err(), Lack::Memory, "a first without room");
+        assert!(memory.room(ben).into_reservation(0).is_ok());
         room.clear();
         assert_eq!(memory.bytes_taken(), 0, "a page that is read anew");
-        assert!(room.take(3 * 1024));
+        assert!(room.take(3 * KIB));
         drop(room.into_reservation(2));
-        assert!(memory.room().take(3 * 1024));
+        assert!(memory.room(ben).take(3 * KIB));
     }
 }

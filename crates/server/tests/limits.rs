@@ -32,6 +32,8 @@ backends!(
     headers_longer_than_the_setting_are_refused,
     headers_without_end_are_refused_and_closed,
     broken_bodies_leave_no_memory_behind,
+    a_user_who_holds_their_share_is_refused_and_nobody_else,
+    a_user_who_does_not_read_leaves_memory_to_others,
     a_request_that_could_be_read_in_two_ways_ends_its_connection,
 );
 
@@ -484,6 +486,71 @@ async fn headers_without_end_are_refused_and_closed(backend: Backend) {
         assert!(began.elapsed() < SOON, "still open");
     }
     assert_eq!(server.pull("ada", "").await.status, 200);
+}
+
+async fn a_user_who_holds_their_share_is_refused_and_nobody_else(backend: Backend) {
+    let limits = Limits { memory_bytes_per_user_max: 3 * MIB / 2, ..Limits::default() };
+    let server = server(backend, limits).await;
+    let push = push_of([operation("a", None, &vec![7; MIB])]);
+    for name in ["ada", "ben"] {
+        assert_eq!(server.push(name, &push_of([operation("b", None, &[7])])).await.status, 200);
+    }
+    // What is left beside these bodies is less than one record takes.
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let mut client = RawClient::connect(&server).await;
+        client.send(push_head(&server, "Content-Length: 1400000")).await;
+        client.send(vec![b' '; 786_300]).await;
+        holders.push(client);
+    }
+    let refused = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let pulled = server.pull("ada", "").await;
+            if pulled.status != 200 {
+                break [pulled, server.push("ada", &push).await];
+            }
+        }
+    };
+    for refused in tokio::time::timeout(SOON, refused).await.expect("the share is taken") {
+        assert_eq!((refused.status, &refused.json()["code"]), (429, &"rate_limited".into()));
+        assert_eq!(refused.header("retry-after"), "1");
+    }
+    assert_eq!(server.push("ben", &push).await.status, 200);
+    assert_eq!(server.pull("ben", "").await.status, 200);
+    drop(holders);
+    let until = async {
+        while server.push("ada", &push).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, until).await.expect("the share comes back");
+}
+
+async fn a_user_who_does_not_read_leaves_memory_to_others(backend: Backend) {
+    let limits = Limits {
+        memory_bytes_max: 20 * MIB,
+        memory_bytes_per_user_max: 10 * MIB,
+        page_bytes_max: 4 * MIB,
+        ..Limits::default()
+    };
+    let server = server(backend, limits).await;
+    for (name, number) in [("ada", 0), ("ada", 1), ("ada", 2), ("ada", 3), ("ben", 0), ("ben", 1)] {
+        let push = push_of([operation(&format!("r{number}"), None, &vec![7; MIB - 1024])]);
+        assert_eq!(server.push(name, &push).await.status, 200);
+    }
+    let mut unread = Vec::new();
+    for _ in 0..20 {
+        let mut client = RawClient::connect_narrow(&server).await;
+        client.get("/api/sync/pull", Some(&server.token("ada"))).await;
+        assert!(client.read_some(12).await.is_some(), "an answer, or a refusal");
+        unread.push(client);
+    }
+    let last = server.pull("ada", "").await;
+    let records = last.json()["records"].as_array().map_or(0, Vec::len);
+    assert!(last.status == 429 || records < 4, "{last:?}");
+    let whole = server.pull("ben", "").await.json();
+    assert_eq!(whole["records"].as_array().map(Vec::len), Some(2));
 }
 
 async fn broken_bodies_leave_no_memory_behind(backend: Backend) {

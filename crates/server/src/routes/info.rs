@@ -56,6 +56,8 @@ pub(crate) struct LimitsInfo {
     waits_per_user_max: usize,
     /// Bytes of bodies and answers in flight, all users together.
     memory_bytes_max: usize,
+    /// Bytes of bodies and answers of one user in flight.
+    memory_bytes_per_user_max: usize,
     /// Connections open at a time.
     connections_max: usize,
     /// Seconds from a new connection to its first byte.
@@ -113,6 +115,7 @@ pub(crate) async fn info(State(app): State<App>) -> Response {
             wait_seconds_max: WAIT_SECONDS_MAX,
             waits_per_user_max: limits.waits_per_user_max,
             memory_bytes_max: limits.memory_bytes_max,
+            memory_bytes_per_user_max: limits.memory_bytes_per_user_max,
             connections_max: limits.connections_max,
             first_byte_seconds: limits.first_byte_timeout.as_secs(),
             header_seconds: limits.header_timeout.as_secs(),

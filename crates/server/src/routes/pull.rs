@@ -11,7 +11,7 @@ use crate::{
     app::App,
     events::REREAD_AFTER,
     extract::{Caller, PullQuery},
-    memory::{NO_MEMORY, Reservation},
+    memory::Reservation,
 };
 
 /// Reads one page of what changed after a cursor, oldest first.
@@ -56,14 +56,13 @@ pub(crate) async fn pull(
 }
 
 async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservation), ApiError> {
-    let reading = app.store.pull(vault, pull, app.memory.room());
+    let reading = app.store.pull(vault, pull, app.memory.room(vault.id()));
     let (outcome, room) = tokio::time::timeout(app.limits.handler_timeout, reading)
         .await
         .map_err(|_| ApiError::Unavailable("the store took too long".to_owned()))??;
     match outcome {
         PullOutcome::Page(page) => {
-            let memory = room.into_reservation(page.records.len());
-            let memory = memory.ok_or_else(|| ApiError::Unavailable(NO_MEMORY.to_owned()))?;
+            let memory = room.into_reservation(page.records.len())?;
             Ok((page, memory))
         }
         PullOutcome::EpochChanged => Err(ApiError::EpochChanged),

@@ -1,14 +1,17 @@
 //! `POST /api/sync/push`
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
 use vaultsync_protocol::Conflict;
 use vaultsync_store::{PushOutcome, Refused, VaultId};
 
 use crate::{
     answer::{self, ApiError, Failure, PushApplied, PushRefused},
     app::App,
-    extract::{Caller, PushBody, hashes},
-    memory::{NO_MEMORY, Reservation, record_bytes},
+    extract::{Caller, hashes, read_push},
+    memory::record_bytes,
     openapi::PushRequest,
 };
 
@@ -41,8 +44,9 @@ use crate::{
 pub(crate) async fn push(
     State(app): State<App>,
     Caller { vault, .. }: Caller,
-    PushBody { push, memory }: PushBody,
+    request: Request,
 ) -> Result<Response, ApiError> {
+    let (push, memory) = read_push(&app, vault.id(), request).await?;
     let count = push.operations().len() as u64;
     let applying = app.store.push(&vault, push, app.clock.now(), memory);
     let outcome = tokio::time::timeout(app.limits.handler_timeout, applying)
@@ -59,16 +63,14 @@ pub(crate) async fn push(
 }
 
 fn refuse(app: &App, vault: VaultId, mut refused: Refused) -> Result<Response, ApiError> {
-    let mut memory = Reservation::default();
+    let mut memory = app.memory.reserve(vault);
     let bytes = |conflicts: &[Conflict]| {
         conflicts.iter().map(|conflict| record_bytes(conflict.ciphertext.len())).sum()
     };
-    if !app.memory.grow(&mut memory, bytes(&refused.conflicts)) {
+    if memory.grow(bytes(&refused.conflicts)).is_err() {
         refused.has_more |= refused.conflicts.len() > 1;
         refused.conflicts.truncate(1);
-        if !app.memory.grow(&mut memory, bytes(&refused.conflicts)) {
-            return Err(ApiError::Unavailable(NO_MEMORY.to_owned()));
-        }
+        memory.grow(bytes(&refused.conflicts))?;
     }
     let conflicts = &refused.conflicts;
     metrics::counter!("vaultsync_conflicts_total").increment(conflicts.len() as u64);

@@ -21,6 +21,7 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Limits {
         header_bytes_max: reader.number(&table::HEADER_BYTES_MAX),
         token_bytes_max: reader.number(&table::TOKEN_BYTES_MAX),
         memory_bytes_max: reader.number(&table::MEMORY_BYTES_MAX),
+        memory_bytes_per_user_max: reader.number(&table::MEMORY_BYTES_PER_USER_MAX),
         connections_max: reader.number(&table::CONNECTIONS_MAX),
         waits_per_user_max: reader.number(&table::WAITS_PER_USER_MAX),
         first_byte_timeout: seconds(reader, &table::FIRST_BYTE_SECONDS),
@@ -58,17 +59,18 @@ fn agree(reader: &mut Reader<'_>, limits: &Limits) {
         );
     }
     let largest = body.max(base64_bytes(limits.page_bytes_max));
-    if limits.memory_bytes_max < 2 * largest
-        && reader.could_read(&[
-            table::BODY_BYTES_MAX,
-            table::PAGE_BYTES_MAX,
-            table::MEMORY_BYTES_MAX,
-        ])
-    {
-        reader.refuse(
-            &table::MEMORY_BYTES_MAX,
-            format!("must be at least {}: two of the largest body or page", 2 * largest),
-        );
+    for (bytes_max, setting) in [
+        (limits.memory_bytes_max, table::MEMORY_BYTES_MAX),
+        (limits.memory_bytes_per_user_max, table::MEMORY_BYTES_PER_USER_MAX),
+    ] {
+        if bytes_max < 2 * largest
+            && reader.could_read(&[table::BODY_BYTES_MAX, table::PAGE_BYTES_MAX, setting])
+        {
+            reader.refuse(
+                &setting,
+                format!("must be at least {}: two of the largest body or page", 2 * largest),
+            );
+        }
     }
     if limits.token_bytes_max >= limits.header_bytes_max
         && reader.could_read(&[table::TOKEN_BYTES_MAX, table::HEADER_BYTES_MAX])

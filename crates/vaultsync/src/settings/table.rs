@@ -196,6 +196,10 @@ table! {
         "memory_bytes_max", Group::Limits, bytes(2 * KIB, 1024 * GIB), "268435456",
         "Bodies and answers in flight, all requests together: at least two bodies and two pages.",
     );
+    MEMORY_BYTES_PER_USER_MAX = Setting::new(
+        "memory_bytes_per_user_max", Group::Limits, bytes(2 * KIB, 1024 * GIB), "67108864",
+        "Bodies and answers of one user in flight: at least two bodies and two pages.",
+    );
     CONNECTIONS_MAX = Setting::new(
         "connections_max", Group::Limits, count(1, 1_000_000), "10000",
         "Connections open at a time.",

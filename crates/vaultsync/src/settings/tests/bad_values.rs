@@ -47,7 +47,9 @@ fn limits_must_fit_together() {
         ("ciphertext_bytes_max = 13000000", "ciphertext_bytes_max", "does not fit"),
         ("body_bytes_max = 1000000", "ciphertext_bytes_max", "does not fit"),
         ("memory_bytes_max = 33554431", "memory_bytes_max", "at least 33554432"),
+        ("memory_bytes_per_user_max = 33554431", "memory_bytes_per_user_max", "at least 33554432"),
         ("page_bytes_max = 134217728", "memory_bytes_max", "at least 357913944"),
+        ("page_bytes_max = 33554432", "memory_bytes_per_user_max", "at least 89478488"),
         ("token_bytes_max = 32768", "token_bytes_max", "less than header_bytes_max"),
     ] {
         let said = refusal(&[], &[], toml);
