@@ -116,6 +116,8 @@ impl Findings {
                 self.count("refused", counts.refused as u64);
                 self.count("unknown", counts.unknown as u64);
                 self.count("pages", counts.pages as u64);
+                self.count("followers", counts.followers as u64);
+                self.count("replays", counts.replays as u64);
                 self.count("records", counts.records as u64);
             }
             Err(broken) => self.broken.extend(broken),

@@ -234,7 +234,7 @@ fn refused(answer: &Value) -> (Outcome, Told) {
     let version = |conflict: &Value| conflict["currentVersion"].as_u64().filter(|at| *at > 0);
     let in_the_way = |conflict: &Value| match version(conflict) {
         Some(version) => InTheWay::Record(seen(conflict, version)),
-        None => InTheWay::Nothing,
+        None => InTheWay::Nothing(text(&conflict["recordId"]).into()),
     };
     let told = conflicts.iter().map(|one| (text(&one["recordId"]).to_owned(), version(one)));
     let told = Told::Conflict(told.collect());

@@ -56,8 +56,14 @@ async fn run(bench: Bench) -> anyhow::Result<Findings> {
             };
             set(true)?;
             findings.count(if swallows { "times swallowed" } else { "cuts" }, 1);
+            // What was on its way may still come.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let at_the_break = crowd.tally.so_far().acknowledged;
             tokio::time::sleep(Duration::from_secs(*seconds)).await;
             let before = crowd.tally.so_far().acknowledged;
+            findings.expect(before == at_the_break, || {
+                format!("{} pushes were acknowledged without a line", before - at_the_break)
+            });
             let mended_at = Instant::now();
             set(false)?;
             let recovered = async {

@@ -139,8 +139,8 @@ pub struct Seen {
 pub enum InTheWay {
     /// This record.
     Record(Seen),
-    /// That there is no such record.
-    Nothing,
+    /// That there is no record of this id.
+    Nothing(Arc<str>),
 }
 
 /// The first 16 bytes of the SHA-256 of a ciphertext, in hexadecimal on the line.

@@ -92,9 +92,23 @@ pub(super) struct Attempt {
 pub(super) enum PushOutcome {
     /// Version and, where it was told, time of each write.
     Acknowledged(Vec<(u64, Option<i64>)>),
-    Conflict(Vec<Sighting>),
+    Conflict(Vec<InTheWay>),
     Refused,
     Unknown,
+}
+
+/// What was shown in the way of a push.
+#[derive(Debug)]
+pub(super) struct InTheWay {
+    pub(super) record: RecordIndex,
+    /// `None`: that there is no such record.
+    pub(super) seen: Option<Sighting>,
+}
+
+impl InTheWay {
+    pub(super) fn version(&self) -> u64 {
+        self.seen.map_or(0, |seen| seen.version)
+    }
 }
 
 /// One pull.
@@ -152,7 +166,7 @@ impl History {
                 PushOutcome::Conflict(shown) => shown.as_slice(),
                 _ => &[],
             };
-            shown.iter().map(move |seen| (Some(attempt.number), seen))
+            shown.iter().filter_map(move |shown| Some((Some(attempt.number), shown.seen.as_ref()?)))
         });
         let pages = self.pulls.iter().flat_map(|pull| {
             let shown = pull.page.as_ref().map_or(&[][..], |page| &page.records);

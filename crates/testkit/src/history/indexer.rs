@@ -10,7 +10,7 @@ use std::{
 use super::{
     Event, InTheWay, Outcome, Request, Seen, Write,
     index::{
-        Attempt, Batch, BatchIndex, Content, History, NEVER, Operation, Page, Position, Pull,
+        self, Attempt, Batch, BatchIndex, Content, History, NEVER, Operation, Page, Position, Pull,
         PushOutcome, RecordIndex, RecordName, Sighting, UserIndex,
     },
 };
@@ -170,9 +170,14 @@ impl Indexer {
             }
             Outcome::Conflict { conflicts } => {
                 let user = self.history.batches[batch].user;
-                let shown = conflicts.iter().filter_map(|conflict| match conflict {
-                    InTheWay::Record(seen) => Some(self.sighting(user, seen)),
-                    InTheWay::Nothing => None,
+                let shown = conflicts.iter().map(|conflict| match conflict {
+                    InTheWay::Record(seen) => {
+                        let seen = self.sighting(user, seen);
+                        index::InTheWay { record: seen.record, seen: Some(seen) }
+                    }
+                    InTheWay::Nothing(id) => {
+                        index::InTheWay { record: self.record(user, id), seen: None }
+                    }
                 });
                 Some(PushOutcome::Conflict(shown.collect()))
             }

@@ -163,7 +163,7 @@ impl Shown {
         if self.updated_at.is_some() {
             self.seen().map(InTheWay::Record)
         } else {
-            Ok(InTheWay::Nothing)
+            Ok(InTheWay::Nothing(self.record_id.into()))
         }
     }
 }

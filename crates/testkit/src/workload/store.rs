@@ -135,7 +135,7 @@ fn seen(record: &Record) -> Seen {
 
 fn in_the_way(conflict: &Conflict) -> InTheWay {
     match conflict.updated_at {
-        None => InTheWay::Nothing,
+        None => InTheWay::Nothing(conflict.record_id.as_str().into()),
         Some(updated_at) => InTheWay::Record(Seen {
             record_id: conflict.record_id.as_str().into(),
             version: conflict.current_version.get().unsigned_abs(),

@@ -120,7 +120,7 @@ impl<S: Service> Writer<S> {
                     for conflict in conflicts {
                         match conflict {
                             InTheWay::Record(seen) => self.learn(&seen.record_id, seen.version),
-                            InTheWay::Nothing => {}
+                            InTheWay::Nothing(_) => {}
                         }
                     }
                     return;

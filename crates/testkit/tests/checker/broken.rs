@@ -1,6 +1,6 @@
 //! For each way to break a promise, the shortest history that shows it.
 
-use vaultsync_testkit::history::{Outcome, Promise, Request, Write};
+use vaultsync_testkit::history::{InTheWay, Outcome, Promise, Request, Write};
 
 use crate::lines::{Lines, seen, write};
 
@@ -51,11 +51,14 @@ fn a_version_that_a_conflict_showed_and_that_is_gone_was_a_phantom() {
 
 #[test]
 fn a_write_of_a_push_that_was_refused_is_no_write() {
-    for outcome in [Outcome::Refused, Outcome::Conflict { conflicts: vec![] }] {
+    let other = seen("b", 1, "other", 9);
+    let conflicts = vec![InTheWay::Record(other.clone())];
+    for outcome in [Outcome::Refused, Outcome::Conflict { conflicts }] {
         let lines = Lines::default();
+        lines.pushed(&[write("b", None, "other")], &[1]);
         let push = lines.push(&[write("a", None, "one"), write("b", None, "one")]);
         lines.end(push, outcome);
-        lines.state(&[seen("a", 1, "one", 10)]);
+        lines.state(&[seen("a", 1, "one", 10), other.clone()]);
         lines.breaks_all(&[Promise::Atomic, Promise::Versions], "of a push that was told: nothing");
     }
 }
@@ -138,6 +141,43 @@ fn what_nobody_wrote_is_not_shown() {
     lines.push(&[write("a", 1, "two")]);
     lines.state(&[seen("a", 2, "made up", 10)]);
     lines.breaks(Promise::Versions, "version 2 holds what nobody wrote to it");
+}
+
+#[test]
+fn a_conflict_shows_what_was_in_the_way() {
+    let told = "is shown in the way of a push that it was not";
+    for (base, shown, what) in [
+        (None, vec![], "and nothing shown that was in its way"),
+        (None, vec![InTheWay::Nothing("a".into())], told),
+        (None, vec![InTheWay::Record(seen("b", 1, "one", 11))], told),
+        (Some(1), vec![InTheWay::Record(seen("a", 1, "one", 10))], told),
+        (Some(0), vec![InTheWay::Record(seen("a", 1, "late", 10))], told),
+    ] {
+        let lines = Lines::default();
+        let late = lines.push(&[write("a", base, "late")]);
+        lines.push(&[write("a", None, "one"), write("b", None, "one")]);
+        lines.push(&[write("a", None, "late")]);
+        lines.end(late, Outcome::Conflict { conflicts: shown });
+        lines.state(&[]);
+        let broken = lines.check().unwrap_err();
+        let told = broken
+            .iter()
+            .any(|one| one.promise == Promise::Versions && one.to_string().contains(what));
+        assert!(told, "base {base:?}: {broken:?}");
+    }
+}
+
+#[test]
+fn a_conflict_does_not_show_what_was_superseded_before_the_push() {
+    for shown in [InTheWay::Nothing("a".into()), InTheWay::Record(seen("a", 1, "one", 10))] {
+        let lines = Lines::default();
+        lines.pushed(&[write("a", None, "one")], &[1]);
+        lines.pushed(&[write("a", 1, "two")], &[2]);
+        let late = lines.push(&[write("a", 7, "late")]);
+        lines.end(late, Outcome::Conflict { conflicts: vec![shown] });
+        lines.state(&[seen("a", 2, "two", 11)]);
+        lines.breaks(Promise::Durable, "version 2 was acknowledged before");
+    }
 }
 
 #[test]
@@ -292,11 +332,14 @@ fn sent_again(others: u64) -> (Lines, [Write; 1], u64) {
 
 #[test]
 fn a_push_sent_again_after_its_200_meets_no_conflict() {
-    for others in [0, 1, 31] {
+    for others in [1, 31] {
         let (lines, _, again) = sent_again(others);
-        lines.conflict(again, &[]);
+        lines.conflict(again, &[seen("a", others + 1, &others.to_string(), 10)]);
         lines.breaks(Promise::Retries, "a push sent again after its 200 was told of a conflict");
     }
+    let (lines, _, again) = sent_again(0);
+    lines.conflict(again, &[seen("a", 1, "one", 10)]);
+    lines.breaks_all(&[Promise::Versions, Promise::Retries], "that it was not");
 }
 
 #[test]
@@ -309,7 +352,7 @@ fn a_push_sent_again_gets_the_same_versions() {
 #[test]
 fn past_the_receipts_nothing_is_promised_to_a_push_sent_again() {
     let (lines, _, again) = sent_again(32);
-    lines.conflict(again, &[]);
+    lines.conflict(again, &[seen("a", 33, "32", 10)]);
     assert_eq!(lines.holds().replays, 0);
 }
 

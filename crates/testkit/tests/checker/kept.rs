@@ -111,14 +111,13 @@ fn a_record_that_moves_on_while_it_is_read_is_not_skipped() {
     let lines = Lines::default();
     lines.pushed(&[write("a", None, "one"), write("b", None, "one")], &[1, 1]);
     let pull = lines.pull(None);
+    let late = lines.push(&[write("a", None, "late")]);
     let operations = [write("a", 1, "two")];
     let push = lines.push(&operations);
     lines.page(pull, &[seen("b", 1, "one", 11)], true);
     lines.acknowledge(push, &operations, &[2]);
     lines.pulled(11, &[seen("a", 2, "two", 12)], false);
-    let behind = [seen("a", 1, "one", 10)];
-    let other = lines.push(&[write("a", None, "late")]);
-    lines.conflict(other, &behind);
+    lines.conflict(late, &[seen("a", 1, "one", 10)]);
     lines.state(&[seen("a", 2, "two", 12), seen("b", 1, "one", 11)]);
     lines.holds();
 }

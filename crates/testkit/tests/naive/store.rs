@@ -223,8 +223,9 @@ impl Client {
                 .await?;
             match verdict(operation, found.as_ref()) {
                 Verdict::Conflict => {
+                    let nothing = || InTheWay::Nothing(operation.record_id.as_str().into());
                     let shown = found.as_ref().map(Row::seen);
-                    conflicts.push(shown.map_or(InTheWay::Nothing, InTheWay::Record));
+                    conflicts.push(shown.map_or_else(nothing, InTheWay::Record));
                 }
                 Verdict::Held(version) => results.push(written(operation, version)),
                 Verdict::Write(version) => {

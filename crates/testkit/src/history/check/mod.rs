@@ -10,6 +10,7 @@
 //! acknowledged before it.
 
 mod atomic;
+mod conflicts;
 mod durability;
 mod facts;
 mod following;
@@ -64,6 +65,7 @@ pub fn check(history: &History) -> Result<Counts, Vec<Violation>> {
     durability::check(history, &facts, &mut report);
     atomic::check(history, &facts, &mut report);
     versions::check(history, &facts, &mut report);
+    conflicts::check(history, &facts, &mut report);
     let followers = following::check(history, &facts, &mut report);
     pages::check(history, &facts, &mut report);
     order::check(history, &facts, &mut report);
