@@ -9,6 +9,7 @@ mod failure;
 mod gate;
 mod group;
 mod joiner;
+mod looks;
 mod migrate;
 mod open;
 mod pull;
@@ -30,6 +31,7 @@ use self::{
     failure::Failure,
     gate::Gate,
     joiner::Joiner,
+    looks::Looks,
 };
 pub use self::{
     migrate::{distribute, migrate, pending_migrations},
@@ -79,9 +81,10 @@ pub fn hot_statements() -> [(&'static str, &'static str); 7] {
     ]
 }
 
-/// The statements of pushes that go together, in the same way.
-pub fn joined_statements() -> [(&'static str, &'static str); 4] {
+/// The statements of pushes and pulls that go together, in the same way.
+pub fn joined_statements() -> [(&'static str, &'static str); 5] {
     [
+        ("look each", looks::LOOK_EACH.text),
         ("lock each", group::LOCK_EACH.text),
         ("heads each", group::HEADS_EACH.text),
         ("write each", group::WRITE_EACH.text),
@@ -112,6 +115,7 @@ struct Inner {
     replicas: Nodes,
     gate: Gate,
     joiner: Joiner,
+    looks: Looks,
     heads: Heads,
     timeout: Duration,
     options: StoreOptions,
@@ -130,6 +134,7 @@ impl Postgres {
             replicas: Nodes::new(&postgres.replicas, &postgres, deployment, false)?,
             gate: Gate::default(),
             joiner: Joiner::default(),
+            looks: Looks::default(),
             heads,
             timeout: postgres.timeout,
             options,

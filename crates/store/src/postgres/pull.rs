@@ -82,7 +82,7 @@ pub(super) async fn look(
     Ok(without_records(pull, head))
 }
 
-fn head(row: &Row) -> Result<VaultHead, Failure> {
+pub(super) fn head(row: &Row) -> Result<VaultHead, Failure> {
     let epoch = Epoch::from_bytes(*column::<Uuid>(row, 0)?.as_bytes());
     Ok(VaultHead { epoch, clock: Timestamp::from_millis(column(row, 1)?) })
 }

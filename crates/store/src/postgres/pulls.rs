@@ -2,6 +2,8 @@
 //!
 //! Not here: statements.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use vaultsync_protocol::{Cursor, Pull};
 
@@ -12,12 +14,12 @@ use super::{
     pull,
     pushes::ATTEMPTS,
 };
-use crate::{PullOutcome, Room, Vault};
+use crate::{PullOutcome, Room, Vault, pull::without_records};
 
 impl Inner {
     /// Reads a page, from a replica if one will do.
     pub(super) async fn pull<R: Room>(
-        &self,
+        self: &Arc<Self>,
         vault: &Vault,
         pull: &Pull,
         mut room: R,
@@ -33,6 +35,16 @@ impl Inner {
                 Err(failure) => tracing::warn!(?failure, "a replica does not serve"),
             }
             bounds.patience = bounds.deadline;
+        }
+        // On Citus the vaults would lie on several machines.
+        if self.seems_idle(vault, pull)
+            && !self.primaries.are_citus()
+            && let Some(head) = self.look(vault.id(), bounds).await
+            && let Some(outcome) = without_records(pull, head)
+        {
+            room.clear();
+            self.remember_head(vault, &outcome);
+            return Ok((outcome, room));
         }
         let mut attempt = 0;
         loop {

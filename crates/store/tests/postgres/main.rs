@@ -8,6 +8,7 @@ mod callers;
 mod commits;
 mod dsl;
 mod groups;
+mod looks;
 mod nodes;
 mod opening;
 mod outages;

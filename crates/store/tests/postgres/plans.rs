@@ -103,7 +103,7 @@ fn plans(psql: &str, statements: &[(&'static str, &'static str)]) -> Vec<(&'stat
             "save" => format!("{vault}, 1, ''"),
             "look" => vault.to_owned(),
             "page" => format!("{vault}, 0, 100, 1000000"),
-            "lock each" => vaults.to_owned(),
+            "look each" | "lock each" => vaults.to_owned(),
             "heads each" => format!("{vaults}, {ids}, '{{1,2}}', '{{3,4}}'"),
             "write each" => format!("{vaults}, {ids}, '{{1,1}}', '{{f,f}}', '{{x,y}}', '{{1,2}}'"),
             "save each" => format!("{vaults}, '{{1,2}}', '{{x,y}}'"),
