@@ -1,6 +1,7 @@
 //! The statements of one pull.
 
-use rusqlite::{Connection, OptionalExtension, Row, params, types::FromSqlError};
+use rusqlite::{Connection, Error, OptionalExtension, Row, ffi, params, types::FromSqlError};
+use tokio::time::Instant;
 use vaultsync_protocol::{Ciphertext, Epoch, Pull, Record, RecordId, Timestamp};
 
 use super::push::version;
@@ -19,20 +20,21 @@ pub(super) fn look(
     Ok(without_records(pull, head(connection, vault)?))
 }
 
-/// Reads one page, all of it from one snapshot.
+/// Reads one page, all of it from one snapshot. Fails as interrupted where it would take past `until`.
 pub(super) fn page(
     connection: &Connection,
     vault: VaultId,
     pull: &Pull,
     bytes_max: usize,
     room: &mut impl Room,
+    until: Option<Instant>,
 ) -> rusqlite::Result<PullOutcome> {
     let snapshot = connection.unchecked_transaction()?;
     let head = head(&snapshot, vault)?;
     if let Some(outcome) = without_records(pull, head) {
         return Ok(outcome);
     }
-    let (records, has_more) = records(&snapshot, vault, pull, bytes_max, room)?;
+    let (records, has_more) = records(&snapshot, vault, pull, bytes_max, room, until)?;
     Ok(crate::pull::page(head, records, has_more))
 }
 
@@ -53,6 +55,7 @@ fn records(
     pull: &Pull,
     bytes_max: usize,
     room: &mut impl Room,
+    until: Option<Instant>,
 ) -> rusqlite::Result<(Vec<Record>, bool)> {
     let after = pull.cursor.map_or(i64::MIN, |cursor| cursor.timestamp().as_millis());
     let mut select = connection.prepare_cached(
@@ -65,6 +68,9 @@ fn records(
     while let Some(row) = rows.next()? {
         if records.len() == pull.limit {
             return Ok((records, true));
+        }
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None));
         }
         let ciphertext = row.get_ref(4)?.as_blob()?;
         bytes += ciphertext.len();

@@ -41,6 +41,7 @@ mod races;
 mod receipts;
 mod retries;
 mod sqlite_file;
+mod sqlite_threads;
 mod time;
 mod tombstones;
 mod users;
