@@ -61,12 +61,16 @@ pub async fn serve(app: App, listener: TcpListener, router: Router) {
             turn_away(stream, &turned_away);
             continue;
         };
-        let connection = connection(app.clone(), stream, peer, router.clone());
-        let cut = cut.clone();
+        let (app, router, cut) = (app.clone(), router.clone(), cut.clone());
         let counted = Open::connection();
         connections.spawn(async move {
-            if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
-                tracing::debug!(%error, "a connection failed");
+            // Made here, and not before: a future that is moved into a task has a second place in it,
+            // and this one is most of what an idle connection takes beside its buffers.
+            tokio::select! {
+                served = connection(app, stream, peer, router) => if let Err(error) = served {
+                    tracing::debug!(%error, "a connection failed");
+                },
+                () = cut.cancelled() => {}
             }
             drop((permit, counted));
         });
@@ -107,15 +111,16 @@ async fn connection(app: App, stream: TcpStream, peer: Peer, router: Router) -> 
             Ok::<_, Infallible>(response.map(|body| Held::new(body, serving)))
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // The deadlines are `Connection`'s.
-        .header_read_timeout(None)
-        .max_buf_size(
-            app.limits.header_bytes_max.saturating_mul(HEAD_BUFFER_FACTOR).max(128 * 1024),
-        )
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            // The deadlines are `Connection`'s.
+            .header_read_timeout(None)
+            .max_buf_size(
+                app.limits.header_bytes_max.saturating_mul(HEAD_BUFFER_FACTOR).max(128 * 1024),
+            )
+            .serve_connection(TokioIo::new(stream), service)
+    );
     tokio::select! {
         done = connection.as_mut() => done,
         () = stop.cancelled() => {
