@@ -24,6 +24,11 @@ const APPLICATION_ID: i32 = 0x5653_4e43;
 /// told within a second.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// After how many pages of 4 KiB the log is written back into the file. A page that is in the log several
+/// times is written back once: with SQLite's own 1,000, pushes of 100 were a tenth slower, and pushes of
+/// one by 1,000 users a sixth. With 8,000 the pushes that wait for it wait for 50 ms instead of 30.
+const LOG_PAGES: i32 = 4_000;
+
 /// How often the lock is tried. Whoever had it may be ending just now; and a process that starts
 /// another one shares what it holds with it, until that one has become the program it is to be.
 const LOCK_TRIES: u32 = 20;
@@ -102,6 +107,9 @@ pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
     }
     // FULL syncs the log at every commit: what was acknowledged survives a power cut.
     connection.pragma_update(None, "synchronous", "full").map_err(|error| wrong(&error))?;
+    connection
+        .pragma_update(None, "wal_autocheckpoint", LOG_PAGES)
+        .map_err(|error| wrong(&error))?;
     keep_plans(&connection).map_err(|error| wrong(&error))?;
     embedded::migrations::runner().set_grouped(true).run(&mut connection).map_err(|error| {
         database(path, format!("its tables cannot be brought up to date: {error}"))
