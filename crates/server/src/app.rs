@@ -91,6 +91,7 @@ impl App {
     /// nothing is refused for it.
     pub async fn watch(self) {
         self.stop.run_until_cancelled(self.pressure.watch(&*self.clock)).await;
+        self.pressure.forget();
     }
 }
 

@@ -68,7 +68,7 @@ impl FromRequestParts<App> for PullQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        if app.pressure.is_high() {
+        if app.pressure.is_high(app.clock.uptime()) {
             return Err(ApiError::Unavailable(TOO_MUCH.to_owned()));
         }
         Pull::from_query(parts.uri.query().unwrap_or_default())
@@ -86,7 +86,7 @@ pub(crate) async fn read_push(
 ) -> Result<(Push, Reservation), ApiError> {
     refuse_other_media(request.headers())?;
     let deadline = body_timeout(request.headers(), app.limits.body_timeout);
-    if app.pressure.is_high() {
+    if app.pressure.is_high(app.clock.uptime()) {
         // However it ends, there is nothing more to tell.
         let _ = tokio::time::timeout(deadline, pass_over(request)).await;
         return Err(ApiError::Unavailable(TOO_MUCH.to_owned()));
@@ -95,6 +95,10 @@ pub(crate) async fn read_push(
     let body = tokio::time::timeout(deadline, read(request, app, &mut memory))
         .await
         .map_err(|_| ApiError::RequestTimeout)??;
+    // By now it may be, and most of what a push costs is yet to come.
+    if app.pressure.is_high(app.clock.uptime()) {
+        return Err(ApiError::Unavailable(TOO_MUCH.to_owned()));
+    }
     let push = Push::from_json(&body, app.limits.ciphertext_bytes_max)?;
     Ok((push, memory))
 }
