@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use vaultsync_testkit::{Backend, TestServer, backends, operation, push_of};
+use vaultsync_testkit::{Answer, Backend, TestServer, backends, operation, push_of};
 
 use crate::{USER, page};
 
@@ -34,17 +34,27 @@ async fn catch_up(server: &TestServer, copy: &mut Device, cursor: &mut String) {
     }
 }
 
+/// Pushes until there is an answer: a disk that is busy with something else is told by 503.
+async fn push(server: &TestServer, body: &Value) -> Answer {
+    loop {
+        let answer = server.push(USER, body).await;
+        if answer.status != 503 {
+            return answer;
+        }
+    }
+}
+
 /// Writes batches of its own records and edits of one that all devices share, until all are in.
 async fn write(server: &TestServer, device: usize) {
     for round in 0..10 {
         let own = |n: usize| operation(&format!("{device}-{round}-{n}"), None, &[7]);
-        let answer = server.push(USER, &push_of((0..4).map(own))).await;
+        let answer = push(server, &push_of((0..4).map(own))).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let mut base = None;
         loop {
             let content = format!("{device}-{round}");
             let edit = operation("shared", base, content.as_bytes());
-            let answer = server.push(USER, &push_of([edit])).await;
+            let answer = push(server, &push_of([edit])).await;
             match answer.status {
                 200 => break,
                 409 => base = answer.json()["conflicts"][0]["currentVersion"].as_u64(),
