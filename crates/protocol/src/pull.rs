@@ -206,6 +206,25 @@ mod tests {
         check_issues("limit=0&cursor=%FF&wait=x", &["limit", "cursor", "wait"]);
     }
 
+    #[test]
+    fn a_page_has_room_for_long_ids() {
+        let record = |n: i64| Record {
+            record_id: RecordId::new(&"x".repeat(128)).unwrap(),
+            version: Version::new(1).unwrap(),
+            deleted: false,
+            updated_at: Timestamp::from_millis(n),
+            ciphertext: Ciphertext::from_bytes(vec![0; 300]),
+        };
+        let page = Page {
+            records: (0..10).map(record).collect(),
+            next_cursor: None,
+            has_more: false,
+            epoch: None,
+            head: None,
+        };
+        assert!(page.to_json().len() <= page.json_bytes_max());
+    }
+
     fn records() -> impl Strategy<Value = Record> {
         let parts = (".{1,40}", any::<Vec<u8>>(), 0..1_i64 << 53, any::<bool>(), any::<i64>());
         parts.prop_filter_map("an id", |(id, ciphertext, version, deleted, millis)| {
