@@ -273,6 +273,22 @@ async fn an_issuer_that_hangs_holds_up_nobody_twice() {
 }
 
 #[tokio::test]
+async fn an_issuer_that_failed_is_waited_for_again_after_thirty_seconds() {
+    for (seconds, told) in [(29, ACCEPTED), (30, NO_SUCH_KEY)] {
+        let bench = Bench::start(&[old_key().clerk_jwk("old")]).await;
+        assert_eq!(bench.told("old", old_key()).await, ACCEPTED);
+        bench.server.answer(500, "down");
+        bench.pass(300);
+        assert_eq!(bench.told("old", old_key()).await, ACCEPTED);
+        assert_eq!(bench.server.requests(), 2);
+        bench.server.show(&[new_key().clerk_jwk("new")]);
+        bench.server.delay(Duration::from_millis(200));
+        bench.pass(seconds);
+        assert_eq!(bench.told("old", old_key()).await, told, "after {seconds} s");
+    }
+}
+
+#[tokio::test]
 async fn a_fetch_ends_after_five_seconds() {
     let bench = Bench::start(&[old_key().clerk_jwk("old")]).await;
     bench.server.delay(Duration::from_mins(1));
