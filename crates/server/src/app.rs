@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use vaultsync_store::Store;
 
 use crate::{
-    Clock, Limits, auth::Authenticator, memory::Memory, pressure::Pressure, rates::Rates,
-    record_hash::RecordHash,
+    Clock, Limits, auth::Authenticator, memory::Memory, observe::Tallies, pressure::Pressure,
+    rates::Rates, record_hash::RecordHash,
 };
 
 /// What a server is made of.
@@ -53,6 +53,7 @@ pub struct Inner {
     pub(crate) memory: Memory,
     pub(crate) rates: Rates,
     pub(crate) pressure: Pressure,
+    pub(crate) tallies: Tallies,
 }
 
 impl App {
@@ -62,6 +63,7 @@ impl App {
             memory: Memory::new(&parts.limits),
             rates: Rates::new(&parts.limits),
             pressure: Pressure::default(),
+            tallies: Tallies::default(),
             record_hash: RecordHash::new(&parts.log_key),
             store: parts.store,
             authenticator: parts.authenticator,

@@ -2,14 +2,19 @@
 //!
 //! Never a token, a ciphertext, a record id or a cursor.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
     middleware::Next,
     response::Response,
 };
+use metrics::{Counter, Histogram};
 use tracing::Instrument as _;
 use uuid::{ContextV7, Timestamp as UuidTimestamp, Uuid};
 
@@ -25,7 +30,7 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     // The pattern, not the path: whatever a caller makes up must not become a label.
-    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let span = tracing::info_span!("request", id, method, route, vault = tracing::field::Empty);
 
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -33,13 +38,13 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     if let Some(failure) = &failure {
         failure.write(&mut response, &id);
     }
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    if let Ok(value) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let took = app.clock.uptime().saturating_sub(started);
     let _entered = span.enter();
     log(&response, failure.as_deref(), took);
-    count(&response, route, method, took);
+    app.tallies.count(route, method, response.status(), took);
     response
 }
 
@@ -86,13 +91,50 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-fn count(response: &Response, route: String, method: &'static str, took: Duration) {
-    let status = response.status().as_u16().to_string();
-    metrics::counter!(
-        "vaultsync_http_requests_total",
-        "route" => route.clone(), "method" => method, "status" => status
-    )
-    .increment(1);
-    metrics::histogram!("vaultsync_http_request_seconds", "route" => route, "method" => method)
-        .record(took.as_secs_f64());
+/// The numbers of each kind of answer. To find them by their labels again for every request took 4 % of
+/// a pull that finds nothing.
+#[derive(Default)]
+pub(crate) struct Tallies(RwLock<HashMap<String, OfRoute>>);
+
+type OfRoute = HashMap<(&'static str, StatusCode), Tally>;
+
+struct Tally {
+    requests: Counter,
+    seconds: Histogram,
+}
+
+impl Tallies {
+    fn count(&self, route: &str, method: &'static str, status: StatusCode, took: Duration) {
+        let kind = (method, status);
+        {
+            let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(tally) = known.get(route).and_then(|of_route| of_route.get(&kind)) {
+                return tally.add(took);
+            }
+        }
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let of_route = known.entry(route.to_owned()).or_default();
+        of_route.entry(kind).or_insert_with(|| Tally::find(route, method, status)).add(took);
+    }
+}
+
+impl Tally {
+    fn find(route: &str, method: &'static str, status: StatusCode) -> Self {
+        let route = route.to_owned();
+        let status = status.as_u16().to_string();
+        Self {
+            requests: metrics::counter!(
+                "vaultsync_http_requests_total",
+                "route" => route.clone(), "method" => method, "status" => status
+            ),
+            seconds: metrics::histogram!(
+                "vaultsync_http_request_seconds", "route" => route, "method" => method
+            ),
+        }
+    }
+
+    fn add(&self, took: Duration) {
+        self.requests.increment(1);
+        self.seconds.record(took.as_secs_f64());
+    }
 }

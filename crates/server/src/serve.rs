@@ -66,11 +66,8 @@ pub async fn serve(app: App, listener: TcpListener, router: Router) {
         connections.spawn(async move {
             // Made here, and not before: a future that is moved into a task has a second place in it,
             // and this one is most of what an idle connection takes beside its buffers.
-            tokio::select! {
-                served = connection(app, stream, peer, router) => if let Err(error) = served {
-                    tracing::debug!(%error, "a connection failed");
-                },
-                () = cut.cancelled() => {}
+            if let Err(error) = connection(app, stream, peer, router, cut).await {
+                tracing::debug!(%error, "a connection failed");
             }
             drop((permit, counted));
         });
@@ -87,8 +84,14 @@ pub async fn serve(app: App, listener: TcpListener, router: Router) {
     }
 }
 
-/// One connection, from its first byte to its last.
-async fn connection(app: App, stream: TcpStream, peer: Peer, router: Router) -> hyper::Result<()> {
+/// One connection, from its first byte to its last, or until it is cut after the server was told to stop.
+async fn connection(
+    app: App,
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    cut: CancellationToken,
+) -> hyper::Result<()> {
     // Answers are written whole, so waiting for more to send with them only delays.
     let _ = stream.set_nodelay(true);
     let stream = Connection::new(stream, &app.limits);
@@ -123,7 +126,8 @@ async fn connection(app: App, stream: TcpStream, peer: Peer, router: Router) -> 
     );
     tokio::select! {
         done = connection.as_mut() => done,
-        () = stop.cancelled() => {
+        // In a box, which costs nothing before it is made.
+        () = stop.cancelled() => Box::pin(cut.run_until_cancelled(async {
             // Until then hyper would close what has no request at the moment.
             let last = tokio::time::timeout(LAST_REQUEST_TIMEOUT, connection.as_mut()).await;
             if let Ok(done) = last {
@@ -131,7 +135,7 @@ async fn connection(app: App, stream: TcpStream, peer: Peer, router: Router) -> 
             }
             connection.as_mut().graceful_shutdown();
             connection.await
-        }
+        })).await.unwrap_or(Ok(())),
     }
 }
 

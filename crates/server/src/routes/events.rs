@@ -2,14 +2,12 @@
 //!
 //! Not here: when there is something to tell (`crate::events`).
 
-use std::time::Duration;
-
 use axum::{
     extract::State,
     http::{HeaderName, HeaderValue, header},
     response::{
         IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
+        sse::{Event, Sse},
     },
 };
 use futures_util::stream;
@@ -17,13 +15,9 @@ use futures_util::stream;
 use crate::{
     answer::{ApiError, Failure},
     app::App,
-    events::Events,
+    events::{Events, Said},
     extract::Caller,
 };
-
-/// How long a stream is silent before it says that it is alive: proxies close what is silent for a
-/// minute, some of them for half of that.
-const HEARTBEAT_AFTER: Duration = Duration::from_secs(15);
 
 /// Tells of each change of the vault, as server-sent events, for as long as the client listens.
 ///
@@ -50,16 +44,18 @@ pub(crate) async fn events(
 ) -> Result<Response, ApiError> {
     let events = Events::open(app, vault, expires_at).await?;
     let events = stream::unfold(events, |mut events| async move {
-        let told = events.next().await?;
-        Some((Event::default().event("head").json_data(told), events))
+        let event = match events.next().await? {
+            Said::Head(told) => Event::default().event("head").json_data(told),
+            Said::Alive => Ok(Event::DEFAULT_KEEP_ALIVE),
+        };
+        Some((event, events))
     });
     let headers = [
         // Instead of what stands there for event streams in general, which lets them be kept.
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    let alive = KeepAlive::new().interval(HEARTBEAT_AFTER);
-    Ok((headers, Sse::new(events).keep_alive(alive)).into_response())
+    Ok((headers, Sse::new(events)).into_response())
 }
 
 /// Any other method. `HEAD` too: to open a stream and tell nothing of it would only take a place.

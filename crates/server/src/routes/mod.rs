@@ -15,10 +15,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use tower::util::{MapResponseLayer, option_layer};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
-    set_header::SetResponseHeaderLayer,
 };
 use vaultsync_protocol::Issues;
 
@@ -61,16 +61,16 @@ pub(crate) fn with_fallbacks(router: Router<App>) -> Router<App> {
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
 }
 
-/// What stands around every route.
+/// What stands around every route. As one layer to axum, which takes some allocations a request for each:
+/// eight of them took 5 % more of a pull that finds nothing.
 pub(crate) fn with_layers(routes: Router<App>, app: App) -> Router {
-    let observed = routes
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(app.clone(), observe::observe));
-    let open = match cors(&app.cors_origins) {
-        Some(cors) => observed.layer(cors),
-        None => observed,
-    };
-    with_security_headers(open).with_state(app)
+    let layers = (
+        MapResponseLayer::new(with_security_headers),
+        option_layer(cors(&app.cors_origins)),
+        middleware::from_fn_with_state(app.clone(), observe::observe),
+        CatchPanicLayer::custom(panicked),
+    );
+    routes.layer(layers).with_state(app)
 }
 
 /// Charges the address before anything else is done for it, and lets pass what is within bounds.
@@ -134,21 +134,24 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
     )
 }
 
-/// Headers that tell a browser to keep nothing, guess nothing and run nothing. The API's page sets
-/// a policy of its own.
-fn with_security_headers(router: Router<App>) -> Router<App> {
-    let header = |name: HeaderName, value: &'static str| {
-        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
-    };
-    router
-        .layer(header(header::CACHE_CONTROL, "no-store"))
-        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(header(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
-        .layer(header(header::REFERRER_POLICY, "no-referrer"))
-        .layer(header(
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'",
-        ))
+/// Headers that tell a browser to keep nothing, guess nothing and run nothing.
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+];
+
+/// Adds those that are not there: the API's page sets a policy of its own.
+fn with_security_headers(mut response: Response) -> Response {
+    for (name, value) in SECURITY_HEADERS {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    response
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, Runtime, TimeoutType,
     Timeouts,
 };
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{
     Client, Error, Row, RowStream, Statement,
@@ -210,15 +211,15 @@ impl Node {
     }
 
     /// Waits for what is done on a connection to here, and learns from how it ends.
-    pub(super) async fn watch<T>(
+    pub(super) fn watch<T>(
         &self,
         done: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let ended = done.await;
-        if let Err(Failure::Broken(_) | Failure::InDoubt(_)) = ended {
-            self.distrust();
-        }
-        ended
+    ) -> impl Future<Output = Result<T, Failure>> {
+        done.inspect_err(|failure| {
+            if let Failure::Broken(_) | Failure::InDoubt(_) = failure {
+                self.distrust();
+            }
+        })
     }
 
     /// Asks others first for a while, and closes the connections nobody uses: where one of them broke
@@ -341,14 +342,16 @@ fn typed<'a>(sql: &Sql, values: &[&'a (dyn ToSql + Sync)]) -> Vec<(&'a (dyn ToSq
 }
 
 /// Waits for a flight until `deadline`; past it `late` says what is known.
-pub(super) async fn flight<T>(
+///
+/// Not `async`, which would make place for the flight twice; neither is [`Node::watch`].
+pub(super) fn flight<T>(
     deadline: Instant,
     late: fn(String) -> Failure,
     flight: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    timeout_at(deadline, flight)
-        .await
-        .unwrap_or_else(|_| Err(late("the database did not answer in time".to_owned())))
+) -> impl Future<Output = Result<T, Failure>> {
+    timeout_at(deadline, flight).map(move |ended| {
+        ended.unwrap_or_else(|_| Err(late("the database did not answer in time".to_owned())))
+    })
 }
 
 /// Begins, with bounds that end the transaction also where this process is gone: nobody else can push to

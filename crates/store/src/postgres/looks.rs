@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use tokio::{sync::oneshot, time::timeout_at};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -124,7 +124,7 @@ impl Inner {
             let ready = connection.ready(&LOOK_EACH).await?;
             connection.rows(&ready, &[&vaults]).await
         };
-        let sent = async { sent.await.map_err(|error| Failure::of(&error)) };
+        let sent = sent.map_err(|error| Failure::of(&error));
         let sent = flight(bounds.deadline, Failure::Broken, sent);
         let rows = connection.node().watch(sent).await?;
         connection.keep();

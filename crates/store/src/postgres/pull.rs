@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
+use futures_util::{TryFutureExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
@@ -76,7 +76,7 @@ pub(super) async fn look(
         let ready = connection.ready(&LOOK).await?;
         connection.rows(&ready, &[&uuid(vault)]).await
     };
-    let sent = async { sent.await.map_err(|error| Failure::of(&error)) };
+    let sent = sent.map_err(|error| Failure::of(&error));
     let rows = flight(deadline, Failure::Broken, sent).await?;
     let head = rows.first().map(head).transpose()?;
     Ok(without_records(pull, head))
@@ -109,7 +109,7 @@ pub(super) async fn page(
     let mut until = limits.deadline;
     let (mut found, mut records, mut has_more) = (None, Vec::new(), false);
     loop {
-        let next = async { rows.try_next().await.map_err(of) };
+        let next = rows.try_next().map_err(of);
         let Some(row) = flight(until, Failure::Broken, next).await? else {
             break;
         };

@@ -29,7 +29,8 @@ impl Inner {
             // The primary is left enough time.
             let patience = Instant::now() + self.timeout / 4;
             let shorter = Bounds { patience, deadline: bounds.patience };
-            match self.try_pull(&self.replicas, vault, pull, &mut room, 0, shorter).await {
+            let replicas = &self.replicas;
+            match Box::pin(self.try_pull(replicas, vault, pull, &mut room, 0, shorter)).await {
                 Ok(outcome) if self.is_enough(vault, &outcome) => return Ok((outcome, room)),
                 Ok(_) => {}
                 Err(failure) => tracing::warn!(?failure, "a replica does not serve"),
@@ -49,7 +50,9 @@ impl Inner {
         let mut attempt = 0;
         loop {
             let nodes = &self.primaries;
-            let tried = self.try_pull(nodes, vault, pull, &mut room, attempt, bounds).await;
+            // In a box: it is large, and most pulls are done without it.
+            let tried = Box::pin(self.try_pull(nodes, vault, pull, &mut room, attempt, bounds));
+            let tried = tried.await;
             attempt += 1;
             match tried {
                 Ok(outcome) => {

@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use futures_util::TryFutureExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tokio_postgres::{
@@ -222,7 +223,7 @@ impl Pushing<'_> {
                 ended.and(rows)
             }
         };
-        let second = async { second.await.map_err(|error: Error| Failure::of(&error)) };
+        let second = second.map_err(|error: Error| Failure::of(&error));
         let rows = flight(self.deadline, Failure::Broken, second).await?;
         let mut conflicts = HashMap::with_capacity(rows.len());
         for row in rows {
