@@ -249,9 +249,10 @@ impl Lane {
             [&self.vault, &ids, &versions, &deleted, &ciphertexts, &updated_at];
         let receipts = vec![0_u8; RECEIPTS_BYTES];
         let save: [&(dyn ToSql + Sync); 3] = [&self.vault, &self.clock, &receipts];
+        let statement = if base == 0 { "insert" } else { "write" };
         let (written, saved, committed) = tokio::try_join!(
             biased;
-            self.client.execute(&self.statements["write"], &write),
+            self.client.execute(&self.statements[statement], &write),
             self.client.execute(&self.statements["save"], &save),
             self.client.batch_execute("commit"),
         )?;

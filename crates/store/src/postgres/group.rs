@@ -50,23 +50,29 @@ pub(super) const HEADS_EACH: Sql = Sql {
     types: &[Type::UUID_ARRAY, Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::INT4_ARRAY],
 };
 
+macro_rules! insert_each {
+    () => {
+        "insert into records as r
+           (vault_id, record_id, version, deleted, ciphertext, updated_at)
+         select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bool[], $5::bytea[], $6::bigint[])"
+    };
+}
+
+const WRITTEN_EACH: &[Type] = &[
+    Type::UUID_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::INT8_ARRAY,
+    Type::BOOL_ARRAY,
+    Type::BYTEA_ARRAY,
+    Type::INT8_ARRAY,
+];
+
+/// As [`INSERT`](super::push::INSERT), of records of several vaults.
+pub(super) const INSERT_EACH: Sql = Sql { text: insert_each!(), types: WRITTEN_EACH };
+
 /// As [`WRITE`](super::push::WRITE), of records of several vaults.
-pub(super) const WRITE_EACH: Sql = Sql {
-    text: "insert into records as r
-             (vault_id, record_id, version, deleted, ciphertext, updated_at)
-           select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bool[], $5::bytea[], $6::bigint[])
-           on conflict (vault_id, record_id) do update set deleted = excluded.deleted,
-             ciphertext = excluded.ciphertext, updated_at = excluded.updated_at,
-             version = case when r.version = excluded.version - 1 then excluded.version else 0 end",
-    types: &[
-        Type::UUID_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::INT8_ARRAY,
-        Type::BOOL_ARRAY,
-        Type::BYTEA_ARRAY,
-        Type::INT8_ARRAY,
-    ],
-};
+pub(super) const WRITE_EACH: Sql =
+    Sql { text: concat!(insert_each!(), rows::on_conflict_update!()), types: WRITTEN_EACH };
 
 pub(super) const SAVE_EACH: Sql = Sql {
     text: "update vaults v set clock = x.clock, receipts = x.receipts
@@ -173,7 +179,8 @@ impl Group<'_> {
     async fn write(&self, writing: &Writing<'_>) -> Result<(), Failure> {
         let connection = &self.connection;
         let ready = async {
-            let (write, save) = (connection.ready(&WRITE_EACH), connection.ready(&SAVE_EACH));
+            let write = if writing.rows.are_new() { &INSERT_EACH } else { &WRITE_EACH };
+            let (write, save) = (connection.ready(write), connection.ready(&SAVE_EACH));
             let ready = tokio::try_join!(biased; write, save);
             ready.map_err(|error| Failure::of(&error))
         };

@@ -69,11 +69,12 @@ pub struct PostgresOptions {
 
 /// The statements of every push and pull by their names, to be explained by whoever wants to know how a
 /// database carries them out.
-pub fn hot_statements() -> [(&'static str, &'static str); 7] {
+pub fn hot_statements() -> [(&'static str, &'static str); 8] {
     [
         ("lock", push::LOCK.text),
         ("heads", push::HEADS.text),
         ("conflicts", push::CONFLICTS.text),
+        ("insert", push::INSERT.text),
         ("write", push::WRITE.text),
         ("save", push::SAVE.text),
         ("look", pull::LOOK.text),
@@ -82,11 +83,12 @@ pub fn hot_statements() -> [(&'static str, &'static str); 7] {
 }
 
 /// The statements of pushes and pulls that go together, in the same way.
-pub fn joined_statements() -> [(&'static str, &'static str); 5] {
+pub fn joined_statements() -> [(&'static str, &'static str); 6] {
     [
         ("look each", looks::LOOK_EACH.text),
         ("lock each", group::LOCK_EACH.text),
         ("heads each", group::HEADS_EACH.text),
+        ("insert each", group::INSERT_EACH.text),
         ("write each", group::WRITE_EACH.text),
         ("save each", group::SAVE_EACH.text),
     ]

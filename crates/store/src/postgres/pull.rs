@@ -11,7 +11,7 @@ use vaultsync_protocol::{Ciphertext, Epoch, Pull, Record, Timestamp};
 use super::{
     connect::{Connection, Sql, flight},
     failure::Failure,
-    rows::{column, record_id, uuid, version},
+    rows::{column, fault, record_id, uuid, version},
 };
 use crate::{
     PullOutcome, Room, VaultId,
@@ -20,30 +20,42 @@ use crate::{
 
 /// The vault's row beside each record of the page, or once beside nothing.
 ///
-/// Where the page ends is found by the records' lengths alone, and the ciphertext is read only up to
-/// there: carrying it through the window took the database twice as long. One record more than the page
-/// may have is looked for, to know whether there is a later one. `octet_length` does not read what it
-/// measures. The last `limit` bounds what is read whatever the plan: without it, one made while the table
-/// was small read the vault to its end and threw most of it away.
+/// Whether the page ends before its limit is found by the records' lengths alone, and the ciphertext is read
+/// only up to there. Most pages do not, and one sum tells so; to find the place costs more, and is done
+/// only where it has to be. One record more than the page may have is looked for, to know whether there is a
+/// later one. `octet_length` does not read what it measures. The last `limit` bounds what is read whatever
+/// the plan: without it, one made while the table was small read the vault to its end and threw most of it
+/// away.
+///
+/// The rows come in the order of the last look-up, which is the only one with more than a row. To sort
+/// them by name took the database a tenth of the page, and [`page`] sees that they are in order.
 pub(super) const PAGE: Sql = Sql {
     text: "select v.epoch, v.clock, p.found, r.record_id, r.version, r.deleted, r.updated_at, r.ciphertext
            from vaults v left join lateral (
-             select count(*) as found,
-               max(updated_at) filter (where place = 1 or (place <= $3 and bytes <= $4)) as last
-             from (
-               select updated_at, row_number() over page as place, sum(length) over page as bytes
+             select found, case when bytes <= $4 then 9223372036854775807 else (
+               select max(updated_at) filter (where place = 1 or (place <= $3 and bytes <= $4))
                from (
-                 select updated_at, octet_length(ciphertext) as length from records
+                 select updated_at, row_number() over page as place, sum(length) over page as bytes
+                 from (
+                   select updated_at, octet_length(ciphertext) as length from records
+                   where vault_id = $1 and updated_at > $2 order by updated_at limit $3 + 1
+                 ) t
+                 window page as (order by updated_at rows unbounded preceding)
+               ) s
+             ) end as last
+             from (
+               select count(*) as found, sum(length) as bytes
+               from (
+                 select octet_length(ciphertext) as length from records
                  where vault_id = $1 and updated_at > $2 order by updated_at limit $3 + 1
                ) t
-               window page as (order by updated_at rows unbounded preceding)
              ) s
            ) p on true left join lateral (
              select record_id, version, deleted, updated_at, ciphertext from records
              where vault_id = $1 and updated_at > $2 and updated_at <= p.last
              order by updated_at limit $3
            ) r on true
-           where v.vault_id = $1 order by r.updated_at",
+           where v.vault_id = $1",
     types: &[Type::UUID, Type::INT8, Type::INT8, Type::INT8],
 };
 
@@ -124,7 +136,11 @@ pub(super) async fn page(
             has_more = true;
             break;
         }
-        records.push(record(&row, ciphertext)?);
+        let record = record(&row, ciphertext)?;
+        if records.last().is_some_and(|last: &Record| last.updated_at >= record.updated_at) {
+            return Err(fault("a page is not in order"));
+        }
+        records.push(record);
         has_more = in_all > i64::try_from(records.len()).unwrap_or(i64::MAX);
     }
     // What the row alone tells it tells here too: whether the history is another one.

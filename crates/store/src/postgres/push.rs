@@ -59,27 +59,36 @@ pub(super) const CONFLICTS: Sql = Sql {
     types: &[Type::UUID, Type::TEXT_ARRAY],
 };
 
-/// Joined with the vault so that Citus sends it to one node whole. A record that is not at the version
-/// judged, because somebody wrote around the lock, gets version 0, and the table's check undoes all.
-pub(super) const WRITE: Sql = Sql {
-    text: "insert into records as r
-             (vault_id, record_id, version, deleted, ciphertext, updated_at)
-           select v.vault_id, x.record_id, x.version, x.deleted, x.ciphertext, x.updated_at
-           from vaults v cross join unnest($2::text[], $3::bigint[], $4::bool[], $5::bytea[], $6::bigint[])
-             as x (record_id, version, deleted, ciphertext, updated_at)
-           where v.vault_id = $1
-           on conflict (vault_id, record_id) do update set deleted = excluded.deleted,
-             ciphertext = excluded.ciphertext, updated_at = excluded.updated_at,
-             version = case when r.version = excluded.version - 1 then excluded.version else 0 end",
-    types: &[
-        Type::UUID,
-        Type::TEXT_ARRAY,
-        Type::INT8_ARRAY,
-        Type::BOOL_ARRAY,
-        Type::BYTEA_ARRAY,
-        Type::INT8_ARRAY,
-    ],
-};
+/// Joined with the vault so that Citus sends it to one node whole.
+macro_rules! insert {
+    () => {
+        "insert into records as r
+           (vault_id, record_id, version, deleted, ciphertext, updated_at)
+         select v.vault_id, x.record_id, x.version, x.deleted, x.ciphertext, x.updated_at
+         from vaults v cross join unnest($2::text[], $3::bigint[], $4::bool[], $5::bytea[], $6::bigint[])
+           as x (record_id, version, deleted, ciphertext, updated_at)
+         where v.vault_id = $1"
+    };
+}
+
+const WRITTEN: &[Type] = &[
+    Type::UUID,
+    Type::TEXT_ARRAY,
+    Type::INT8_ARRAY,
+    Type::BOOL_ARRAY,
+    Type::BYTEA_ARRAY,
+    Type::INT8_ARRAY,
+];
+
+/// Writes records that were judged to be new. Where one is there all the same, because somebody wrote
+/// around the lock, its key undoes all. To look for each first, as [`WRITE`] does, takes the database a
+/// quarter more.
+pub(super) const INSERT: Sql = Sql { text: insert!(), types: WRITTEN };
+
+/// Writes records of any kind. One that is not at the version judged, because somebody wrote around the
+/// lock, gets version 0, and the table's check undoes all.
+pub(super) const WRITE: Sql =
+    Sql { text: concat!(insert!(), rows::on_conflict_update!()), types: WRITTEN };
 
 pub(super) const SAVE: Sql = Sql {
     text: "update vaults set clock = $2, receipts = $3 where vault_id = $1",
@@ -251,7 +260,8 @@ impl Pushing<'_> {
         let mut rows = Rows::default();
         let head = rows.add(self.push, verdicts, first_free(self.now, clock));
         let ready = async {
-            let (write, save) = (self.connection.ready(&WRITE), self.connection.ready(&SAVE));
+            let write = if rows.are_new() { &INSERT } else { &WRITE };
+            let (write, save) = (self.connection.ready(write), self.connection.ready(&SAVE));
             let ready = tokio::try_join!(biased; write, save);
             ready.map_err(|error| Failure::of(&error))
         };

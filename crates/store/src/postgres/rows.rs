@@ -33,7 +33,22 @@ pub(super) struct Rows<'a> {
     pub(super) updated_at: Vec<i64>,
 }
 
+/// What becomes of a record that is there: it is the version before, or the table's check undoes all.
+macro_rules! on_conflict_update {
+    () => {
+        " on conflict (vault_id, record_id) do update set deleted = excluded.deleted,
+           ciphertext = excluded.ciphertext, updated_at = excluded.updated_at,
+           version = case when r.version = excluded.version - 1 then excluded.version else 0 end"
+    };
+}
+pub(super) use on_conflict_update;
+
 impl<'a> Rows<'a> {
+    /// Whether each was judged to be of a record that is not there.
+    pub(super) fn are_new(&self) -> bool {
+        self.versions.iter().all(|version| *version == Version::FIRST.get())
+    }
+
     /// Adds what was judged to be written, one millisecond each from `first` on; the last of them.
     pub(super) fn add(
         &mut self,

@@ -7,6 +7,7 @@ use vaultsync_protocol::{
 
 use crate::{
     Head, PushOutcome, Refused, StoreOptions, Vault, VaultId, Verdict, judge, judge_remembered,
+    pull::VaultHead,
     push::{first_free, written},
     receipts::{BatchDigest, Receipts},
 };
@@ -14,8 +15,8 @@ use crate::{
 /// What a push did, once it is committed.
 pub(super) struct Applied {
     pub(super) outcome: PushOutcome,
-    /// Where the vault's clock stands since, if any record was written.
-    pub(super) head: Option<Timestamp>,
+    /// What the vault's row says since, if any record was written.
+    pub(super) head: Option<VaultHead>,
 }
 
 impl Applied {
@@ -72,15 +73,17 @@ pub(super) fn apply(
         return Ok(Applied::nothing(PushOutcome::Refused(refused)));
     }
 
-    let (clock, mut receipts) = if let Some(found) = found {
-        (found.clock, found.receipts)
+    let VaultRow { clock, epoch, mut receipts } = if let Some(found) = found {
+        found
     } else {
-        insert_vault(connection, vault, (options.new_epoch)())?;
-        (Timestamp::from_millis(i64::MIN), Receipts::default())
+        let epoch = (options.new_epoch)();
+        insert_vault(connection, vault, epoch)?;
+        VaultRow { clock: Timestamp::from_millis(i64::MIN), epoch, receipts: Receipts::default() }
     };
-    let head = write(connection, vault.id(), push, &verdicts, first_free(now, clock))?;
+    let last = write(connection, vault.id(), push, &verdicts, first_free(now, clock))?;
     receipts.remember(&digest, &verdicts);
-    update_vault(connection, vault.id(), head.unwrap_or(clock), &receipts)?;
+    update_vault(connection, vault.id(), last.unwrap_or(clock), &receipts)?;
+    let head = last.map(|clock| VaultHead { epoch, clock });
     Ok(Applied { outcome: PushOutcome::Applied(written(push, &verdicts)), head })
 }
 

@@ -21,6 +21,7 @@ use vaultsync_protocol::{Push, Timestamp};
 
 use super::{
     beside, failed,
+    known::Known,
     push::{Applied, apply},
 };
 use crate::{Heads, PushOutcome, StoreError, StoreOptions, Vault};
@@ -79,13 +80,16 @@ impl Writer {
         path: &Path,
         options: StoreOptions,
         heads: Heads,
+        known: Known,
     ) -> std::io::Result<Self> {
         // SQLite puts its log beside the file itself, wherever a link to it lies.
         let log_path = beside(&std::fs::canonicalize(path)?, "-wal");
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let thread = thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || {
             let groups_since_look = 0;
-            Loop { connection, messages, options, heads, log_path, groups_since_look }.run();
+            let writing =
+                Loop { connection, messages, options, heads, known, log_path, groups_since_look };
+            writing.run();
         })?;
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
@@ -131,6 +135,7 @@ struct Loop {
     messages: mpsc::Receiver<Message>,
     options: StoreOptions,
     heads: Heads,
+    known: Known,
     log_path: PathBuf,
     groups_since_look: u32,
 }
@@ -146,6 +151,7 @@ impl Loop {
                     // tells the group; the next group finds a connection as good as before.
                     if catch_unwind(AssertUnwindSafe(|| self.commit(group))).is_err() {
                         tracing::error!("a group of pushes panicked");
+                        self.known.forget_all();
                     }
                     self.keep_log_short();
                 }
@@ -206,10 +212,14 @@ impl Loop {
         for (job, judged) in group.into_iter().zip(judged) {
             let answer = match (&committed, judged) {
                 (_, Err(error)) => Err(error),
-                (Err(error), Ok(_)) => Err(not_committed(error)),
+                (Err(error), Ok(_)) => {
+                    self.known.forget(job.vault.id());
+                    Err(not_committed(error))
+                }
                 (Ok(()), Ok(applied)) => {
                     if let Some(head) = applied.head {
-                        self.heads.announce(job.vault.id(), head);
+                        self.known.keep(job.vault.id(), head);
+                        self.heads.announce(job.vault.id(), head.clock);
                     }
                     Ok(applied.outcome)
                 }

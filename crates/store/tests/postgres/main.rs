@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "other programs need the rest")]
 mod support;
 
+mod around;
 mod callers;
 mod commits;
 mod dsl;

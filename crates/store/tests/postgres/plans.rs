@@ -18,11 +18,12 @@ async fn a_push_takes_two_flights_and_a_pull_one() {
     let (store, vault) = (open(options).await, user());
     // Statements are prepared, and the vault is there.
     applied(&store, &vault, &[("warm", None, "v1")]).await;
+    applied(&store, &vault, &[("warm", Some(1), "v2")]).await;
     push(&store, &vault, &[("warm", None, "other")]).await.expect("an answer");
     try_page(&store, &vault, None, 10).await.expect("a page");
 
     let writing = proxy.flights(async {
-        applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(1), "v2")]).await;
+        applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(2), "v3")]).await;
     });
     assert_eq!(writing.await, 2, "a push that is applied");
     let first = user();
@@ -31,11 +32,11 @@ async fn a_push_takes_two_flights_and_a_pull_one() {
     });
     assert_eq!(writing.await, 2, "the first push of a vault");
     let refused = proxy.flights(async {
-        push(&store, &vault, &[("warm", Some(1), "v3"), ("b", None, "v1")]).await.expect("one");
+        push(&store, &vault, &[("warm", Some(2), "v4"), ("b", None, "v1")]).await.expect("one");
     });
     assert_eq!(refused.await, 2, "a push that is refused");
     let again = proxy.flights(async {
-        applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(1), "v2")]).await;
+        applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(2), "v3")]).await;
     });
     assert_eq!(again.await, 2, "a push that is sent again");
     let reading = proxy.flights(async {
@@ -99,13 +100,17 @@ fn plans(psql: &str, statements: &[(&'static str, &'static str)]) -> Vec<(&'stat
             "lock" => format!("{vault}, 'issuer', 'subject', {vault}"),
             "heads" => format!("{vault}, {ids}, '{{1,2}}', '{{3}}'"),
             "conflicts" => format!("{vault}, {ids}"),
-            "write" => format!("{vault}, {ids}, '{{1,1}}', '{{f,f}}', '{{x,y}}', '{{1,2}}'"),
+            "insert" | "write" => {
+                format!("{vault}, {ids}, '{{1,1}}', '{{f,f}}', '{{x,y}}', '{{1,2}}'")
+            }
             "save" => format!("{vault}, 1, ''"),
             "look" => vault.to_owned(),
             "page" => format!("{vault}, 0, 100, 1000000"),
             "look each" | "lock each" => vaults.to_owned(),
             "heads each" => format!("{vaults}, {ids}, '{{1,2}}', '{{3,4}}'"),
-            "write each" => format!("{vaults}, {ids}, '{{1,1}}', '{{f,f}}', '{{x,y}}', '{{1,2}}'"),
+            "insert each" | "write each" => {
+                format!("{vaults}, {ids}, '{{1,1}}', '{{f,f}}', '{{x,y}}', '{{1,2}}'")
+            }
             "save each" => format!("{vaults}, '{{1,2}}', '{{x,y}}'"),
             other => panic!("a statement without values: {other}"),
         };
