@@ -20,10 +20,10 @@ use crate::{
 
 /// The vault's row beside each record of the page, or once beside nothing.
 ///
-/// Whether the page ends before its limit is found by the records' lengths alone, and the ciphertext is read
-/// only up to there. Most pages do not, and one sum tells so; to find the place costs more, and is done
-/// only where it has to be. One record more than the page may have is looked for, to know whether there is a
-/// later one. `octet_length` does not read what it measures. The last `limit` bounds what is read whatever
+/// Whether the page must end early, because of its bytes, is found by the records' lengths alone, and the
+/// ciphertext is read only up to there. Hardly any page must, and one sum tells so; to find the place where
+/// it ends costs more, and is done only then. One record more than the page may have is looked for, to know
+/// whether there is a later one. `octet_length` does not read what it measures. The last `limit` bounds what is read whatever
 /// the plan: without it, one made while the table was small read the vault to its end and threw most of it
 /// away.
 ///
@@ -120,6 +120,7 @@ pub(super) async fn page(
     let mut rows = std::pin::pin!(rows);
     let mut until = limits.deadline;
     let (mut found, mut records, mut has_more) = (None, Vec::new(), false);
+    let (mut last, mut is_full) = (None, false);
     loop {
         let next = rows.try_next().map_err(of);
         let Some(row) = flight(until, Failure::Broken, next).await? else {
@@ -131,28 +132,29 @@ pub(super) async fn page(
         if in_all == 0 {
             break;
         }
-        let ciphertext: &[u8] = column(&row, 7)?;
-        if !room.take(ciphertext.len()) && !records.is_empty() {
-            has_more = true;
-            break;
-        }
-        let record = record(&row, ciphertext)?;
-        if records.last().is_some_and(|last: &Record| last.updated_at >= record.updated_at) {
+        let updated_at = Timestamp::from_millis(column(&row, 6)?);
+        if last >= Some(updated_at) {
             return Err(fault("a page is not in order"));
         }
-        records.push(record);
+        last = Some(updated_at);
+        let ciphertext: &[u8] = column(&row, 7)?;
+        is_full = is_full || (!room.take(ciphertext.len()) && !records.is_empty());
+        // What has no room is only seen to be later.
+        if !is_full {
+            records.push(record(&row, updated_at, ciphertext)?);
+        }
         has_more = in_all > i64::try_from(records.len()).unwrap_or(i64::MAX);
     }
     // What the row alone tells it tells here too: whether the history is another one.
     Ok(without_records(pull, found).unwrap_or_else(|| crate::pull::page(found, records, has_more)))
 }
 
-fn record(row: &Row, ciphertext: &[u8]) -> Result<Record, Failure> {
+fn record(row: &Row, updated_at: Timestamp, ciphertext: &[u8]) -> Result<Record, Failure> {
     Ok(Record {
         record_id: record_id(row, 3)?,
         version: version(row, 4)?,
         deleted: column(row, 5)?,
-        updated_at: Timestamp::from_millis(column(row, 6)?),
+        updated_at,
         ciphertext: Ciphertext::from_bytes(ciphertext.to_vec()),
     })
 }

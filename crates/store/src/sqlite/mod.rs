@@ -104,6 +104,7 @@ impl Sqlite {
     fn pull_here(&self, vault: VaultId, pull: &Pull, room: &mut impl Room) -> Option<PullOutcome> {
         // Most pulls with a cursor find nothing, and those without one something.
         if pull.cursor.is_some()
+            && !self.lookers.is_closed()
             && let Some(head) = self.known.get(vault)
             && let Some(outcome) = without_records(pull, Some(head))
         {

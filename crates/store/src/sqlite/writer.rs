@@ -5,6 +5,7 @@
 //! neighbour's write, which is not true before it is durable.
 
 use std::{
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Mutex,
@@ -24,7 +25,7 @@ use super::{
     known::Known,
     push::{Applied, apply},
 };
-use crate::{Heads, PushOutcome, StoreError, StoreOptions, Vault};
+use crate::{Heads, PushOutcome, StoreError, StoreOptions, Vault, VaultId, pull::VaultHead};
 
 /// How many pushes may wait. At the 600 a second of full batches that SQLite commits on two slow
 /// cores, the last one waits less than a second; one more is told to come back later.
@@ -151,7 +152,6 @@ impl Loop {
                     // tells the group; the next group finds a connection as good as before.
                     if catch_unwind(AssertUnwindSafe(|| self.commit(group))).is_err() {
                         tracing::error!("a group of pushes panicked");
-                        self.known.forget_all();
                     }
                     self.keep_log_short();
                 }
@@ -212,13 +212,9 @@ impl Loop {
         for (job, judged) in group.into_iter().zip(judged) {
             let answer = match (&committed, judged) {
                 (_, Err(error)) => Err(error),
-                (Err(error), Ok(_)) => {
-                    self.known.forget(job.vault.id());
-                    Err(not_committed(error))
-                }
+                (Err(error), Ok(_)) => Err(not_committed(error)),
                 (Ok(()), Ok(applied)) => {
                     if let Some(head) = applied.head {
-                        self.known.keep(job.vault.id(), head);
                         self.heads.announce(job.vault.id(), head.clock);
                     }
                     Ok(applied.outcome)
@@ -259,7 +255,17 @@ impl Loop {
                 return (undone(group), Ok(()));
             }
         }
-        (judged, transaction.commit())
+        let heads = last_heads(group, &judged);
+        for vault in heads.keys() {
+            self.known.forget(*vault);
+        }
+        let committed = transaction.commit();
+        if committed.is_ok() {
+            for (vault, head) in heads {
+                self.known.keep(vault, head);
+            }
+        }
+        (judged, committed)
     }
 }
 
@@ -279,6 +285,19 @@ fn apply_alone(
         savepoint.finish()?;
     }
     Ok(applied)
+}
+
+/// What the row of each vault says once the group is committed, of those that are written to: where several
+/// of its pushes are in the group, what the last of them left.
+fn last_heads(
+    group: &[Job],
+    judged: &[Result<Applied, StoreError>],
+) -> HashMap<VaultId, VaultHead> {
+    let heads = group.iter().zip(judged).filter_map(|(job, judged)| {
+        let head = judged.as_ref().ok()?.head?;
+        Some((job.vault.id(), head))
+    });
+    heads.collect()
 }
 
 /// The answers to a group whose transaction is rolled back whole.

@@ -11,12 +11,12 @@ use std::{
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::JoinSet;
-use vaultsync_protocol::{Record, Timestamp};
-use vaultsync_store::{PushOutcome, Vault};
+use vaultsync_protocol::{Pull, Record, Timestamp};
+use vaultsync_store::{PullOutcome, PushOutcome, Vault};
 
 use crate::{
-    dsl::{HOUR, NOW, operation},
-    support::{TestStore, batch},
+    dsl::{HOUR, NOW, after, operation},
+    support::{TestStore, batch, known},
 };
 
 backends!(
@@ -87,9 +87,18 @@ async fn follow(
     writing: Arc<AtomicUsize>,
 ) -> (BTreeMap<String, Record>, usize) {
     let (mut held, mut cursor, mut told) = (BTreeMap::<String, Record>::new(), None, 0);
+    let (mut epoch, mut clock, mut has_more) = (None, None, false);
     loop {
         let done = writing.load(Ordering::SeqCst) == 0;
-        let page = store.page(&vault, cursor, 7).await;
+        // Who names the history is told where a cursor is later than the clock: this one never is.
+        let pull = Pull { epoch: epoch.map(known), ..after(cursor, 7) };
+        let page = match store.pull(&vault, &pull).await {
+            PullOutcome::Page(page) => page,
+            other => panic!("no page after {cursor:?}: {other:?}"),
+        };
+        assert!(page.head >= clock, "the head went back in a follower's eyes");
+        assert!(!has_more || !page.records.is_empty(), "there was more, and then there was not");
+        (epoch, clock, has_more) = (page.epoch, page.head, page.has_more);
         let times: Vec<_> =
             page.records.iter().map(|record| record.updated_at.as_millis()).collect();
         assert!(times.is_sorted_by(|a, b| a < b), "a page is strictly ascending: {times:?}");
