@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Addresses, Session};
+use super::{Addresses, Position, Session};
 
 /// So few that a push is often cut by the end of a page.
 const PAGE: usize = 7;
@@ -30,7 +30,7 @@ impl Follower {
 
     /// Follows until `written` says that nothing more is written, and then to the end.
     pub(super) async fn run(self, written: CancellationToken) {
-        let mut cursor = None;
+        let mut position = Position::default();
         for attempt in self.number.. {
             let at_the_end = written.is_cancelled();
             let (limit, wait) =
@@ -38,7 +38,7 @@ impl Follower {
             // Another server each time: what one has told, no other may contradict.
             let address = &self.addresses[attempt % self.addresses.len()];
             let pulled = tokio::select! {
-                pulled = self.session.pull(address, cursor, limit, wait) => pulled,
+                pulled = self.session.pull(address, &position, limit, wait) => pulled,
                 // What it would have told is read again below, without a wait.
                 () = written.cancelled(), if !at_the_end => continue,
             };
@@ -46,7 +46,7 @@ impl Follower {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            cursor = page.next_cursor.or(cursor);
+            position.advance(&page);
             if at_the_end && !page.has_more && page.records == 0 {
                 return;
             }

@@ -16,7 +16,7 @@ use vaultsync_testkit::history::Recorder;
 
 use self::{follower::Follower, writer::Writer};
 pub use self::{
-    session::{Batch, Change, Session, Told},
+    session::{Batch, Change, Position, Session, Told},
     tally::Tally,
 };
 use crate::judge::Case;

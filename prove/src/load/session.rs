@@ -78,6 +78,28 @@ pub enum Told {
     Unserved,
 }
 
+/// Where a reader stands. It names the vault's history as soon as it knows it, so that a server that
+/// takes its cursor for one of another history, or for later than the vault's clock, has to say so.
+#[derive(Clone, Debug, Default)]
+pub struct Position {
+    /// The last record that it has read.
+    pub cursor: Option<i64>,
+    epoch: Option<String>,
+}
+
+impl Position {
+    /// Moves on to the end of a page.
+    pub fn advance(&mut self, page: &Page) {
+        self.cursor = page.next_cursor.or(self.cursor);
+        self.epoch = page.epoch.clone().or(self.epoch.take());
+    }
+
+    fn query(&self) -> String {
+        let cursor = self.cursor.map_or_else(String::new, shown);
+        format!("cursor={cursor}&epoch={}", self.epoch.as_deref().unwrap_or_default())
+    }
+}
+
 /// A page of a pull.
 #[derive(Clone, Debug)]
 pub struct Page {
@@ -85,6 +107,7 @@ pub struct Page {
     pub records: usize,
     /// Where to read on.
     pub next_cursor: Option<i64>,
+    epoch: Option<String>,
     /// Whether there is more.
     pub has_more: bool,
 }
@@ -141,14 +164,14 @@ impl Session {
     pub async fn pull(
         &self,
         address: &str,
-        cursor: Option<i64>,
+        position: &Position,
         limit: usize,
         wait: Duration,
     ) -> Option<Page> {
-        let request = Request::Pull { cursor, limit };
+        let request = Request::Pull { cursor: position.cursor, limit };
         let operation = self.recorder.begin(&self.user, &self.device, request);
-        let (seconds, after) = (wait.as_secs(), cursor.map_or_else(String::new, shown));
-        let url = format!("{address}/api/sync/pull?limit={limit}&wait={seconds}&cursor={after}");
+        let (seconds, after) = (wait.as_secs(), position.query());
+        let url = format!("{address}/api/sync/pull?limit={limit}&wait={seconds}&{after}");
         let sent = self.client.get(url).bearer_auth(&self.token).timeout(ANSWER_MAX + wait);
         let (outcome, page) = match self.answered(sent.send().await).await {
             Ok((StatusCode::OK, answer)) => paged(&answer),
@@ -249,7 +272,8 @@ fn paged(answer: &Value) -> (Outcome, Option<Page>) {
         .collect();
     let next_cursor = answer["nextCursor"].as_str().and_then(millis);
     let has_more = answer["hasMore"] == true;
-    let page = Page { records: records.len(), next_cursor, has_more };
+    let epoch = answer["epoch"].as_str().map(str::to_owned);
+    let page = Page { records: records.len(), next_cursor, epoch, has_more };
     (Outcome::Page { records, next_cursor, has_more }, Some(page))
 }
 

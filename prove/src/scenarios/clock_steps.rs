@@ -9,7 +9,7 @@ use crate::{
     Bench, Findings, Scenario,
     faults::clock::Clock,
     judge::{Database, judge},
-    load::{Crowd, Load, Plan},
+    load::{Crowd, Load, Plan, Position},
     process::{Server, Spec},
 };
 
@@ -47,7 +47,7 @@ async fn run(bench: Bench) -> anyhow::Result<Findings> {
     let server = Server::start(spec).await?;
     let plan = Plan::default();
     let mut crowd = Crowd::new(&bench.program, &data_dir, plan.users)?;
-    let mut cursor = None;
+    let mut position = Position::default();
     for _ in 0..bench.pick(5, 1) {
         for step in STEPS {
             clock.set(*step)?;
@@ -59,15 +59,15 @@ async fn run(bench: Bench) -> anyhow::Result<Findings> {
             load.finish().await?;
             let through_all = crowd.session(0, "through all");
             loop {
-                let page = through_all.pull(&server.url(), cursor, 100, Duration::ZERO).await;
+                let page = through_all.pull(&server.url(), &position, 100, Duration::ZERO).await;
                 let page = page.with_context(|| format!("no page at {step} s"))?;
-                cursor = page.next_cursor.or(cursor);
+                position.advance(&page);
                 if !page.has_more && page.records == 0 {
                     break;
                 }
             }
             // Times only rise, so that of the last write shows a jump where it is forward.
-            let seen = cursor.unwrap_or_default() / 1000 - now_seconds();
+            let seen = position.cursor.unwrap_or_default() / 1000 - now_seconds();
             findings.expect(*step <= 0 || seen > step - MINUTE, || {
                 format!("the clock was set {step} s off, and writes have times {seen} s off")
             });
