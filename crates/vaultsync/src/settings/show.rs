@@ -67,7 +67,10 @@ fn derived(setting: &Setting, loaded: &Loaded) -> Option<toml::Value> {
     let text = if setting.key == table::DATABASE.key {
         // As they were written, where they were, so that the user is seen.
         let Database::Sqlite(_) = &settings.database else { return None };
-        return Some(vec![settings.database.to_string()].into());
+        let text = settings.database.to_string();
+        // A folder may have a `?` in its name, and a database that is given may not.
+        forms::database(&text).ok()?;
+        return Some(vec![text].into());
     } else if setting.key == table::CLERK_ISSUER.key {
         clerk(loaded)?.name().to_owned()
     } else if setting.key == table::CLERK_JWKS_URL.key {

@@ -47,6 +47,23 @@ fn nodes_tell_each_other_by_notify_unless_told_otherwise() {
 }
 
 #[test]
+fn what_is_shown_of_a_file_in_the_data_folder_is_read_again() {
+    for (folder, shown) in [
+        ("a", r#"database = ["sqlite:a/vaultsync.sqlite3"]"#),
+        ("a b, c", r#"database = ["sqlite:a b, c/vaultsync.sqlite3"]"#),
+        // With a `?` it would be taken for an option of a database.
+        ("a ?", r"database = []"),
+    ] {
+        let toml = format!("data_dir = '{folder}'");
+        let loaded = check_loaded(&[], &[], &toml).expect("valid settings");
+        let all = in_force(&loaded);
+        assert!(all.contains(shown), "{shown} in {all}");
+        let again = check_loaded(&[], &[], &all).expect("what is shown is valid");
+        assert_eq!(again.settings, loaded.settings, "{folder}");
+    }
+}
+
+#[test]
 fn no_address_is_shown_with_its_password() {
     let env = &[
         ("DATABASE_URL", FIRST),
