@@ -131,6 +131,9 @@ fn gauge_queue(pushes: usize) {
     metrics::gauge!("vaultsync_store_queue_pushes").set(pushes as f64);
 }
 
+/// What the row of each vault that a group has written to says.
+type LastHeads = HashMap<VaultId, VaultHead>;
+
 struct Loop {
     connection: Connection,
     messages: mpsc::Receiver<Message>,
@@ -207,18 +210,19 @@ impl Loop {
             return;
         }
         let (judged, committed) = self.transact(&group);
+        if let Ok(heads) = &committed {
+            for (vault, head) in heads {
+                self.known.keep(*vault, *head);
+                self.heads.announce(*vault, head.clock);
+            }
+        }
         #[expect(clippy::cast_precision_loss, reason = "a group is far smaller than 2^53")]
         metrics::histogram!("vaultsync_store_commit_pushes").record(group.len() as f64);
         for (job, judged) in group.into_iter().zip(judged) {
             let answer = match (&committed, judged) {
                 (_, Err(error)) => Err(error),
                 (Err(error), Ok(_)) => Err(not_committed(error)),
-                (Ok(()), Ok(applied)) => {
-                    if let Some(head) = applied.head {
-                        self.heads.announce(job.vault.id(), head.clock);
-                    }
-                    Ok(applied.outcome)
-                }
+                (Ok(_), Ok(applied)) => Ok(applied.outcome),
             };
             // Before the answer: whoever has it may count on what the push took being free again.
             drop((job.push, job.held));
@@ -227,15 +231,16 @@ impl Loop {
         }
     }
 
-    /// What became of each push, and of the commit.
+    /// What became of each push, and of the commit: what it left in the vaults that were written to.
     fn transact(
         &mut self,
         group: &[Job],
-    ) -> (Vec<Result<Applied, StoreError>>, rusqlite::Result<()>) {
+    ) -> (Vec<Result<Applied, StoreError>>, rusqlite::Result<LastHeads>) {
+        let nothing = || Ok(LastHeads::new());
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let mut transaction = match begun {
             Ok(transaction) => transaction,
-            Err(error) => return (group.iter().map(|_| Err(failed(&error))).collect(), Ok(())),
+            Err(error) => return (group.iter().map(|_| Err(failed(&error))).collect(), nothing()),
         };
         let mut judged = Vec::with_capacity(group.len());
         let mut conflict_bytes_left = GROUP_CONFLICT_BYTES_MAX;
@@ -243,7 +248,7 @@ impl Loop {
             let mut options = self.options;
             options.page_bytes_max = options.page_bytes_max.min(conflict_bytes_left);
             let Ok(applied) = apply_alone(&mut transaction, job, &options) else {
-                return (undone(group), Ok(()));
+                return (undone(group), nothing());
             };
             if let Ok(Applied { outcome: PushOutcome::Refused(refused), .. }) = &applied {
                 let bytes = refused.conflicts.iter().map(|conflict| conflict.ciphertext.len());
@@ -252,20 +257,14 @@ impl Loop {
             judged.push(applied.map_err(|error| failed(&error)));
             // Some faults, a full disk among them, make SQLite roll back the whole transaction.
             if transaction.is_autocommit() {
-                return (undone(group), Ok(()));
+                return (undone(group), nothing());
             }
         }
         let heads = last_heads(group, &judged);
         for vault in heads.keys() {
             self.known.forget(*vault);
         }
-        let committed = transaction.commit();
-        if committed.is_ok() {
-            for (vault, head) in heads {
-                self.known.keep(vault, head);
-            }
-        }
-        (judged, committed)
+        (judged, transaction.commit().map(|()| heads))
     }
 }
 
@@ -287,12 +286,9 @@ fn apply_alone(
     Ok(applied)
 }
 
-/// What the row of each vault says once the group is committed, of those that are written to: where several
-/// of its pushes are in the group, what the last of them left.
-fn last_heads(
-    group: &[Job],
-    judged: &[Result<Applied, StoreError>],
-) -> HashMap<VaultId, VaultHead> {
+/// What is to be told once the group is committed: where several pushes are to one vault, what the last
+/// of them left.
+fn last_heads(group: &[Job], judged: &[Result<Applied, StoreError>]) -> LastHeads {
     let heads = group.iter().zip(judged).filter_map(|(job, judged)| {
         let head = judged.as_ref().ok()?.head?;
         Some((job.vault.id(), head))

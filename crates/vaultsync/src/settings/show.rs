@@ -10,7 +10,10 @@ use vaultsync_server::auth::Issuer;
 use super::reader::texts;
 use super::setting::{Group, Kind, Setting};
 use super::table::{self, TABLE};
-use super::{Database, Loaded, forms};
+use super::{
+    Database, Loaded,
+    forms::{self, Address},
+};
 
 /// A TOML file with every setting at its default, each commented out with a bare `#`.
 pub(crate) fn default_file() -> String {
@@ -66,11 +69,12 @@ fn derived(setting: &Setting, loaded: &Loaded) -> Option<toml::Value> {
     let settings = &loaded.settings;
     let text = if setting.key == table::DATABASE.key {
         // As they were written, where they were, so that the user is seen.
-        let Database::Sqlite(_) = &settings.database else { return None };
+        let Database::Sqlite(path) = &settings.database else { return None };
         let text = settings.database.to_string();
-        // A folder may have a `?` in its name, and a database that is given may not.
-        forms::database(&text).ok()?;
-        return Some(vec![text].into());
+        // A folder may have a name by which a database could not be given, one with a `?` for example.
+        let is_read_so =
+            matches!(forms::database(&text), Ok(Address::Sqlite(read)) if read == *path);
+        return is_read_so.then(|| vec![text].into());
     } else if setting.key == table::CLERK_ISSUER.key {
         clerk(loaded)?.name().to_owned()
     } else if setting.key == table::CLERK_JWKS_URL.key {
@@ -108,6 +112,9 @@ fn hidden(setting: &Setting, value: toml::Value, loaded: &Loaded) -> toml::Value
 /// A URL with `***` where its password was: after the user's name, or as an option. By hand, because
 /// one that names several hosts is no URL to others.
 fn without_password(text: &str) -> String {
+    if let Ok(Address::Sqlite(_)) = forms::database(text) {
+        return text.to_owned();
+    }
     // The last `@`: too much is hidden rather than too little.
     let (user, rest) =
         text.rsplit_once('@').map_or((None, text), |(user, rest)| (Some(user), rest));

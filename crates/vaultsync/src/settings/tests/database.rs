@@ -51,8 +51,11 @@ fn what_is_shown_of_a_file_in_the_data_folder_is_read_again() {
     for (folder, shown) in [
         ("a", r#"database = ["sqlite:a/vaultsync.sqlite3"]"#),
         ("a b, c", r#"database = ["sqlite:a b, c/vaultsync.sqlite3"]"#),
-        // With a `?` it would be taken for an option of a database.
+        ("a@b", r#"database = ["sqlite:a@b/vaultsync.sqlite3"]"#),
+        ("/a", r#"database = ["sqlite:/a/vaultsync.sqlite3"]"#),
+        // Given as a database, these would be taken for an option, and for another path.
         ("a ?", r"database = []"),
+        ("//a", r"database = []"),
     ] {
         let toml = format!("data_dir = '{folder}'");
         let loaded = check_loaded(&[], &[], &toml).expect("valid settings");
