@@ -79,6 +79,11 @@ async fn on_sqlite(bench: Bench) -> anyhow::Result<Findings> {
     run(&bench, &cores, &server, &Database::Sqlite(path)).await
 }
 
+/// Alone on a core a server takes more pushes than clients on another one can send five times.
+fn others(count: usize) -> std::io::Result<Vec<Other>> {
+    (0..count).map(|_| Other::start()).collect()
+}
+
 /// One core for what is started first, another one for the clients, which run in this process.
 struct Cores {
     /// How many there were for this process.
@@ -118,11 +123,6 @@ fn run_on(cores: &str) -> anyhow::Result<()> {
 
 /// A process that wants a whole core. It is killed when dropped.
 struct Other(Child);
-
-/// Alone on a core a server takes more pushes than clients on another one can send five times.
-fn others(count: usize) -> std::io::Result<Vec<Other>> {
-    (0..count).map(|_| Other::start()).collect()
-}
 
 impl Other {
     fn start() -> std::io::Result<Self> {

@@ -23,9 +23,9 @@ use crate::{
 /// Whether the page must end early, because of its bytes, is found by the records' lengths alone, and the
 /// ciphertext is read only up to there. Hardly any page must, and one sum tells so; to find the place where
 /// it ends costs more, and is done only then. One record more than the page may have is looked for, to know
-/// whether there is a later one. `octet_length` does not read what it measures. The last `limit` bounds what is read whatever
-/// the plan: without it, one made while the table was small read the vault to its end and threw most of it
-/// away.
+/// whether there is a later one. `octet_length` does not read what it measures. The last `limit` bounds
+/// what is read whatever the plan: without it, one made while the table was small read the vault to its
+/// end and threw most of it away.
 ///
 /// The rows come in the order of the last look-up, which is the only one with more than a row. To sort
 /// them by name took the database a tenth of the page, and [`page`] sees that they are in order.
