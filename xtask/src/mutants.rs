@@ -80,9 +80,6 @@ impl Rules {
             Self::SignIn => &[
                 Tests { files: &["--test=sign_in"], names: &[] },
                 Tests { files: &["--lib"], names: &["auth"] },
-                Tests { files: &["--test=sign_in_http"], names: &[] },
-                Tests { files: &["--test=sign_in_keys"], names: &[] },
-                Tests { files: &["--test=sign_in_settings"], names: &[] },
             ],
         }
     }

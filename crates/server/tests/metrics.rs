@@ -252,6 +252,20 @@ async fn an_event_stream_is_counted_while_it_is_open_and_measured_as_short() {
     tokio::time::timeout(std::time::Duration::from_secs(20), closed).await.expect("it is closed");
 }
 
+#[tokio::test]
+async fn a_failed_sign_in_is_counted_by_its_reason() {
+    const COUNTED: &str = "vaultsync_sign_in_failures_total{reason=\"token-invalid\"}";
+    let (server, admin) = server_with_admin(Backend::Sqlite, Limits::default()).await;
+    // No other test here is refused for this reason: all count in one place.
+    for _ in 0..3 {
+        let request = server.request(Method::GET, "/api/sync/pull").bearer_auth("no.to.ken");
+        assert_eq!(send(request).await.status, 401);
+    }
+    let metrics = scrape(&admin).await;
+    assert!((value(&metrics, COUNTED) - 3.0).abs() < f64::EPSILON, "{metrics}");
+    assert!(!metrics.contains("no.to.ken"), "and the token is nowhere");
+}
+
 async fn whatever_callers_make_up_metrics_do_not_grow(backend: Backend) {
     let (server, admin) = server_with_admin(backend, Limits::default()).await;
     let series = |metrics: &str| metrics.lines().filter(|line| line.contains("none")).count();

@@ -39,15 +39,13 @@ pub(super) struct Held {
     pub(super) keys: KeySet,
     /// Counts the changes of the keys: what was verified under another generation is void.
     pub(super) generation: u64,
-    /// Counts the fetches.
-    sequence: u64,
     fetched_at: Duration,
 }
 
 impl Held {
     /// Keys that an operator wrote down: they do not age.
     pub(super) fn fixed(keys: KeySet) -> Arc<Self> {
-        Arc::new(Self { keys, generation: 0, sequence: 0, fetched_at: Duration::ZERO })
+        Arc::new(Self { keys, generation: 0, fetched_at: Duration::ZERO })
     }
 }
 
@@ -112,9 +110,9 @@ impl Jwks {
         self.usable(now).ok_or_else(|| self.unavailable(now))
     }
 
-    /// Keys fetched later than `seen`, because these could not verify a token. `None` where there
+    /// Keys fetched after `seen`, because these could not verify a token. `None` where there
     /// are none and a fetch is not due.
-    pub(super) async fn refetch(self: &Arc<Self>, seen: &Held) -> Option<Arc<Held>> {
+    pub(super) async fn refetch(self: &Arc<Self>, seen: &Arc<Held>) -> Option<Arc<Held>> {
         let mut forced_at = Arc::clone(&self.fetching).lock_owned().await;
         if let Some(newer) = self.newer_than(seen) {
             return Some(newer);
@@ -138,8 +136,8 @@ impl Jwks {
         (now.saturating_sub(held.fetched_at) < STALE_MAX).then_some(held)
     }
 
-    fn newer_than(&self, seen: &Held) -> Option<Arc<Held>> {
-        self.held.load_full().filter(|held| held.sequence != seen.sequence)
+    fn newer_than(&self, seen: &Arc<Held>) -> Option<Arc<Held>> {
+        self.held.load_full().filter(|held| !Arc::ptr_eq(held, seen))
     }
 
     fn unavailable(&self, now: Duration) -> Refusal {
@@ -212,12 +210,12 @@ impl Jwks {
     }
 
     fn hold(&self, keys: KeySet, fetched_at: Duration) {
-        let (generation, sequence) = match self.held.load().as_ref() {
-            None => (1, 1),
-            Some(last) if last.keys == keys => (last.generation, last.sequence + 1),
-            Some(last) => (last.generation + 1, last.sequence + 1),
+        let generation = match self.held.load().as_ref() {
+            None => 1,
+            Some(last) if last.keys == keys => last.generation,
+            Some(last) => last.generation + 1,
         };
-        self.held.store(Some(Arc::new(Held { keys, generation, sequence, fetched_at })));
+        self.held.store(Some(Arc::new(Held { keys, generation, fetched_at })));
         self.failure.store(None);
     }
 }

@@ -139,8 +139,9 @@ impl Key {
             }
             AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
                 let (x, y) = (decode(&ec.x)?, decode(&ec.y)?);
-                // RFC 7518, section 6.2.1.2. Other halves could still add up to the right length.
-                if x.len() != P256_COORDINATE_BYTES || y.len() != P256_COORDINATE_BYTES {
+                // RFC 7518, section 6.2.1.2. A point is as long as both together, so that only halves
+                // that are cut elsewhere are left to refuse here.
+                if x.len() != P256_COORDINATE_BYTES {
                     return Err("it is no point of P-256");
                 }
                 let point = [&[4], x.as_slice(), y.as_slice()].concat();
@@ -276,7 +277,7 @@ fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::KeySet;
+    use super::{KeySet, URL_SAFE_NO_PAD};
 
     const X: &str = "eBUWTJZXNmCWb4qrGD4Bxv3LojiSLmQBoj1Hh77lKDI";
     const Y: &str = "MUXHqlsflTtqwwBK0NoHdb6vuONi0Q1SRbBprjB-ouQ";
@@ -308,5 +309,43 @@ mod tests {
             "MjFFx6pbH5U7asMAStDaB3W-r7jjYtENUkWwaa4wfqLk",
         );
         assert_eq!(read(&[point(x, y)]), None);
+        assert_eq!(read(&[point(X, y)]), None);
+        assert_eq!(read(&[point(x, Y)]), None);
+    }
+
+    #[test]
+    fn a_key_is_on_the_curve_that_it_names() {
+        let ed25519 = |curve: &str| {
+            json!({ "kty": "OKP", "crv": curve, "kid": "a",
+                "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" })
+        };
+        assert!(read(&[ed25519("Ed25519")]).is_some());
+        for curve in ["P-256", "P-384", "Ed448", "X25519"] {
+            assert_eq!(read(&[ed25519(curve)]), None, "{curve}");
+        }
+        for curve in ["P-384", "P-521", "Ed25519", "secp256k1"] {
+            let mut key = point(X, Y);
+            key["crv"] = json!(curve);
+            assert_eq!(read(&[key]), None, "{curve}");
+        }
+    }
+
+    #[test]
+    fn an_rsa_key_is_as_long_as_its_first_bit_that_is_set() {
+        let rsa = |bytes: usize, first: u8| {
+            let mut modulus = vec![0xff; bytes];
+            modulus[0] = first;
+            json!({ "kty": "RSA", "kid": "a", "e": "AQAB",
+                "n": URL_SAFE_NO_PAD.encode_to_string(modulus) })
+        };
+        for (bytes, first, good) in [
+            (256, 0x7f, false),
+            (256, 0x80, true),
+            (1024, 0x7f, true),
+            (1024, 0xff, true),
+            (1025, 0x01, false),
+        ] {
+            assert_eq!(read(&[rsa(bytes, first)]).is_some(), good, "{bytes} {first:#x}");
+        }
     }
 }

@@ -84,7 +84,7 @@ impl Keys {
         }
     }
 
-    async fn refetch(&self, seen: &Held) -> Option<Arc<Held>> {
+    async fn refetch(&self, seen: &Arc<Held>) -> Option<Arc<Held>> {
         match self {
             Self::Fixed(_) => None,
             Self::Fetched(jwks) => jwks.refetch(seen).await,

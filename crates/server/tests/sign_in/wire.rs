@@ -1,12 +1,10 @@
 //! What of a sign-in reaches HTTP: statuses, codes and headers.
 //!
-//! Not here: which tokens are good (`sign_in.rs`), where keys come from (`sign_in_keys.rs`).
+//! Not here: which tokens are good (`tokens`, `claims`), where keys come from (`keys`), and what is
+//! counted (`metrics.rs`).
 
-use axum::{body::Body, http::Request};
-use http_body_util::BodyExt as _;
 use reqwest::{Method, header::AUTHORIZATION};
 use serde_json::{Map, Value, json};
-use tower::ServiceExt as _;
 use vaultsync_server::{
     Clock as _, SystemClock,
     auth::{ClerkOptions, Issuer},
@@ -18,7 +16,8 @@ use vaultsync_testkit::{
     operation, push_of, send,
 };
 
-const ISSUER: &str = "https://clerk.example.com";
+use crate::ISSUER;
+
 const REALM: &str = r#"Bearer realm="sync""#;
 
 fn forge() -> ClerkForge {
@@ -205,23 +204,4 @@ async fn a_token_that_was_good_is_still_good_while_keys_cannot_be_had() {
         assert_eq!(pull(&server, &token).await.status, 200);
     }
     assert_eq!(keys.requests(), 1);
-}
-
-#[tokio::test]
-async fn a_refusal_is_counted_by_its_reason() {
-    let server = server().await;
-    let now = SystemClock::start().now().as_millis() / 1000;
-    // No other test here is refused for this reason: all count in one place.
-    let token = token_with(|claims| drop(claims.insert("nbf".to_owned(), json!(now + 600))));
-    for _ in 0..3 {
-        let answer = pull(&server, &token).await;
-        assert_eq!(answer.json()["code"], "token_not_active_yet");
-    }
-    let request = Request::get("/metrics").body(Body::empty()).expect("a request");
-    let answer = vaultsync_server::admin_router(server.app.clone()).oneshot(request).await;
-    let text = answer.expect("an answer").into_body().collect().await.expect("a body").to_bytes();
-    let text = String::from_utf8_lossy(&text);
-    let line = r#"vaultsync_sign_in_failures_total{reason="token-not-active-yet"} 3"#;
-    assert!(text.lines().any(|found| found == line), "{text}");
-    assert!(!text.contains(&token), "and the token is nowhere");
 }

@@ -1,13 +1,11 @@
 //! Where an issuer's keys come from, how long they are good, and how often they are asked for.
 //!
-//! Not here: which tokens those keys let in (`sign_in.rs`).
+//! Not here: which tokens those keys let in (`tokens`, `claims`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use serde_json::{Value, json};
-use vaultsync_protocol::Timestamp;
 use vaultsync_server::Clock;
 use vaultsync_server::auth::{
     Authenticator, ClerkOptions, Issuer, OidcOptions, Outcome, Refusal, SignedIn,
@@ -16,8 +14,7 @@ use vaultsync_testkit::ManualClock;
 use vaultsync_testkit::forge::{ClerkForge, SigningKey, publishable_key};
 use vaultsync_testkit::jwks_server::{DISCOVERY_PATH, JWKS_PATH, JwksServer};
 
-const ISSUER: &str = "https://clerk.example.com";
-const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+use crate::{ISSUER, NOW, bearer, clock};
 
 /// An issuer's server, a server of ours that trusts it, and the clock of both.
 struct Bench {
@@ -38,7 +35,7 @@ impl Bench {
     }
 
     fn with(server: JwksServer, issuer: Issuer) -> Self {
-        let clock = Arc::new(ManualClock::at(NOW));
+        let clock = clock();
         let auth = Authenticator::new(vec![issuer], 8192, Arc::clone(&clock) as _);
         Self { clock, server, auth }
     }
@@ -107,11 +104,6 @@ fn status(result: &Result<SignedIn, Refusal>) -> (u16, &'static str) {
             (status, refusal.reason().as_str())
         }
     }
-}
-
-fn bearer(token: &str) -> HeaderMap {
-    let value = HeaderValue::from_str(&format!("Bearer {token}")).expect("a header's value");
-    [(AUTHORIZATION, value)].into_iter().collect()
 }
 
 fn old_key() -> &'static SigningKey {
@@ -664,6 +656,21 @@ async fn a_remembered_token_is_forgotten_when_keys_change_and_only_then() {
     bench.server.show(&[new_key().clerk_jwk("new")]);
     assert_eq!(bench.told("new", new_key()).await, ACCEPTED);
     assert_eq!(status(&bench.try_token(&token).await), NO_SUCH_KEY);
+}
+
+#[tokio::test]
+async fn each_change_of_keys_is_one_however_often_they_changed_before() {
+    let bench = Bench::start(&[old_key().clerk_jwk("0")]).await;
+    let mut token = bench.token("0", old_key());
+    assert_eq!(status(&bench.try_token(&token).await), ACCEPTED);
+    for kid in ["1", "2", "3"] {
+        bench.pass(30);
+        bench.server.show(&[old_key().clerk_jwk(kid)]);
+        let next = bench.token(kid, old_key());
+        assert_eq!(status(&bench.try_token(&next).await), ACCEPTED, "{kid}");
+        assert_eq!(status(&bench.try_token(&token).await), NO_SUCH_KEY, "before {kid}");
+        token = next;
+    }
 }
 
 #[tokio::test]

@@ -1,22 +1,19 @@
 //! What an operator may configure an issuer with, and what is said about a mistake.
 //!
-//! Not here: the tokens (`sign_in.rs`).
+//! Not here: the tokens (`tokens`).
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
-use vaultsync_protocol::Timestamp;
 use vaultsync_server::auth::{
-    Authenticator, ClerkOptions, Issuer, LOCAL_ISSUER, LocalKey, LocalKeyError, OidcOptions,
+    ClerkOptions, Issuer, LOCAL_ISSUER, LocalKey, LocalKeyError, OidcOptions,
 };
 use vaultsync_server::private_file::PrivateFileError;
-use vaultsync_testkit::ManualClock;
 use vaultsync_testkit::forge::{ClerkForge, SigningKey, publishable_key};
 
-const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+use crate::{ISSUER, NOW, authenticator, bearer, clock};
 
 fn clerk() -> ClerkOptions {
     ClerkOptions {
@@ -168,32 +165,27 @@ fn good_settings_are_taken() {
 async fn a_written_down_key_may_come_in_many_forms() {
     let (first, second) = (SigningKey::rsa(0), SigningKey::rsa(1));
     let pem = first.public_pem();
-    for (name, keys) in [
-        ("PEM", vec![pem.clone()]),
-        ("PEM with CRLF", vec![pem.replace('\n', "\r\n")]),
-        ("PEM with literal line ends", vec![pem.replace('\n', "\\n")]),
-        ("PEM in one line", vec![pem.replace('\n', " ")]),
-        ("PEM in quotes of spaces", vec![format!("  {pem}  ")]),
-        ("base64", vec![first.public_base64()]),
-        ("base64 in lines", vec![pem.lines().filter(|l| !l.starts_with('-')).collect()]),
-        ("two in one", vec![format!("{}{pem}", second.public_pem())]),
-        ("two in one line", vec![format!("{}{pem}", second.public_pem()).replace('\n', "\\n")]),
-        ("two", vec![second.public_pem(), pem.clone()]),
+    for (name, keys_in, keys) in [
+        ("PEM", 1, vec![pem.clone()]),
+        ("PEM with CRLF", 1, vec![pem.replace('\n', "\r\n")]),
+        ("PEM with literal line ends", 1, vec![pem.replace('\n', "\\n")]),
+        ("PEM in one line", 1, vec![pem.replace('\n', " ")]),
+        ("PEM in quotes of spaces", 1, vec![format!("  {pem}  ")]),
+        ("base64", 1, vec![first.public_base64()]),
+        ("base64 in lines", 1, vec![pem.lines().filter(|l| !l.starts_with('-')).collect()]),
+        ("two in one", 2, vec![format!("{}{pem}", second.public_pem())]),
+        ("two in one line", 2, vec![format!("{}{pem}", second.public_pem()).replace('\n', "\\n")]),
+        ("two", 2, vec![second.public_pem(), pem.clone()]),
     ] {
         let issuer = Issuer::clerk(ClerkOptions { jwt_keys: keys, ..clerk() }).expect(name);
-        let clock = Arc::new(ManualClock::at(NOW));
-        let auth = Authenticator::new(vec![issuer], 8192, clock);
-        let token = ClerkForge::new("https://clerk.example.com", first, NOW).token();
+        assert_eq!(issuer.keys_in_settings(), keys_in, "{name}");
+        let auth = authenticator(vec![issuer], &clock());
+        let token = ClerkForge::new(ISSUER, first, NOW).token();
         assert!(auth.authenticate(&bearer(&token)).await.is_ok(), "{name}");
-        let forged = ClerkForge::new("https://clerk.example.com", SigningKey::rsa(2), NOW).token();
+        let forged = ClerkForge::new(ISSUER, SigningKey::rsa(2), NOW).token();
         assert!(auth.authenticate(&bearer(&forged)).await.is_err(), "{name}");
         assert_eq!(auth.ready().await, Ok(()), "{name}");
     }
-}
-
-fn bearer(token: &str) -> HeaderMap {
-    let value = HeaderValue::from_str(&format!("Bearer {token}")).expect("a header's value");
-    [(AUTHORIZATION, value)].into_iter().collect()
 }
 
 fn key_file(folder: &Path) -> std::path::PathBuf {
