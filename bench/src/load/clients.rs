@@ -45,6 +45,13 @@ impl User {
     pub(crate) const fn new(token: String, next: u64) -> Self {
         Self { token, next, cursor: None, updates: 0, pages: 0 }
     }
+
+    /// The first of that many numbers that no record has yet.
+    const fn take(&mut self, count: u64) -> u64 {
+        let first = self.next;
+        self.next += count;
+        first
+    }
 }
 
 /// A device of one user, or of several in turn.
@@ -83,7 +90,7 @@ impl Client {
             self.next_user();
             while self.users[0].next < records {
                 self.make_bodies(PAGE)?;
-                self.insert(PAGE).await?;
+                self.make(PAGE).await?;
             }
             if matches!(workload, Workload::PullIdle | Workload::Mixed) {
                 while self.pull().await? {}
@@ -101,10 +108,10 @@ impl Client {
         for _ in 0..self.users.len() {
             self.next_user();
             for _ in 0..records / PAGE {
-                self.insert(PAGE).await?;
+                self.make(PAGE).await?;
             }
             if rest > 0 {
-                self.insert(rest).await?;
+                self.make(rest).await?;
             }
         }
         Ok(())
@@ -182,9 +189,16 @@ impl Client {
         Ok(())
     }
 
+    /// New records that are to be there before anything is measured.
+    async fn make(&mut self, size: u64) -> anyhow::Result<()> {
+        let first = self.users[0].take(size);
+        let request = next_request(&mut self.bodies, &self.users[0].token, size, first, None)?;
+        self.connection.insist(request).await?;
+        Ok(())
+    }
+
     async fn insert(&mut self, size: u64) -> anyhow::Result<u64> {
-        let first = self.users[0].next;
-        self.users[0].next += size;
+        let first = self.users[0].take(size);
         self.push(size, first, None).await
     }
 
@@ -198,12 +212,7 @@ impl Client {
     }
 
     async fn push(&mut self, size: u64, first: u64, base: Option<u64>) -> anyhow::Result<u64> {
-        let Some(bodies) = self.bodies.get_mut(&size) else {
-            anyhow::bail!("no bodies of {size} operations were made");
-        };
-        // Another body than the one before, so that no update is taken for a retry.
-        bodies.rotate_left(1);
-        let request = bodies[0].fill(&self.users[0].token, first, base);
+        let request = next_request(&mut self.bodies, &self.users[0].token, size, first, base)?;
         self.connection.exchange(request).await?;
         Ok(size)
     }
@@ -236,4 +245,20 @@ impl Client {
         user.cursor = page.next_cursor.map(str::to_owned);
         Ok(PAGE)
     }
+}
+
+/// A push of that many records from the number `first` on.
+fn next_request<'a>(
+    bodies: &'a mut BTreeMap<u64, Vec<PushRequest>>,
+    token: &str,
+    size: u64,
+    first: u64,
+    base: Option<u64>,
+) -> anyhow::Result<&'a [u8]> {
+    let Some(bodies) = bodies.get_mut(&size) else {
+        anyhow::bail!("no bodies of {size} operations were made");
+    };
+    // Another body than the one before, so that no update is taken for a retry.
+    bodies.rotate_left(1);
+    Ok(bodies[0].fill(token, first, base))
 }

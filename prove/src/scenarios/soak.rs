@@ -31,9 +31,9 @@ async fn run(bench: Bench) -> anyhow::Result<Findings> {
     let crowd = Crowd::new(&bench.program, &bench.folder().join("data"), plan.users)?;
     let load = Load::start(&crowd, &[server.url()].into(), plan);
     let time = Duration::from_secs(bench.pick(1800, 20));
-    tokio::time::sleep(time / 3).await;
+    tokio::time::sleep(time * 4 / 10).await;
     let before = memory(&server, time / 10).await?;
-    tokio::time::sleep(time / 3).await;
+    tokio::time::sleep(time * 4 / 10).await;
     let after = memory(&server, time / 10).await?;
     load.finish().await?;
     findings.count("KiB after warm-up", before);
