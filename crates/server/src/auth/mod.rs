@@ -171,11 +171,8 @@ impl Authenticator {
             return Ok(None);
         };
         let held = self.0.issuers[known.issuer].keys.current().await?;
-        if known.holds(held.generation, self.0.clock.now(), self.0.clock.uptime()) {
-            return Ok(Some(known.signed_in));
-        }
-        self.0.remembered.forget(fingerprint);
-        Ok(None)
+        let holds = known.holds(held.generation, self.0.clock.now(), self.0.clock.uptime());
+        Ok(holds.then_some(known.signed_in))
     }
 
     /// The header chooses among configured keys, then the signature, then the claims: who cannot

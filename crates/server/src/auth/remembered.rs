@@ -59,11 +59,8 @@ impl Remembered {
         self.0.get(fingerprint)
     }
 
+    /// Takes the place of what was known of that token before.
     pub(super) fn insert(&self, fingerprint: Fingerprint, known: Known) {
         self.0.insert(fingerprint, known);
-    }
-
-    pub(super) fn forget(&self, fingerprint: &Fingerprint) {
-        self.0.invalidate(fingerprint);
     }
 }

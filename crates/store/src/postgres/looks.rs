@@ -19,6 +19,7 @@ use super::{
     Inner,
     connect::{Bounds, Sql, flight},
     failure::Failure,
+    joiner::gather,
     pull,
     rows::{column, uuid},
 };
@@ -93,6 +94,7 @@ impl Inner {
     /// Sends one statement after the other until nobody waits.
     async fn see_to_looks(self: Arc<Self>) {
         loop {
+            gather().await;
             let asked = self.looks.next();
             let Some((first, _)) = asked.first() else { return };
             let vaults: Vec<_> = asked.iter().map(|(vault, _)| uuid(*vault)).collect();

@@ -12,7 +12,7 @@ use super::{
     connect::Bounds,
     failure::Failure,
     group::Group,
-    joiner::{Joined, Member, is_small},
+    joiner::{Joined, Member, gather, is_small},
     push::{Attempt, Pushing},
 };
 use crate::{PushOutcome, StoreError};
@@ -102,7 +102,9 @@ impl Inner {
 
     /// Sees to one group after another until nobody waits.
     async fn lead(self: Arc<Self>) {
-        while let Some(members) = self.joiner.next_group() {
+        loop {
+            gather().await;
+            let Some(members) = self.joiner.next_group() else { return };
             let tried = AssertUnwindSafe(self.try_together(&members)).catch_unwind().await;
             let tried = tried.unwrap_or_else(|_| {
                 tracing::error!("a group of pushes panicked");
