@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use crate::{
     cpu::resident_kib,
-    load::User,
+    load::{Client, User},
     report::{grouped, write_growth},
     rounds::{Plan, measure, number},
     targets::{Bench, HttpTarget, Target as _, on_postgres, on_sqlite},
@@ -22,6 +22,9 @@ const STREAMS: [usize; 3] = [0, 1_000, 5_000];
 /// What is asked at each size; reading comes first, because pushes make a vault larger.
 const WORKLOADS: [Workload; 3] = [Workload::PullIdle, Workload::Push1, Workload::Push100];
 
+/// How often each size has its turn; the median counts.
+const ROUNDS: u32 = 3;
+
 /// How much less than at the first size still counts as flat.
 const FLAT: f64 = 0.8;
 
@@ -29,7 +32,7 @@ const FLAT: f64 = 0.8;
 #[derive(Debug, PartialEq)]
 struct Series {
     name: String,
-    /// `None` where a request was answered otherwise than with 200.
+    /// `None` where a request was answered otherwise than with 200, in any round.
     values: Vec<Option<f64>>,
 }
 
@@ -48,11 +51,14 @@ pub(crate) fn run(seconds: u32, clients: usize, docs: bool) -> anyhow::Result<()
     let mut streams = String::new();
     for start in [on_postgres, on_sqlite] {
         let mut target = start(&bench)?;
-        let plan = Plan { workloads: WORKLOADS.to_vec(), rounds: 1, seconds, clients };
+        let plan = Plan { workloads: WORKLOADS.to_vec(), rounds: ROUNDS, seconds, clients };
         streams.push_str(&of_streams(&mut target)?);
-        of_clients(&mut target, &plan, &mut more_clients)?;
-        of_users(&mut target, &plan, &mut users)?;
-        of_records(&mut target, &plan, &mut records)?;
+        let sizes = of_clients(&mut target)?;
+        at_sizes(&mut target, &plan, sizes, &mut more_clients);
+        let sizes = of_users(&mut target, clients)?;
+        at_sizes(&mut target, &plan, sizes, &mut users);
+        let sizes = of_records(&mut target, clients)?;
+        at_sizes(&mut target, &plan, sizes, &mut records);
     }
     let mut text = table("users", &USERS.map(|size| size as u64), &users);
     text.push_str(&table("records in the vault", &RECORDS, &records));
@@ -64,83 +70,105 @@ pub(crate) fn run(seconds: u32, clients: usize, docs: bool) -> anyhow::Result<()
     write_growth(&text, docs)
 }
 
-/// Each workload at the size that the target was brought to. One that fails is told as that, and those
-/// after it too, and the run goes on: it is long, and this is what it is to find.
-fn at_size(target: &mut HttpTarget, plan: &Plan, series: &mut Vec<Series>) {
+/// Each workload by the clients of each size, some rounds of it, so that whatever else the machine has to
+/// do meets all sizes alike.
+///
+/// One that fails is told as that, and what its clients were to do after it too, and the run goes on: it is
+/// long, and this is what it is to find.
+fn at_sizes(
+    target: &mut HttpTarget,
+    plan: &Plan,
+    mut sizes: Vec<Vec<Client>>,
+    series: &mut Vec<Series>,
+) {
     for workload in WORKLOADS {
         let name = format!("{} {}", target.name, workload.name());
-        let rate = match measure(plan, target, workload) {
-            Ok(sample) => Some(sample.rate),
-            Err(error) => {
-                eprintln!("{name} fails: {error}");
-                None
+        let mut rates = vec![Vec::new(); sizes.len()];
+        for round in 1..=plan.rounds {
+            for (clients, rates) in sizes.iter_mut().zip(&mut rates) {
+                let rate = match turn(target, plan, clients, workload) {
+                    Ok(rate) => Some(rate),
+                    Err(error) => {
+                        eprintln!("{name} fails: {error}");
+                        None
+                    }
+                };
+                eprintln!("round {round} {name}: {}", shown(rate));
+                rates.push(rate);
             }
-        };
-        eprintln!("{name}: {}", shown(rate));
-        if let Some(known) = series.iter_mut().find(|one| one.name == name) {
-            known.values.push(rate);
-        } else {
-            series.push(Series { name, values: vec![rate] });
         }
+        let values = rates.into_iter().map(|rates| median(rates.into_iter().collect())).collect();
+        series.push(Series { name, values });
     }
+}
+
+/// One window of these clients.
+fn turn(
+    target: &mut HttpTarget,
+    plan: &Plan,
+    clients: &mut Vec<Client>,
+    workload: Workload,
+) -> anyhow::Result<f64> {
+    target.generator().employ(std::mem::take(clients))?;
+    let sample = measure(plan, target, workload);
+    *clients = target.generator().dismiss();
+    Ok(sample?.rate)
+}
+
+/// `None` where one round failed.
+fn median(rates: Option<Vec<f64>>) -> Option<f64> {
+    let mut rates = rates?;
+    rates.sort_by(f64::total_cmp);
+    rates.get(rates.len() / 2).copied()
 }
 
 fn shown(rate: Option<f64>) -> String {
     rate.map_or_else(|| "failed".to_owned(), grouped)
 }
 
-/// The same clients, who act for more users in turn.
-fn of_users(target: &mut HttpTarget, plan: &Plan, series: &mut Vec<Series>) -> anyhow::Result<()> {
+/// So many clients, who act for more users in turn, each of whom has a vault.
+fn of_users(target: &mut HttpTarget, clients: usize) -> anyhow::Result<Vec<Vec<Client>>> {
+    let mut sizes = Vec::new();
     for users in USERS {
-        let mut groups: Vec<Vec<User>> = vec![Vec::new(); plan.clients.min(users)];
+        let mut groups: Vec<Vec<User>> = vec![Vec::new(); clients.min(users)];
         for number in 0..users {
             let group = number % groups.len();
             groups[group].push(target.new_user()?.1);
         }
-        // Each user has a vault before the clock starts.
         let clients = target.connect(groups)?.into_iter().map(|client| (client, 1));
-        target.generator().adopt(clients.collect(), false)?;
-        at_size(target, plan, series);
+        sizes.push(target.generator().fill(clients.collect(), false)?);
     }
-    Ok(())
+    Ok(sizes)
 }
 
-/// The same clients, all of them devices of one user, whose vault is larger.
-fn of_records(
-    target: &mut HttpTarget,
-    plan: &Plan,
-    series: &mut Vec<Series>,
-) -> anyhow::Result<()> {
+/// So many clients, all of them devices of one user, whose vault is larger.
+fn of_records(target: &mut HttpTarget, devices: usize) -> anyhow::Result<Vec<Vec<Client>>> {
+    let mut sizes = Vec::new();
     for records in RECORDS {
         let (_, user) = target.new_user()?;
         // Each device names its records by numbers of its own.
         let numbers = |device: usize| device as u64 * 1_000_000_000;
         let share = |device: usize| {
-            let devices = plan.clients as u64;
+            let devices = devices as u64;
             records / devices + u64::from((device as u64) < records % devices)
         };
         let groups =
-            (0..plan.clients).map(|device| vec![User::new(user.token.clone(), numbers(device))]);
+            (0..devices).map(|device| vec![User::new(user.token.clone(), numbers(device))]);
         let clients = target.connect(groups.collect())?.into_iter().enumerate();
         let clients = clients.map(|(device, client)| (client, share(device)));
-        target.generator().adopt(clients.collect(), true)?;
-        at_size(target, plan, series);
+        sizes.push(target.generator().fill(clients.collect(), true)?);
     }
-    Ok(())
+    Ok(sizes)
 }
 
 /// More clients, each with a user of its own.
-fn of_clients(
-    target: &mut HttpTarget,
-    plan: &Plan,
-    series: &mut Vec<Series>,
-) -> anyhow::Result<()> {
+fn of_clients(target: &mut HttpTarget) -> anyhow::Result<Vec<Vec<Client>>> {
+    let mut sizes = Vec::new();
     for clients in CLIENTS {
         let clients = target.new_clients(clients, 1)?.into_iter().map(|client| (client, 1));
-        target.generator().adopt(clients.collect(), false)?;
-        at_size(target, plan, series);
+        sizes.push(target.generator().fill(clients.collect(), false)?);
     }
-    Ok(())
+    Ok(sizes)
 }
 
 /// What the server's memory is with that many idle streams; one line each.
@@ -199,6 +227,13 @@ mod tests {
         assert!(!is_flat(&[Some(100.0), Some(79.9), Some(100.0)]));
         assert!(!is_flat(&[Some(100.0), None]));
         assert!(!is_flat(&[]));
+    }
+
+    #[test]
+    fn the_median_of_the_rounds_counts_where_none_failed() {
+        assert_eq!(median(Some(vec![3.0, 1.0, 2.0])), Some(2.0));
+        assert_eq!(median([Some(3.0), None].into_iter().collect()), None);
+        assert_eq!(median(Some(Vec::new())), None);
     }
 
     #[test]

@@ -74,6 +74,12 @@ impl Client {
         Ok(Self { host, connection, users, bodies, pull: Vec::new(), turn: 0 })
     }
 
+    /// Connects anew: the server closes a connection that nothing is asked on for a while.
+    pub(crate) async fn reconnect(&mut self) -> anyhow::Result<()> {
+        self.connection = Connection::open(&self.host).await?;
+        Ok(())
+    }
+
     /// Brings the vaults to where the workload begins.
     pub(crate) async fn prepare(&mut self, workload: Workload) -> anyhow::Result<()> {
         let (sizes, records): (&[u64], u64) = match workload {

@@ -74,14 +74,27 @@ impl Generator {
         Ok(all)
     }
 
-    /// Lets these clients do the work from now on. Each first makes as many new records for each of its
-    /// users as comes with it, and reads up to the head; where all are devices of one user, one reads for
-    /// them.
-    pub(crate) fn adopt(
-        &mut self,
+    /// Lets these clients do the work from now on.
+    pub(crate) fn employ(&mut self, clients: Vec<Client>) -> anyhow::Result<()> {
+        self.clients = self.each(clients, |mut client| async move {
+            client.reconnect().await?;
+            Ok(client)
+        })?;
+        Ok(())
+    }
+
+    /// Takes the clients back; there are none where a window has failed.
+    pub(crate) fn dismiss(&mut self) -> Vec<Client> {
+        std::mem::take(&mut self.clients)
+    }
+
+    /// Has each of these clients make as many new records for each of its users as comes with it, and read
+    /// up to the head; where all are devices of one user, one reads for them.
+    pub(crate) fn fill(
+        &self,
         clients: Vec<(Client, u64)>,
         one_user: bool,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<Client>> {
         let read = |mut client: Client| async move {
             client.catch_up().await?;
             Ok(client)
@@ -101,8 +114,7 @@ impl Generator {
         } else {
             clients = self.each(clients, read)?;
         }
-        self.clients = clients;
-        Ok(())
+        Ok(clients)
     }
 
     /// Runs one future for each of these at the same time.
