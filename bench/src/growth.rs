@@ -1,5 +1,8 @@
-//! Whether the figures stay as the server has more to hold: users, records of a vault, clients, and idle
-//! event streams.
+//! Whether the figures stay as the server has more to do with: users who take turns, records of a vault,
+//! clients, and idle event streams.
+//!
+//! All sizes lie in the same database, which the largest of them has filled before anything is measured. A
+//! size is that at the beginning: a push makes its vault larger.
 
 use std::{fmt::Write as _, thread, time::Duration};
 
@@ -47,22 +50,22 @@ impl Series {
 /// Runs all of it, prints the tables, and writes them to the page if wanted.
 pub(crate) fn run(seconds: u32, clients: usize, docs: bool) -> anyhow::Result<()> {
     let bench = Bench::new(None)?;
-    let (mut users, mut records, mut more_clients) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut users, mut records, mut crowds) = (Vec::new(), Vec::new(), Vec::new());
     let mut streams = String::new();
     for start in [on_postgres, on_sqlite] {
         let mut target = start(&bench)?;
         let plan = Plan { workloads: WORKLOADS.to_vec(), rounds: ROUNDS, seconds, clients };
         streams.push_str(&of_streams(&mut target)?);
-        let sizes = of_clients(&mut target)?;
-        at_sizes(&mut target, &plan, sizes, &mut more_clients);
-        let sizes = of_users(&mut target, clients)?;
+        let sizes = more_clients(&mut target)?;
+        at_sizes(&mut target, &plan, sizes, &mut crowds);
+        let sizes = clients_of_users(&mut target, clients)?;
         at_sizes(&mut target, &plan, sizes, &mut users);
-        let sizes = of_records(&mut target, clients)?;
+        let sizes = clients_of_records(&mut target, clients)?;
         at_sizes(&mut target, &plan, sizes, &mut records);
     }
     let mut text = table("users", &USERS.map(|size| size as u64), &users);
     text.push_str(&table("records in the vault", &RECORDS, &records));
-    text.push_str(&table("clients", &CLIENTS.map(|size| size as u64), &more_clients));
+    text.push_str(&table("clients", &CLIENTS.map(|size| size as u64), &crowds));
     text.push_str("\n| idle event streams | streams | MiB | KiB a stream |\n");
     text.push_str("| --- | --: | --: | --: |\n");
     text.push_str(&streams);
@@ -85,16 +88,20 @@ fn at_sizes(
         let name = format!("{} {}", target.name, workload.name());
         let mut rates = vec![Vec::new(); sizes.len()];
         for round in 1..=plan.rounds {
-            for (clients, rates) in sizes.iter_mut().zip(&mut rates) {
-                let rate = match turn(target, plan, clients, workload) {
+            // To and fro, so that what one size leaves to be done is not always done in the same one's turn.
+            let there = 0..sizes.len();
+            let order: Vec<_> =
+                if round % 2 == 1 { there.collect() } else { there.rev().collect() };
+            for size in order {
+                let rate = match turn(target, plan, &mut sizes[size], workload) {
                     Ok(rate) => Some(rate),
                     Err(error) => {
                         eprintln!("{name} fails: {error}");
                         None
                     }
                 };
-                eprintln!("round {round} {name}: {}", shown(rate));
-                rates.push(rate);
+                eprintln!("round {round} size {} {name}: {}", size + 1, shown(rate));
+                rates[size].push(rate);
             }
         }
         let values = rates.into_iter().map(|rates| median(rates.into_iter().collect())).collect();
@@ -127,7 +134,7 @@ fn shown(rate: Option<f64>) -> String {
 }
 
 /// So many clients, who act for more users in turn, each of whom has a vault.
-fn of_users(target: &mut HttpTarget, clients: usize) -> anyhow::Result<Vec<Vec<Client>>> {
+fn clients_of_users(target: &mut HttpTarget, clients: usize) -> anyhow::Result<Vec<Vec<Client>>> {
     let mut sizes = Vec::new();
     for users in USERS {
         let mut groups: Vec<Vec<User>> = vec![Vec::new(); clients.min(users)];
@@ -142,7 +149,7 @@ fn of_users(target: &mut HttpTarget, clients: usize) -> anyhow::Result<Vec<Vec<C
 }
 
 /// So many clients, all of them devices of one user, whose vault is larger.
-fn of_records(target: &mut HttpTarget, devices: usize) -> anyhow::Result<Vec<Vec<Client>>> {
+fn clients_of_records(target: &mut HttpTarget, devices: usize) -> anyhow::Result<Vec<Vec<Client>>> {
     let mut sizes = Vec::new();
     for records in RECORDS {
         let (_, user) = target.new_user()?;
@@ -162,7 +169,7 @@ fn of_records(target: &mut HttpTarget, devices: usize) -> anyhow::Result<Vec<Vec
 }
 
 /// More clients, each with a user of its own.
-fn of_clients(target: &mut HttpTarget) -> anyhow::Result<Vec<Vec<Client>>> {
+fn more_clients(target: &mut HttpTarget) -> anyhow::Result<Vec<Vec<Client>>> {
     let mut sizes = Vec::new();
     for clients in CLIENTS {
         let clients = target.new_clients(clients, 1)?.into_iter().map(|client| (client, 1));

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::ensure;
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     bodies::{PushRequest, look, write_pull},
-    http::Connection,
+    http::{Connection, is_busy},
 };
 use crate::{
     tally::Tally,
@@ -22,6 +23,11 @@ const BODIES: usize = 3;
 
 /// Operations of a small push in the mixed workload.
 const SMALL: u64 = 5;
+
+/// How often a push is made of what is to be there before anything is measured, and the pause before the
+/// next time.
+const ATTEMPTS: u32 = 240;
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// A page of a pull.
 const PAGE: u64 = 100;
@@ -195,12 +201,20 @@ impl Client {
         Ok(())
     }
 
-    /// New records that are to be there before anything is measured.
+    /// New records that are to be there before anything is measured: a disk that stalls is no reason to give
+    /// up what took minutes to fill. The same bytes again are applied once.
     async fn make(&mut self, size: u64) -> anyhow::Result<()> {
         let first = self.users[0].take(size);
         let request = next_request(&mut self.bodies, &self.users[0].token, size, first, None)?;
-        self.connection.insist(request).await?;
-        Ok(())
+        for _ in 1..ATTEMPTS {
+            match self.connection.exchange(request).await {
+                Err(error) if is_busy(&error) => {}
+                done => return done.map(drop),
+            }
+            tokio::time::sleep(PAUSE).await;
+            self.connection = Connection::open(&self.host).await?;
+        }
+        self.connection.exchange(request).await.map(drop)
     }
 
     async fn insert(&mut self, size: u64) -> anyhow::Result<u64> {
@@ -267,4 +281,49 @@ fn next_request<'a>(
     // Another body than the one before, so that no update is taken for a retry.
     bodies.rotate_left(1);
     Ok(bodies[0].fill(token, first, base))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const BUSY: &str = "503 Service Unavailable";
+
+    /// A client of a server that answers its pushes so, one on each connection.
+    async fn client_of(answers: [&'static str; 3]) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string().into();
+        let users = vec![User::new("token".to_owned(), 0)];
+        let mut client = Client::connect(host, users).await.unwrap();
+        client.make_bodies(1).unwrap();
+        let request = next_request(&mut client.bodies, "token", 1, 0, None).unwrap();
+        let length = request.len();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.read_exact(&mut vec![0; length]).await.unwrap();
+                let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        client
+    }
+
+    #[tokio::test]
+    async fn a_busy_server_is_asked_again_while_vaults_are_filled() {
+        client_of([BUSY, BUSY, "200 OK"]).await.make(1).await.unwrap();
+        let error = client_of([BUSY, "409 Conflict", "200 OK"]).await.make(1).await.unwrap_err();
+        assert!(error.to_string().starts_with("answered HTTP/1.1 409"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_measured_is_asked_once() {
+        let error = client_of([BUSY, "200 OK", "200 OK"]).await.insert(1).await.unwrap_err();
+        assert!(error.to_string().starts_with("answered HTTP/1.1 503"), "{error}");
+    }
 }

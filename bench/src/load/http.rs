@@ -2,9 +2,9 @@
 //!
 //! Not here: what is asked. A client library would cost as much as the server that is measured.
 
-use std::time::Duration;
+use std::{fmt, io};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use memchr::memmem;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -14,12 +14,31 @@ use tokio::{
 /// Room for a page of 100 records of 1 KiB, so that it is read in few calls.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// How often a request is made that is answered with 503, and the pause before the next time.
-const ATTEMPTS: usize = 240;
-const PAUSE: Duration = Duration::from_millis(250);
-
 /// How much of the body of a failure is shown.
 const SHOWN_BYTES: usize = 300;
+
+/// An answer other than 200.
+#[derive(Debug)]
+struct Refused {
+    status: [u8; 3],
+    /// Its head, and the beginning of its body.
+    shown: String,
+}
+
+impl std::error::Error for Refused {}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "answered {}", self.shown)
+    }
+}
+
+/// Whether the same request may be answered on another connection, later: the server had too much to do, or
+/// would not read all of it for that.
+pub(super) fn is_busy(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<Refused>();
+    refused.map_or_else(|| error.is::<io::Error>(), |refused| refused.status == *b"503")
+}
 
 /// One connection.
 #[derive(Debug)]
@@ -44,26 +63,6 @@ impl Connection {
     ///
     /// Where the status is not 200: a run in which anything else was answered measures nothing.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<&[u8]> {
-        let head = self.ask(request).await?;
-        self.body(head)
-    }
-
-    /// As [`exchange`](Self::exchange), but asks again where the server is too busy. It is for what is
-    /// not measured: a stalled disk is no reason to give up what took minutes to fill.
-    pub(crate) async fn insist(&mut self, request: &[u8]) -> anyhow::Result<&[u8]> {
-        let mut head = self.ask(request).await?;
-        for _ in 1..ATTEMPTS {
-            if self.status() != b"503" {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
-            head = self.ask(request).await?;
-        }
-        self.body(head)
-    }
-
-    /// Sends a request and reads the whole answer; how long its head is.
-    async fn ask(&mut self, request: &[u8]) -> anyhow::Result<usize> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         let head = loop {
@@ -72,32 +71,30 @@ impl Connection {
                 break end + 4;
             }
         };
+        let status = *self.buffer[9..].first_chunk().context("an answer without a status")?;
+        if status != *b"200" {
+            let end = self.buffer.len().min(head + SHOWN_BYTES);
+            let shown = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+            bail!(Refused { status, shown });
+        }
         let whole = head + content_length(&self.buffer[..head])?;
         self.buffer.reserve(whole.saturating_sub(self.buffer.len()));
         while self.buffer.len() < whole {
             self.read().await?;
         }
         ensure!(self.buffer.len() == whole, "an answer longer than it says");
-        Ok(head)
-    }
-
-    fn status(&self) -> &[u8] {
-        self.buffer.get(9..12).unwrap_or_default()
-    }
-
-    /// The body of the last answer, whose head is that long.
-    fn body(&self, head: usize) -> anyhow::Result<&[u8]> {
-        let shown = &self.buffer[..self.buffer.len().min(head + SHOWN_BYTES)];
-        ensure!(self.status() == b"200", "answered {}", String::from_utf8_lossy(shown));
         Ok(&self.buffer[head..])
     }
 
-    async fn read(&mut self) -> anyhow::Result<()> {
+    async fn read(&mut self) -> io::Result<()> {
         if self.buffer.capacity() == self.buffer.len() {
             self.buffer.reserve(BUFFER_BYTES);
         }
         let count = self.stream.read_buf(&mut self.buffer).await?;
-        ensure!(count > 0, "the server closed the connection");
+        if count == 0 {
+            let message = "the server closed the connection";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+        }
         Ok(())
     }
 }
@@ -123,25 +120,5 @@ mod tests {
             assert_eq!(content_length(head.as_bytes()).unwrap(), 42, "{name}");
         }
         assert!(content_length(b"HTTP/1.1 200 OK\r\nx-content-length: 1\r\n\r\n").is_err());
-    }
-
-    #[tokio::test]
-    async fn a_busy_server_is_asked_again_only_where_nothing_is_measured() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            for answer in ["503 Service Unavailable", "503 Service Unavailable", "200 OK"] {
-                let mut request = [0; 4];
-                stream.read_exact(&mut request).await.unwrap();
-                assert_eq!(&request, b"push");
-                let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 4\r\n\r\nbody");
-                stream.write_all(answer.as_bytes()).await.unwrap();
-            }
-        });
-        let mut connection = Connection::open(&address).await.unwrap();
-        let refused = connection.exchange(b"push").await.unwrap_err();
-        assert!(refused.to_string().starts_with("answered HTTP/1.1 503"), "{refused}");
-        assert_eq!(connection.insist(b"push").await.unwrap(), b"body");
     }
 }

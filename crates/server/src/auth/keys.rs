@@ -24,6 +24,7 @@ pub(super) const KEYS_MAX: usize = 64;
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 const P256_COORDINATE_BYTES: usize = 32;
+const ED25519_KEY_BYTES: usize = 32;
 
 /// A way to sign that an issuer can be configured for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,8 +140,8 @@ impl Key {
             }
             AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
                 let (x, y) = (decode(&ec.x)?, decode(&ec.y)?);
-                // RFC 7518, section 6.2.1.2. A point is as long as both together, so that only halves
-                // that are cut elsewhere are left to refuse here.
+                // RFC 7518, section 6.2.1.2: each has 32 bytes. aws-lc takes 65 for a point and no other
+                // number, so that `y` has the right length where `x` has.
                 if x.len() != P256_COORDINATE_BYTES {
                     return Err("it is no point of P-256");
                 }
@@ -151,6 +152,10 @@ impl Key {
             }
             AlgorithmParameters::OctetKeyPair(ed) if ed.curve == EllipticCurve::Ed25519 => {
                 let x = decode(&ed.x)?;
+                // RFC 8037, section 2. aws-lc takes a key wrapped in DER as well.
+                if x.len() != ED25519_KEY_BYTES {
+                    return Err("it is no Ed25519 key");
+                }
                 ParsedPublicKey::new(&ED25519, &x).map_err(|_| "it is no Ed25519 key")?;
                 let decoding = DecodingKey::from_ed_der(&x);
                 (Family::Ed25519, vec![x], decoding)
@@ -311,6 +316,8 @@ mod tests {
         assert_eq!(read(&[point(x, y)]), None);
         assert_eq!(read(&[point(X, y)]), None);
         assert_eq!(read(&[point(x, Y)]), None);
+        let half = URL_SAFE_NO_PAD.decode_to_vec(Y).expect("base64url");
+        assert_eq!(read(&[point(X, &URL_SAFE_NO_PAD.encode_to_string(&half[..31]))]), None);
     }
 
     #[test]
@@ -323,6 +330,9 @@ mod tests {
         for curve in ["P-256", "P-384", "Ed448", "X25519"] {
             assert_eq!(read(&[ed25519(curve)]), None, "{curve}");
         }
+        let mut wrapped = ed25519("Ed25519");
+        wrapped["x"] = json!("MCowBQYDK2VwAyEA11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+        assert_eq!(read(&[wrapped]), None, "a key in DER");
         for curve in ["P-384", "P-521", "Ed25519", "secp256k1"] {
             let mut key = point(X, Y);
             key["crv"] = json!(curve);
@@ -331,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rsa_key_is_as_long_as_its_first_bit_that_is_set() {
+    fn the_length_of_an_rsa_key_counts_from_its_first_bit_that_is_set() {
         let rsa = |bytes: usize, first: u8| {
             let mut modulus = vec![0xff; bytes];
             modulus[0] = first;

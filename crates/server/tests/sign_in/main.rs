@@ -1,4 +1,6 @@
 //! Which tokens let somebody in, which do not, and what each caller is told.
+//!
+//! Not here: what is counted and logged of it (`metrics`).
 
 mod claims;
 mod keys;

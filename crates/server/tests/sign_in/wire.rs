@@ -1,7 +1,6 @@
 //! What of a sign-in reaches HTTP: statuses, codes and headers.
 //!
-//! Not here: which tokens are good (`tokens`, `claims`), where keys come from (`keys`), and what is
-//! counted (`metrics.rs`).
+//! Not here: which tokens are good (`tokens`, `claims`), where keys come from (`keys`).
 
 use reqwest::{Method, header::AUTHORIZATION};
 use serde_json::{Map, Value, json};
