@@ -11,10 +11,10 @@ use vaultsync_server::auth::{
     Authenticator, ClerkOptions, Issuer, OidcOptions, Outcome, Refusal, SignedIn,
 };
 use vaultsync_testkit::ManualClock;
-use vaultsync_testkit::forge::{ClerkForge, SigningKey, publishable_key};
+use vaultsync_testkit::forge::{ClerkForge, SigningKey};
 use vaultsync_testkit::jwks_server::{DISCOVERY_PATH, JWKS_PATH, JwksServer};
 
-use crate::{ISSUER, NOW, authenticator, bearer, clock};
+use crate::{ISSUER, NOW, authenticator, bearer, clock, instance, told};
 
 /// An issuer's server, a server of ours that trusts it, and the clock of both.
 struct Bench {
@@ -26,11 +26,8 @@ struct Bench {
 impl Bench {
     async fn start(keys: &[Value]) -> Self {
         let server = JwksServer::start(keys).await;
-        let issuer = Issuer::clerk(ClerkOptions {
-            publishable_key: Some(publishable_key("clerk.example.com")),
-            jwks_url: Some(server.jwks_url()),
-            ..ClerkOptions::default()
-        });
+        let issuer =
+            Issuer::clerk(ClerkOptions { jwks_url: Some(server.jwks_url()), ..instance() });
         Self::with(server, issuer.expect("good settings"))
     }
 
@@ -87,23 +84,16 @@ const KEYS_MISSING: (u16, &str) = (503, "jwk-remote-missing");
 const UNREACHABLE: (u16, &str) = (503, "jwk-remote-failed-to-load");
 
 fn status(result: &Result<SignedIn, Refusal>) -> (u16, &'static str) {
-    match result {
-        Ok(_) => ACCEPTED,
-        Err(refusal) => {
-            let status = match refusal.outcome() {
-                Outcome::Unauthorized { .. } => 401,
-                Outcome::Forbidden => 403,
-                Outcome::Unavailable { retry_after } => {
-                    assert!(retry_after >= Duration::from_secs(1), "{retry_after:?}");
-                    assert!(retry_after <= Duration::from_secs(5), "{retry_after:?}");
-                    assert_eq!(refusal.code(), "unavailable");
-                    assert_eq!(refusal.www_authenticate(), None);
-                    503
-                }
-            };
-            (status, refusal.reason().as_str())
-        }
+    if let Err(refusal) = result
+        && let Outcome::Unavailable { retry_after } = refusal.outcome()
+    {
+        assert!(retry_after >= Duration::from_secs(1), "{retry_after:?}");
+        assert!(retry_after <= Duration::from_secs(5), "{retry_after:?}");
+        assert_eq!(refusal.code(), "unavailable");
+        assert_eq!(refusal.www_authenticate(), None);
     }
+    let (status, _, reason) = told(result);
+    (status, reason)
 }
 
 fn old_key() -> &'static SigningKey {
@@ -547,9 +537,8 @@ async fn an_issuer_that_is_not_there_is_unavailable() {
     let server = JwksServer::start(&[]).await;
     // Nothing listens on port 1 of this machine, which only root could open.
     let issuer = Issuer::clerk(ClerkOptions {
-        publishable_key: Some(publishable_key("clerk.example.com")),
         jwks_url: Some("http://127.0.0.1:1/jwks".to_owned()),
-        ..ClerkOptions::default()
+        ..instance()
     });
     let bench = Bench::with(server, issuer.expect("good settings"));
     assert_eq!(bench.told("old", old_key()).await, UNREACHABLE);

@@ -53,13 +53,17 @@ fn forge() -> ClerkForge {
     ClerkForge::new(ISSUER, SigningKey::rsa(0), NOW)
 }
 
-/// A Clerk instance whose key is written down, so that no network is used.
-fn written_down() -> ClerkOptions {
+/// A Clerk instance whose keys are where Clerk puts them.
+fn instance() -> ClerkOptions {
     ClerkOptions {
         publishable_key: Some(publishable_key("clerk.example.com")),
-        jwt_keys: vec![SigningKey::rsa(0).public_pem()],
         ..ClerkOptions::default()
     }
+}
+
+/// The same, but with its key written down, so that no network is used.
+fn written_down() -> ClerkOptions {
+    ClerkOptions { jwt_keys: vec![SigningKey::rsa(0).public_pem()], ..instance() }
 }
 
 fn authenticator(issuers: Vec<Issuer>, clock: &Arc<ManualClock>) -> Authenticator {

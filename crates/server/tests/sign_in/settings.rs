@@ -13,14 +13,7 @@ use vaultsync_server::auth::{
 use vaultsync_server::private_file::PrivateFileError;
 use vaultsync_testkit::forge::{ClerkForge, SigningKey, publishable_key};
 
-use crate::{ISSUER, NOW, authenticator, bearer, clock};
-
-fn clerk() -> ClerkOptions {
-    ClerkOptions {
-        publishable_key: Some(publishable_key("clerk.example.com")),
-        ..ClerkOptions::default()
-    }
-}
+use crate::{ISSUER, NOW, authenticator, bearer, clock, instance};
 
 fn oidc() -> OidcOptions {
     OidcOptions {
@@ -55,57 +48,66 @@ fn a_mistake_in_a_clerk_setting_is_named() {
                 ..ClerkOptions::default()
             },
         ),
-        ("CLERK_ISSUER", ClerkOptions { issuer: Some("clerk.example.com".to_owned()), ..clerk() }),
-        ("CLERK_ISSUER", ClerkOptions { issuer: Some("http://example.com".to_owned()), ..clerk() }),
         (
             "CLERK_ISSUER",
-            ClerkOptions { issuer: Some("https://example.com/?a".to_owned()), ..clerk() },
+            ClerkOptions { issuer: Some("clerk.example.com".to_owned()), ..instance() },
         ),
         (
             "CLERK_ISSUER",
-            ClerkOptions { issuer: Some(" https://example.com".to_owned()), ..clerk() },
-        ),
-        ("CLERK_ISSUER", ClerkOptions { issuer: Some(LOCAL_ISSUER.to_owned()), ..clerk() }),
-        (
-            "CLERK_JWKS_URL",
-            ClerkOptions { jwks_url: Some("http://example.com/k".to_owned()), ..clerk() },
+            ClerkOptions { issuer: Some("http://example.com".to_owned()), ..instance() },
         ),
         (
+            "CLERK_ISSUER",
+            ClerkOptions { issuer: Some("https://example.com/?a".to_owned()), ..instance() },
+        ),
+        (
+            "CLERK_ISSUER",
+            ClerkOptions { issuer: Some(" https://example.com".to_owned()), ..instance() },
+        ),
+        ("CLERK_ISSUER", ClerkOptions { issuer: Some(LOCAL_ISSUER.to_owned()), ..instance() }),
+        (
             "CLERK_JWKS_URL",
-            ClerkOptions { jwks_url: Some("https://u:p@example.com".to_owned()), ..clerk() },
+            ClerkOptions { jwks_url: Some("http://example.com/k".to_owned()), ..instance() },
         ),
         (
             "CLERK_JWKS_URL",
-            ClerkOptions { jwks_url: Some("file:///etc/passwd".to_owned()), ..clerk() },
+            ClerkOptions { jwks_url: Some("https://u:p@example.com".to_owned()), ..instance() },
         ),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&[""]), ..clerk() }),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&["not base64!"]), ..clerk() }),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&["YWJj"]), ..clerk() }),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![private], ..clerk() }),
+        (
+            "CLERK_JWKS_URL",
+            ClerkOptions { jwks_url: Some("file:///etc/passwd".to_owned()), ..instance() },
+        ),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&[""]), ..instance() }),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&["not base64!"]), ..instance() }),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&["YWJj"]), ..instance() }),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![private], ..instance() }),
         (
             "CLERK_JWT_KEY",
-            ClerkOptions { jwt_keys: vec![SigningKey::p256().public_pem()], ..clerk() },
+            ClerkOptions { jwt_keys: vec![SigningKey::p256().public_pem()], ..instance() },
         ),
         (
             "CLERK_JWT_KEY",
-            ClerkOptions { jwt_keys: vec![SigningKey::ed25519().public_pem()], ..clerk() },
+            ClerkOptions { jwt_keys: vec![SigningKey::ed25519().public_pem()], ..instance() },
         ),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![format!("{pem}and more")], ..clerk() }),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![pem[..200].to_owned()], ..clerk() }),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&[RSA_1024]), ..clerk() }),
-        ("CLERK_AUTHORIZED_PARTIES", ClerkOptions { authorized_parties: list(&[""]), ..clerk() }),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![format!("{pem}and more")], ..instance() }),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![pem[..200].to_owned()], ..instance() }),
+        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&[RSA_1024]), ..instance() }),
         (
             "CLERK_AUTHORIZED_PARTIES",
-            ClerkOptions { authorized_parties: list(&["https://app.example.com/"]), ..clerk() },
+            ClerkOptions { authorized_parties: list(&[""]), ..instance() },
         ),
         (
             "CLERK_AUTHORIZED_PARTIES",
-            ClerkOptions { authorized_parties: list(&["https://*.example.com"]), ..clerk() },
+            ClerkOptions { authorized_parties: list(&["https://app.example.com/"]), ..instance() },
         ),
-        ("CLERK_AUDIENCE", ClerkOptions { audience: list(&["vault", ""]), ..clerk() }),
+        (
+            "CLERK_AUTHORIZED_PARTIES",
+            ClerkOptions { authorized_parties: list(&["https://*.example.com"]), ..instance() },
+        ),
+        ("CLERK_AUDIENCE", ClerkOptions { audience: list(&["vault", ""]), ..instance() }),
         (
             "CLERK_CLOCK_SKEW_MS",
-            ClerkOptions { clock_skew: Duration::from_millis(60_001), ..clerk() },
+            ClerkOptions { clock_skew: Duration::from_millis(60_001), ..instance() },
         ),
     ];
     for (setting, options) in cases {
@@ -143,15 +145,15 @@ fn a_mistake_in_an_oidc_setting_is_named() {
 #[test]
 fn good_settings_are_taken() {
     for options in [
-        clerk(),
+        instance(),
         ClerkOptions {
             issuer: Some("https://example.com/__clerk".to_owned()),
             ..ClerkOptions::default()
         },
-        ClerkOptions { clock_skew: Duration::from_mins(1), ..clerk() },
-        ClerkOptions { clock_skew: Duration::ZERO, ..clerk() },
-        ClerkOptions { jwks_url: Some("http://localhost:4000/k".to_owned()), ..clerk() },
-        ClerkOptions { authorized_parties: list(&["chrome-extension://abcdef"]), ..clerk() },
+        ClerkOptions { clock_skew: Duration::from_mins(1), ..instance() },
+        ClerkOptions { clock_skew: Duration::ZERO, ..instance() },
+        ClerkOptions { jwks_url: Some("http://localhost:4000/k".to_owned()), ..instance() },
+        ClerkOptions { authorized_parties: list(&["chrome-extension://abcdef"]), ..instance() },
     ] {
         let shown = format!("{options:?}");
         Issuer::clerk(options).expect(&shown);
@@ -177,7 +179,7 @@ async fn a_written_down_key_may_come_in_many_forms() {
         ("two in one line", 2, vec![format!("{}{pem}", second.public_pem()).replace('\n', "\\n")]),
         ("two", 2, vec![second.public_pem(), pem.clone()]),
     ] {
-        let issuer = Issuer::clerk(ClerkOptions { jwt_keys: keys, ..clerk() }).expect(name);
+        let issuer = Issuer::clerk(ClerkOptions { jwt_keys: keys, ..instance() }).expect(name);
         assert_eq!(issuer.keys_in_settings(), keys_in, "{name}");
         let auth = authenticator(vec![issuer], &clock());
         let token = ClerkForge::new(ISSUER, first, NOW).token();

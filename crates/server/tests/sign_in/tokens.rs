@@ -5,13 +5,13 @@
 use http::HeaderMap;
 use serde_json::{Value, json};
 use vaultsync_server::auth::{Authenticator, ClerkOptions, Issuer};
-use vaultsync_testkit::forge::{Algorithm, SigningKey, base64url, publishable_key};
+use vaultsync_testkit::forge::{Algorithm, SigningKey, base64url};
 use vaultsync_testkit::jwks_server::JwksServer;
 
 use crate::{
     ACCEPTED, ALGORITHM, FOREIGN, INVALID, ISSUER, MISSING, MISTYPED, NO_SUCH_KEY, NOW, SIGNATURE,
-    TOKEN_BYTES_MAX, bearer, check, check_all, clerk, clock, forge, headers, set, with_claim,
-    with_header, written_down,
+    TOKEN_BYTES_MAX, bearer, check, check_all, clerk, clock, forge, headers, instance, set,
+    with_claim, with_header, written_down,
 };
 
 #[tokio::test]
@@ -276,11 +276,7 @@ async fn a_header_names_a_key_and_nothing_more() {
 async fn nothing_that_a_token_points_to_is_fetched_or_believed() {
     let attacker = JwksServer::start(&[SigningKey::rsa(1).clerk_jwk("evil")]).await;
     let issuer = JwksServer::start(&[SigningKey::rsa(0).clerk_jwk(&forge().kid)]).await;
-    let auth = clerk(ClerkOptions {
-        publishable_key: Some(publishable_key("clerk.example.com")),
-        jwks_url: Some(issuer.jwks_url()),
-        ..ClerkOptions::default()
-    });
+    let auth = clerk(ClerkOptions { jwks_url: Some(issuer.jwks_url()), ..instance() });
     let url = attacker.jwks_url();
     let forged = |name: &str, value: Value| {
         let mut forge = forge();

@@ -10,12 +10,12 @@ use vaultsync_server::{
 };
 use vaultsync_testkit::{
     Answer, Backend, Setup, TestServer,
-    forge::{ClerkForge, SigningKey, publishable_key},
+    forge::{ClerkForge, SigningKey},
     jwks_server::JwksServer,
     operation, push_of, send,
 };
 
-use crate::ISSUER;
+use crate::{ISSUER, instance, written_down};
 
 const REALM: &str = r#"Bearer realm="sync""#;
 
@@ -30,17 +30,12 @@ fn token_with(change: impl FnOnce(&mut Map<String, Value>)) -> String {
 
 /// A server that trusts a Clerk instance whose key is written down.
 async fn server() -> TestServer {
-    start(ClerkOptions {
-        jwt_keys: vec![SigningKey::rsa(0).public_pem()],
-        ..ClerkOptions::default()
-    })
-    .await
+    start(written_down()).await
 }
 
 /// Who is calling is known before a database is asked, so one is enough.
 async fn start(options: ClerkOptions) -> TestServer {
-    let publishable_key = Some(publishable_key("clerk.example.com"));
-    let issuer = Issuer::clerk(ClerkOptions { publishable_key, ..options }).expect("good settings");
+    let issuer = Issuer::clerk(options).expect("good settings");
     TestServer::start_with(Setup { issuers: vec![issuer], ..Setup::on(Backend::Sqlite) }).await
 }
 
@@ -176,8 +171,7 @@ async fn two_tokens_are_none() {
 async fn keys_that_cannot_be_had_are_the_servers_trouble_and_not_the_users() {
     let keys = JwksServer::start(&[]).await;
     keys.answer(500, "");
-    let server =
-        start(ClerkOptions { jwks_url: Some(keys.jwks_url()), ..ClerkOptions::default() }).await;
+    let server = start(ClerkOptions { jwks_url: Some(keys.jwks_url()), ..instance() }).await;
     let answer = pull(&server, &forge().token()).await;
     assert_eq!((answer.status, answer.json()["code"].clone()), (503, json!("unavailable")));
     let seconds: u64 = answer.header("retry-after").parse().expect("seconds");
@@ -194,8 +188,7 @@ async fn keys_that_cannot_be_had_are_the_servers_trouble_and_not_the_users() {
 async fn a_token_that_was_good_is_still_good_while_keys_cannot_be_had() {
     let forge = forge();
     let keys = JwksServer::start(&[SigningKey::rsa(0).clerk_jwk(&forge.kid)]).await;
-    let server =
-        start(ClerkOptions { jwks_url: Some(keys.jwks_url()), ..ClerkOptions::default() }).await;
+    let server = start(ClerkOptions { jwks_url: Some(keys.jwks_url()), ..instance() }).await;
     let token = forge.token();
     assert_eq!(pull(&server, &token).await.status, 200);
     keys.answer(500, "");
