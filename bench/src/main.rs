@@ -99,7 +99,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn measure(options: &Options) -> anyhow::Result<()> {
-    let bench = Bench::new(std::env::var_os("VAULTSYNC_BENCH_NODE_SEED").map(PathBuf::from))?;
+    let bench = Bench::new(std::env::var_os("VAULTSYNC_BENCH_NODE_BASELINE").map(PathBuf::from))?;
     let (rounds, seconds) = if options.quick { (1, 2) } else { (options.rounds, options.seconds) };
     let plan = Plan { workloads: options.only.clone(), rounds, seconds, clients: options.clients };
     let mut kinds = options.targets.clone();
@@ -110,7 +110,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     for kind in kinds {
         let started = kind.start(&bench).with_context(|| format!("{kind:?} does not start"))?;
         if started.is_empty() {
-            notes.push("node-seed is left out: its packages are not installed.".to_owned());
+            notes.push("node-baseline is left out: its packages are not installed.".to_owned());
         }
         targets.insert(kind, started);
     }

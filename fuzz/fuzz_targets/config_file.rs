@@ -22,7 +22,7 @@ use std::{
 };
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use settings::{Loaded, Problems, Sources};
+use settings::{Loaded, ConfigErrors, Sources};
 
 /// A file without a name, because nothing is tidied up when the fuzzer ends; in memory where there is
 /// such a folder, because it is written for every run.
@@ -62,7 +62,7 @@ fn check(text: &str) -> Corpus {
     Corpus::Keep
 }
 
-fn load(text: &str) -> Result<Loaded, Problems> {
+fn load(text: &str) -> Result<Loaded, ConfigErrors> {
     let mut file = &*FILE;
     let written = file.set_len(0).and_then(|()| file.rewind());
     written

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use vaultsync_private_servers::programs::in_path;
+use vaultsync_test_servers::programs::in_path;
 
 use crate::steps::{cargo, run_one};
 use crate::tools::{self, Tool};
 
 /// What the Node server consists of.
-const NODE_SEED: [&str; 3] = ["package.json", "package-lock.json", "server.mjs"];
+const NODE_BASELINE: [&str; 3] = ["package.json", "package-lock.json", "server.mjs"];
 
 /// Builds both for release, installs the packages of the Node server, and measures.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
@@ -24,12 +24,12 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     // Not by `cargo run`, which would build it once more, with the features that it needs alone.
     let mut command = Command::new(built()?.join("vaultsync-bench"));
     command.args(arguments).envs(variables);
-    match install_node_seed() {
+    match install_node_baseline() {
         Ok(folder) => {
-            command.env("VAULTSYNC_BENCH_NODE_SEED", folder);
+            command.env("VAULTSYNC_BENCH_NODE_BASELINE", folder);
         }
         // The tables say so too.
-        Err(error) => eprintln!("xtask: node-seed is left out: {error:#}"),
+        Err(error) => eprintln!("xtask: node-baseline is left out: {error:#}"),
     }
     let status = command.status().context("vaultsync-bench cannot be run")?;
     ensure!(status.success(), "bench FAILED ({status})");
@@ -44,12 +44,12 @@ fn built() -> anyhow::Result<PathBuf> {
 }
 
 /// Copies the Node server to `target`, where its packages may lie, and installs them.
-fn install_node_seed() -> anyhow::Result<PathBuf> {
+fn install_node_baseline() -> anyhow::Result<PathBuf> {
     ensure!(in_path("node").is_some() && in_path("npm").is_some(), "node or npm is missing");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
-    let (from, to) = (root.join("bench/node-seed"), root.join("target/bench/node-seed"));
+    let (from, to) = (root.join("bench/node-baseline"), root.join("target/bench/node-baseline"));
     fs::create_dir_all(&to)?;
-    for file in NODE_SEED {
+    for file in NODE_BASELINE {
         fs::copy(from.join(file), to.join(file))?;
     }
     let mut npm = Command::new("npm");

@@ -52,7 +52,7 @@ enum Command {
         rest: Vec<String>,
     },
     /// Break things under a server that is built and loaded, and judge what came of it
-    Prove {
+    Faults {
         /// Names of scenarios, `--quick` for some seconds of each, `--list` for what there is
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
@@ -91,7 +91,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::DemoCluster { seconds }) => steps::demo_cluster(seconds),
         Some(Command::SaveInstructions) => steps::save_instructions(),
         Some(Command::Bench { rest }) => bench::run(&rest),
-        Some(Command::Prove { rest }) => steps::prove(&rest),
+        Some(Command::Faults { rest }) => steps::faults(&rest),
         Some(Command::Schemathesis { examples }) => schemathesis::run(examples),
         Some(Command::Fuzz(options)) => fuzz::run(&options),
         Some(Command::Mutants(options)) => mutants::run(&options),

@@ -6,7 +6,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
-use vaultsync_private_servers::programs::in_path;
+use vaultsync_test_servers::programs::in_path;
 
 use crate::steps::cargo;
 

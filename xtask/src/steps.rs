@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use vaultsync_private_servers::programs::in_path;
+use vaultsync_test_servers::programs::in_path;
 
 use crate::{
     instructions,
@@ -120,13 +120,13 @@ pub(crate) fn demo_cluster(seconds: u32) -> anyhow::Result<()> {
 }
 
 /// Builds the program, and lets it serve while scenarios break what it stands on.
-pub(crate) fn prove(arguments: &[String]) -> anyhow::Result<()> {
+pub(crate) fn faults(arguments: &[String]) -> anyhow::Result<()> {
     let variables = tools::provide(|tool: &Tool| tool.is_for(Step::Tests))?;
     run_one("build", &mut cargo(&["build", "--release", "--locked", "--package", "vaultsync"]))?;
     let mut command =
-        cargo(&["run", "--release", "--locked", "--package", "vaultsync-prove", "--"]);
+        cargo(&["run", "--release", "--locked", "--package", "vaultsync-fault-tests", "--"]);
     command.args(arguments).envs(variables);
-    run_one("prove", &mut command)
+    run_one("faults", &mut command)
 }
 
 /// Cargo, in the root of the workspace.

@@ -1,13 +1,13 @@
 //! The programs that steps need beside cargo: found, installed, or asked for.
 //!
-//! Not here: what is done with them, and where the servers' programs are (`private-servers`).
+//! Not here: what is done with them, and where the servers' programs are (`test-servers`).
 
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
-use vaultsync_private_servers::programs::{NATS_SERVER, PGBOUNCER, POSTGRES, in_path};
+use vaultsync_test_servers::programs::{NATS_SERVER, PGBOUNCER, POSTGRES, in_path};
 
 use crate::steps::Step;
 

@@ -154,7 +154,9 @@ mod tests {
     fn the_table_has_a_row_for_each_goal_of_what_was_measured() {
         let all = table(&[sample(PG, 40.0, 1.0), sample(BASE, 10.0, 1.0)]);
         assert!(
-            all.contains("| push1 | vaultsync-pg | at least 4 x node-seed | 4.00 x | reached |"),
+            all.contains(
+                "| push1 | vaultsync-pg | at least 4 x node-baseline | 4.00 x | reached |"
+            ),
             "{all}"
         );
         assert!(all.contains("at least 0.8 x limit: driver | - | not measured |"), "{all}");

@@ -94,7 +94,7 @@ mod tests {
             |name: &'static str| document.descendants().filter(move |node| node.has_tag_name(name));
         assert_eq!(of("rect").count(), 3, "a workload without the plain design is left out");
         let told = of("desc").next().and_then(|node| node.text()).unwrap();
-        assert!(told.contains("push1 vaultsync-pg: 2.0 times node-seed."), "{told}");
+        assert!(told.contains("push1 vaultsync-pg: 2.0 times node-baseline."), "{told}");
         assert!(told.contains("a < b & \"c\": 3.0"), "{told}");
         let classes: Vec<_> = of("rect").filter_map(|bar| bar.attribute("class")).collect();
         assert_eq!(classes, ["limit", "ours", "base"]);

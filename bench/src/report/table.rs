@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::{rounds::Sample, tally::median, workloads::Workload};
 
 /// The target that all are compared with.
-pub(crate) const BASE: &str = "node-seed";
+pub(crate) const BASE: &str = "node-baseline";
 
 /// The medians of a target's windows of one workload.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,7 +158,7 @@ mod tests {
     fn ratios_are_to_the_plain_design_and_to_each_limit() {
         let samples = [sample(BASE, 10.0), sample("vaultsync-pg", 40.0), sample("ceiling", 80.0)];
         let text = table(Workload::Push1, &rows(&samples, Workload::Push1));
-        assert!(text.contains("| x node-seed | of ceiling |"), "{text}");
+        assert!(text.contains("| x node-baseline | of ceiling |"), "{text}");
         assert!(
             text.contains("| vaultsync-pg | 40 | 40..40 | 1.00 | 2.00 | 3.0 | 2 | 4.00 | 0.50 |"),
             "{text}"

@@ -9,19 +9,19 @@ use std::{
 
 use anyhow::Context as _;
 use tempfile::TempDir;
-use vaultsync_private_servers::PostgresServer;
+use vaultsync_test_servers::PostgresServer;
 
 /// What targets have in common: a folder, and a PostgreSQL server that is started at first use.
 pub(crate) struct Bench {
     folder: TempDir,
     postgres: OnceLock<PostgresServer>,
     /// The folder of the Node server with its packages, where they are installed.
-    pub(crate) node_seed: Option<PathBuf>,
+    pub(crate) node_baseline: Option<PathBuf>,
 }
 
 impl Bench {
-    pub(crate) fn new(node_seed: Option<PathBuf>) -> anyhow::Result<Self> {
-        Ok(Self { folder: tempfile::tempdir()?, postgres: OnceLock::new(), node_seed })
+    pub(crate) fn new(node_baseline: Option<PathBuf>) -> anyhow::Result<Self> {
+        Ok(Self { folder: tempfile::tempdir()?, postgres: OnceLock::new(), node_baseline })
     }
 
     /// A folder of that name, made if it is not there.

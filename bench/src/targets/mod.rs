@@ -4,7 +4,7 @@ mod ceiling;
 mod child;
 mod driver;
 mod http;
-mod node_seed;
+mod node_baseline;
 mod sqlite;
 mod vaultsync;
 
@@ -23,7 +23,7 @@ use crate::{cpu::Processes, tally::Tally, workloads::Workload};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Kind {
     /// The plain design, on PostgreSQL
-    NodeSeed,
+    NodeBaseline,
     /// This server on PostgreSQL
     VaultsyncPg,
     /// This server on SQLite
@@ -61,7 +61,7 @@ pub(crate) trait Target {
 
 impl Kind {
     pub(crate) const ALL: [Self; 6] = [
-        Self::NodeSeed,
+        Self::NodeBaseline,
         Self::VaultsyncPg,
         Self::VaultsyncSqlite,
         Self::LimitDriver,
@@ -72,7 +72,7 @@ impl Kind {
     /// Starts the targets of this kind; none where this machine lacks what it takes.
     pub(crate) fn start(self, bench: &Bench) -> anyhow::Result<Vec<Box<dyn Target>>> {
         Ok(match self {
-            Self::NodeSeed => match node_seed::start(bench)? {
+            Self::NodeBaseline => match node_baseline::start(bench)? {
                 Some(target) => vec![Box::new(target)],
                 None => Vec::new(),
             },

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use vaultsync_store::Store;
 
 use crate::{
-    Clock, Limits, auth::Authenticator, memory::Memory, observe::Tallies, pressure::Pressure,
-    rates::Rates, record_hash::RecordHash,
+    Clock, Limits, auth::Authenticator, memory_budget::MemoryBudget, observe::RequestMetrics,
+    overload::OverloadDetector, rates::Rates, record_hash::RecordHash,
 };
 
 /// What a server is made of.
@@ -50,20 +50,20 @@ pub struct Inner {
     pub(crate) record_hash: RecordHash,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) stop: CancellationToken,
-    pub(crate) memory: Memory,
+    pub(crate) memory: MemoryBudget,
     pub(crate) rates: Rates,
-    pub(crate) pressure: Pressure,
-    pub(crate) tallies: Tallies,
+    pub(crate) overload: OverloadDetector,
+    pub(crate) request_metrics: RequestMetrics,
 }
 
 impl App {
     /// Puts a server together.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner {
-            memory: Memory::new(&parts.limits),
+            memory: MemoryBudget::new(&parts.limits),
             rates: Rates::new(&parts.limits),
-            pressure: Pressure::default(),
-            tallies: Tallies::default(),
+            overload: OverloadDetector::default(),
+            request_metrics: RequestMetrics::default(),
             record_hash: RecordHash::new(&parts.log_key),
             store: parts.store,
             authenticator: parts.authenticator,
@@ -92,8 +92,8 @@ impl App {
     /// Watches, until the server stops, whether it keeps up with what comes; where nobody does,
     /// nothing is refused for it.
     pub async fn watch(self) {
-        self.stop.run_until_cancelled(self.pressure.watch(&*self.clock)).await;
-        self.pressure.forget();
+        self.stop.run_until_cancelled(self.overload.watch(&*self.clock)).await;
+        self.overload.forget();
     }
 }
 

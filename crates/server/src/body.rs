@@ -8,18 +8,18 @@ use std::{
 use http_body::{Body, Frame, SizeHint};
 
 /// A body, and what is dropped with it.
-pub(crate) struct Held<B, T> {
+pub(crate) struct GuardedBody<B, T> {
     body: B,
     _held: T,
 }
 
-impl<B, T> Held<B, T> {
+impl<B, T> GuardedBody<B, T> {
     pub(crate) const fn new(body: B, held: T) -> Self {
         Self { body, _held: held }
     }
 }
 
-impl<B: Body + Unpin, T: Unpin> Body for Held<B, T> {
+impl<B: Body + Unpin, T: Unpin> Body for GuardedBody<B, T> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use vaultsync_protocol::{Pull, Timestamp};
-use vaultsync_store::{HeadListener, PullOutcome, Vault};
+use vaultsync_store::{PullOutcome, Subscription, Vault};
 
-use crate::{answer::ApiError, app::App, telemetry::Open};
+use crate::{app::App, response::ApiError, telemetry::Open};
 
 /// How long nothing is heard of a vault before its head is read: a hint that is lost delays a client
 /// by no more than that, and ten thousand idle streams cost a few hundred look-ups a second.
@@ -30,14 +30,14 @@ const FAR_END: Timestamp = Timestamp::from_millis(253_402_300_799_999);
 
 /// That the vault's clock stands at `head`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct HeadTold {
+pub(crate) struct HeadEvent {
     head: Timestamp,
 }
 
 /// What a stream says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
-    Head(HeadTold),
+pub(crate) enum StreamEvent {
+    Head(HeadEvent),
     /// Nothing new, for a while.
     Alive,
 }
@@ -46,7 +46,7 @@ pub(crate) enum Said {
 pub(crate) struct Events {
     app: App,
     vault: Vault,
-    changes: HeadListener,
+    changes: Subscription,
     /// When the token that opened it is no longer good enough.
     ends_at: Timestamp,
     /// The last head heard of, or read.
@@ -64,9 +64,9 @@ impl Events {
         vault: Vault,
         expires_at: Timestamp,
     ) -> Result<Self, ApiError> {
-        let heads = app.store.heads();
+        let heads = app.store.notifier();
         let changes = heads
-            .listen(vault.id(), app.limits.waits_per_user_max)
+            .subscribe(vault.id(), app.limits.waits_per_user_max)
             .ok_or(ApiError::TooManyWaits)?;
         Self::listening(app, vault, expires_at, changes).await
     }
@@ -76,7 +76,7 @@ impl Events {
         app: App,
         vault: Vault,
         expires_at: Timestamp,
-        changes: HeadListener,
+        changes: Subscription,
     ) -> Result<Self, ApiError> {
         let grace = i64::try_from(app.limits.stream_grace.as_millis()).unwrap_or(i64::MAX);
         let ends_at = expires_at.plus_millis(grace);
@@ -90,13 +90,13 @@ impl Events {
     ///
     /// One timer for both silence and looking: a second one, of axum's `KeepAlive`, takes 128 bytes a
     /// stream.
-    pub(crate) async fn next(&mut self) -> Option<Said> {
+    pub(crate) async fn next(&mut self) -> Option<StreamEvent> {
         loop {
             let left = self.left()?;
             if let Some(head) = self.seen.filter(|_| self.seen != self.told) {
                 self.told = self.seen;
-                metrics::counter!("vaultsync_events_told_total").increment(1);
-                return Some(Said::Head(HeadTold { head }));
+                metrics::counter!("vaultsync_events_published_total").increment(1);
+                return Some(StreamEvent::Head(HeadEvent { head }));
             }
             let told = tokio::select! {
                 () = self.app.stop.cancelled() => return None,
@@ -109,7 +109,7 @@ impl Events {
                 None | Some(None) => (self.seen, self.silences) = (self.look().await?, 0),
             }
             if self.seen == self.told && self.left().is_some() {
-                return Some(Said::Alive);
+                return Some(StreamEvent::Alive);
             }
         }
     }
@@ -152,7 +152,7 @@ async fn read(app: &App, vault: &Vault) -> Result<Option<Timestamp>, ApiError> {
 mod tests {
     use tokio::time::{Instant, timeout_at};
     use vaultsync_protocol::Push;
-    use vaultsync_store::{Heads, PushOutcome};
+    use vaultsync_store::{ChangeNotifier, PushOutcome};
 
     use super::*;
     use crate::Parts;
@@ -164,7 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let app = App::new(Parts::in_folder(folder.path()));
         let vault = Vault::of("issuer", "ada");
-        let changes = Heads::default().listen(vault.id(), 1).unwrap();
+        let changes = ChangeNotifier::default().subscribe(vault.id(), 1).unwrap();
         let expires_at = app.clock.now().plus_millis(3_600_000);
         (Events::listening(app, vault, expires_at, changes).await.unwrap(), folder)
     }
@@ -174,13 +174,13 @@ mod tests {
         let until = Instant::now() + time;
         let mut times = 0;
         while let Ok(said) = timeout_at(until, events.next()).await {
-            assert_eq!(said, Some(Said::Alive));
+            assert_eq!(said, Some(StreamEvent::Alive));
             times += 1;
         }
         times
     }
 
-    async fn push(events: &Events, record_id: &str) -> HeadTold {
+    async fn push(events: &Events, record_id: &str) -> HeadEvent {
         let body = format!(
             r#"{{"operations":[{{"recordId":"{record_id}","baseVersion":null,
                 "ciphertext":"aGVsbG8=","deleted":false}}]}}"#
@@ -189,7 +189,7 @@ mod tests {
         let now = events.app.clock.now();
         let outcome = events.app.store.push(&events.vault, push, now, ()).await.unwrap();
         assert!(matches!(outcome, PushOutcome::Applied(_)), "{outcome:?}");
-        HeadTold { head: read(&events.app, &events.vault).await.unwrap().unwrap() }
+        HeadEvent { head: read(&events.app, &events.vault).await.unwrap().unwrap() }
     }
 
     // Where time is paused, it moves on by itself to when somebody wants to be woken.
@@ -201,7 +201,7 @@ mod tests {
             let pushed = push(&events, record_id).await;
             tokio::time::pause();
             let began = Instant::now();
-            while events.next().await == Some(Said::Alive) {}
+            while events.next().await == Some(StreamEvent::Alive) {}
             assert_eq!(events.told, Some(pushed.head));
             assert_eq!(began.elapsed().as_secs(), 30);
             assert_eq!(silent_for(&mut events, LONG).await, 40);
@@ -217,6 +217,6 @@ mod tests {
         tokio::time::pause();
         assert_eq!(silent_for(&mut events, LONG).await, 40);
         events.seen = Some(pushed.head);
-        assert_eq!(events.next().await, Some(Said::Head(pushed)));
+        assert_eq!(events.next().await, Some(StreamEvent::Head(pushed)));
     }
 }

@@ -15,11 +15,11 @@ use vaultsync_store::{Vault, VaultId};
 
 use crate::{
     address::{Peer, client_address},
-    answer::ApiError,
     app::App,
-    auth::{Outcome, Refusal},
-    memory::Reservation,
-    pressure::TOO_MUCH,
+    auth::{AuthError, Outcome},
+    memory_budget::Reservation,
+    overload::OVERLOADED,
+    response::ApiError,
 };
 
 /// Whoever is calling: signed in, and within their rate.
@@ -41,13 +41,13 @@ impl FromRequestParts<App> for Caller {
             .map_err(|refusal| turn_away(app, parts, refusal))?;
         let vault = Vault::of(signed_in.issuer, signed_in.subject);
         tracing::Span::current().record("vault", tracing::field::display(vault.id()));
-        app.rates.charge_user(vault.id()).map_err(ApiError::TooMany)?;
+        app.rates.charge_user(vault.id()).map_err(ApiError::RateLimited)?;
         Ok(Self { vault, expires_at: signed_in.expires_at })
     }
 }
 
 /// Counts a failed sign-in, and charges the address with it.
-fn turn_away(app: &App, parts: &Parts, refusal: Refusal) -> ApiError {
+fn turn_away(app: &App, parts: &Parts, refusal: AuthError) -> ApiError {
     metrics::counter!("vaultsync_sign_in_failures_total", "reason" => refusal.reason().as_str())
         .increment(1);
     let is_their_fault = !matches!(refusal.outcome(), Outcome::Unavailable { .. });
@@ -55,7 +55,7 @@ fn turn_away(app: &App, parts: &Parts, refusal: Refusal) -> ApiError {
     if let (true, Some(peer)) = (is_their_fault, peer) {
         let address = client_address(peer, &parts.headers, &app.trusted_proxies);
         if let Err(too_many) = app.rates.charge_sign_in_failure(address) {
-            return ApiError::TooMany(too_many);
+            return ApiError::RateLimited(too_many);
         }
     }
     ApiError::SignIn(refusal)
@@ -68,8 +68,8 @@ impl FromRequestParts<App> for PullQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        if app.pressure.is_high(app.clock.uptime()) {
-            return Err(ApiError::Unavailable(TOO_MUCH.to_owned()));
+        if app.overload.is_high(app.clock.uptime()) {
+            return Err(ApiError::Unavailable(OVERLOADED.to_owned()));
         }
         Pull::from_query(parts.uri.query().unwrap_or_default())
             .map(Self)
@@ -86,18 +86,18 @@ pub(crate) async fn read_push(
 ) -> Result<(Push, Reservation), ApiError> {
     refuse_other_media(request.headers())?;
     let deadline = body_timeout(request.headers(), app.limits.body_timeout);
-    if app.pressure.is_high(app.clock.uptime()) {
+    if app.overload.is_high(app.clock.uptime()) {
         // However it ends, there is nothing more to tell.
         let _ = tokio::time::timeout(deadline, pass_over(request)).await;
-        return Err(ApiError::Unavailable(TOO_MUCH.to_owned()));
+        return Err(ApiError::Unavailable(OVERLOADED.to_owned()));
     }
     let mut memory = app.memory.reserve(user);
     let body = tokio::time::timeout(deadline, read(request, app, &mut memory))
         .await
         .map_err(|_| ApiError::RequestTimeout)??;
     // By now it may be, and most of what a push costs is yet to come.
-    if app.pressure.is_high(app.clock.uptime()) {
-        return Err(ApiError::Unavailable(TOO_MUCH.to_owned()));
+    if app.overload.is_high(app.clock.uptime()) {
+        return Err(ApiError::Unavailable(OVERLOADED.to_owned()));
     }
     let push = Push::from_json(&body, app.limits.ciphertext_bytes_max)?;
     Ok((push, memory))
@@ -144,7 +144,7 @@ async fn read(request: Request, app: &App, memory: &mut Reservation) -> Result<B
         if read.len() + data.len() > bytes_max {
             return Err(too_large);
         }
-        // Memory is taken as it fills, not as it is announced: announcing costs an attacker nothing.
+        // MemoryBudget is taken as it fills, not as it is announced: announcing costs an attacker nothing.
         memory.grow(read.len() + data.len())?;
         if read.is_empty() && data.len() < announced {
             read.reserve(announced.min(FIRST_RESERVE_BYTES_MAX));

@@ -5,7 +5,6 @@
 
 mod address;
 mod admin;
-mod answer;
 mod app;
 pub mod auth;
 mod body;
@@ -14,14 +13,15 @@ mod connection;
 mod events;
 mod extract;
 mod limits;
-mod memory;
+mod memory_budget;
 mod observe;
 mod openapi;
-mod pressure;
-pub mod private_file;
+mod overload;
 mod rates;
 mod record_hash;
+mod response;
 mod routes;
+pub mod secret_file;
 mod serve;
 mod telemetry;
 

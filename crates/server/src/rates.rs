@@ -30,7 +30,7 @@ pub(crate) struct Rates {
 
 /// A request too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooMany {
+pub(crate) struct RateLimited {
     /// Which rate, as the `RateLimit` header names it.
     pub(crate) policy: &'static str,
     /// How many requests may come at once.
@@ -50,17 +50,17 @@ impl Rates {
     }
 
     /// Charges a user with a request.
-    pub(crate) fn charge_user(&self, vault: VaultId) -> Result<(), TooMany> {
+    pub(crate) fn charge_user(&self, vault: VaultId) -> Result<(), RateLimited> {
         self.users.as_ref().map_or(Ok(()), |rate| rate.charge(&vault))
     }
 
     /// Charges an address with a request.
-    pub(crate) fn charge_address(&self, address: IpAddr) -> Result<(), TooMany> {
+    pub(crate) fn charge_address(&self, address: IpAddr) -> Result<(), RateLimited> {
         self.addresses.as_ref().map_or(Ok(()), |rate| rate.charge(&network(address)))
     }
 
     /// Charges an address with a failed sign-in.
-    pub(crate) fn charge_sign_in_failure(&self, address: IpAddr) -> Result<(), TooMany> {
+    pub(crate) fn charge_sign_in_failure(&self, address: IpAddr) -> Result<(), RateLimited> {
         self.sign_in_failures.as_ref().map_or(Ok(()), |rate| rate.charge(&network(address)))
     }
 
@@ -94,11 +94,11 @@ impl<K: Hash + Eq + Clone> Rate<K> {
         Some(Self { policy, burst: burst.get(), limiter: RateLimiter::dashmap(quota) })
     }
 
-    fn charge(&self, key: &K) -> Result<(), TooMany> {
+    fn charge(&self, key: &K) -> Result<(), RateLimited> {
         self.limiter.check_key(key).map_err(|not_until| {
             let wait = not_until.wait_time_from(self.limiter.clock().now());
             let retry_after = Duration::from_secs(wait.as_secs() + 1);
-            TooMany { policy: self.policy, burst: self.burst, retry_after }
+            RateLimited { policy: self.policy, burst: self.burst, retry_after }
         })
     }
 

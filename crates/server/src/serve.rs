@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::{address::Peer, app::App, body::Held, connection::Connection, telemetry::Open};
+use crate::{address::Peer, app::App, body::GuardedBody, connection::Connection, telemetry::Open};
 
 /// What hyper buffers of a head: more than the limit, so that a head that is somewhat too long gets
 /// an answer that says so.
@@ -125,7 +125,7 @@ async fn connection(
                 // request into the void.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|body| Held::new(body, serving)))
+            Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, serving)))
         }
     });
     let mut connection = std::pin::pin!(

@@ -76,7 +76,7 @@ fn describe() {
     describe_counter!("vaultsync_sign_in_failures_total", "Requests turned away at sign-in.");
     describe_gauge!("vaultsync_connections_open", "Connections, those to the admin address too.");
     describe_gauge!("vaultsync_event_streams", "Event streams that are open.");
-    describe_counter!("vaultsync_events_told_total", "Heads told on event streams.");
+    describe_counter!("vaultsync_events_published_total", "Heads sent on event streams.");
     describe_gauge!(
         "vaultsync_memory_reserved_bytes",
         Unit::Bytes,
@@ -86,8 +86,8 @@ fn describe() {
     describe_histogram!("vaultsync_store_commit_pushes", "Pushes that shared a commit.");
     describe_gauge!("vaultsync_store_connections", "Connections to PostgreSQL.");
     describe_gauge!("vaultsync_store_connections_idle", "Those of them that nobody uses.");
-    describe_counter!("vaultsync_hints_told_total", "Changes of vaults told to other nodes.");
-    describe_counter!("vaultsync_hints_heard_total", "Changes of vaults heard of from nodes.");
+    describe_counter!("vaultsync_hints_published_total", "Changes of vaults told to other nodes.");
+    describe_counter!("vaultsync_hints_received_total", "Changes of vaults heard of from nodes.");
     describe_counter!("vaultsync_hints_dropped_total", "Changes that nobody could be told of.");
     describe_counter!("vaultsync_hints_malformed_total", "Messages that were no hints.");
 }

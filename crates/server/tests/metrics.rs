@@ -227,7 +227,7 @@ async fn metrics_tell_what_happens_and_nobodys_secrets(backend: Backend) {
 #[tokio::test]
 async fn an_event_stream_is_counted_while_it_is_open_and_measured_as_short() {
     const OPEN: &str = "vaultsync_event_streams";
-    const TOLD: &str = "vaultsync_events_told_total";
+    const TOLD: &str = "vaultsync_events_published_total";
     const MEASURED: &str =
         "vaultsync_http_request_seconds_count{route=\"/api/sync/events\",method=\"GET\"}";
     let (server, admin) = server_with_admin(Backend::Sqlite, Limits::default()).await;

@@ -2,7 +2,7 @@
 
 use vaultsync_protocol::{Push, Timestamp, Written};
 
-use crate::Verdict;
+use crate::WriteDecision;
 
 /// 9000-01-01T00:00:00Z. A machine's clock that is later than this is broken, and a vault's clock that
 /// followed it would come to the end of what RFC 3339 can write and could never go back.
@@ -14,14 +14,14 @@ pub(crate) fn first_free(now: Timestamp, clock: Timestamp) -> Timestamp {
 }
 
 /// The answer to a push without conflicts.
-pub(crate) fn written(push: &Push, verdicts: &[Verdict]) -> Vec<Written> {
+pub(crate) fn written(push: &Push, verdicts: &[WriteDecision]) -> Vec<Written> {
     let pairs = push.operations().iter().zip(verdicts);
     pairs
         .filter_map(|(operation, verdict)| match verdict {
-            Verdict::Held(version) | Verdict::Write(version) => {
+            WriteDecision::AlreadyApplied(version) | WriteDecision::Apply(version) => {
                 Some(Written { record_id: operation.record_id.clone(), version: *version })
             }
-            Verdict::Conflict => None,
+            WriteDecision::Conflict => None,
         })
         .collect()
 }

@@ -1,13 +1,13 @@
 //! What a vault remembers of its last pushes, so that one whose answer was lost can be sent again.
 //!
 //! Versions only grow while a record exists, so a batch can succeed at most once: its digest is an
-//! idempotency key that needs no header. [`judge_remembered`](crate::judge_remembered) has the one
+//! idempotency key that needs no header. [`check_remembered`](crate::check_remembered) has the one
 //! exception.
 
 use sha2::{Digest, Sha256};
 use vaultsync_protocol::{OPERATIONS_MAX, Push, Version, Written};
 
-use crate::judge::Verdict;
+use crate::check_version::WriteDecision;
 
 /// How many pushes a vault remembers.
 pub const RECEIPTS_MAX: usize = 32;
@@ -83,10 +83,10 @@ impl Receipts {
     }
 
     /// Remembers an applied push, and forgets the oldest one past [`RECEIPTS_MAX`].
-    pub(crate) fn remember(&mut self, digest: &BatchDigest, verdicts: &[Verdict]) {
+    pub(crate) fn remember(&mut self, digest: &BatchDigest, verdicts: &[WriteDecision]) {
         let mut bitmap = [0; BITMAP_BYTES];
         for (index, verdict) in verdicts.iter().enumerate() {
-            if *verdict == Verdict::Write(Version::FIRST) {
+            if *verdict == WriteDecision::Apply(Version::FIRST) {
                 bitmap[index / 8] |= 1 << (index % 8);
             }
         }

@@ -4,7 +4,9 @@ use std::{io, path::PathBuf};
 
 use vaultsync_protocol::{Conflict, Epoch, Page, Pull, Push, Timestamp, Written};
 
-use crate::{Heads, PostgresOptions, Room, Vault, postgres::Postgres, sqlite::Sqlite};
+use crate::{
+    ChangeNotifier, PostgresOptions, ReadBudget, Vault, postgres::Postgres, sqlite::Sqlite,
+};
 
 /// What a store is opened with.
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +155,7 @@ impl Store {
 
     /// Reads one page of what changed after a cursor, from one snapshot, into `room`, which is given
     /// back. `pull.wait` is not waited for here.
-    pub async fn pull<R: Room>(
+    pub async fn pull<R: ReadBudget>(
         &self,
         vault: &Vault,
         pull: &Pull,
@@ -174,10 +176,10 @@ impl Store {
     }
 
     /// Where changes of vaults are told.
-    pub fn heads(&self) -> &Heads {
+    pub fn notifier(&self) -> &ChangeNotifier {
         match self {
-            Self::Sqlite(sqlite) => sqlite.heads(),
-            Self::Postgres(postgres) => postgres.heads(),
+            Self::Sqlite(sqlite) => sqlite.notifier(),
+            Self::Postgres(postgres) => postgres.notifier(),
         }
     }
 

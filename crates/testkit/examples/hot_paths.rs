@@ -12,7 +12,7 @@ use vaultsync_server::{
     Clock as _,
     auth::{Authenticator, Issuer, LocalKey},
 };
-use vaultsync_store::{Head, Verdict, judge};
+use vaultsync_store::{RecordState, WriteDecision, check_version};
 use vaultsync_testkit::ManualClock;
 
 /// Ciphertext of a record.
@@ -51,10 +51,10 @@ fn decode_push_of_100(body: &str) {
 
 #[inline(never)]
 fn judge_100(push: &Push) {
-    let head = Head { version: Version::FIRST, deleted: false };
+    let head = RecordState { version: Version::FIRST, deleted: false };
     for operation in push.operations() {
-        let verdict = judge(operation, black_box(Some(head)), false, || true);
-        assert_eq!(black_box(verdict), Verdict::Write(Version::FIRST.next()));
+        let verdict = check_version(operation, black_box(Some(head)), false, || true);
+        assert_eq!(black_box(verdict), WriteDecision::Apply(Version::FIRST.next()));
     }
 }
 

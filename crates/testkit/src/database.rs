@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use uuid::Uuid;
-use vaultsync_private_servers::shared_postgres;
-use vaultsync_store::{HintsVia, PostgresOptions, Store, StoreOptions};
+use vaultsync_store::{PostgresOptions, PubsubBackend, Store, StoreOptions};
+use vaultsync_test_servers::shared_postgres;
 
 /// A database that suites run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl TestDatabase {
                     timeout: Duration::from_secs(20),
                     prepare: true,
                     migrate: true,
-                    hints: HintsVia::Nothing,
+                    hints: PubsubBackend::None,
                     allow_unsafe: false,
                 };
                 Store::open_postgres(postgres, options).await

@@ -12,7 +12,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::settings::{self, CONFIG_ENV, Group, Kind, Loaded, Problems, Setting, Sources, TABLE};
+use crate::settings::{
+    self, CONFIG_ENV, ConfigErrors, Group, Kind, Loaded, Setting, Sources, TABLE,
+};
 use crate::{logging, migrate, serve, token};
 
 /// The exit code of a wrong command line, which is clap's own, and of wrong settings.
@@ -41,7 +43,7 @@ pub(crate) fn run(
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            if error.is::<Problems>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+            if error.is::<ConfigErrors>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -91,7 +93,7 @@ fn config(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::Re
 fn load_and_warn(
     matches: &ArgMatches,
     env: BTreeMap<OsString, OsString>,
-) -> Result<Loaded, Problems> {
+) -> Result<Loaded, ConfigErrors> {
     let loaded = settings::load(&sources(matches, env))?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");

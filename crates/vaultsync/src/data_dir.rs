@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use anyhow::Context as _;
-use vaultsync_server::private_file;
+use vaultsync_server::secret_file;
 
 /// Makes the folder where there is none, for its owner alone.
 pub(crate) fn create(folder: &Path) -> anyhow::Result<()> {
@@ -17,7 +17,7 @@ pub(crate) fn create(folder: &Path) -> anyhow::Result<()> {
 /// The key that hides record ids in logs, drawn at random at the first start.
 pub(crate) fn log_key(folder: &Path) -> anyhow::Result<[u8; 32]> {
     let path = folder.join("log.key");
-    let key = private_file::load_or_create(&path, || {
+    let key = secret_file::load_or_create(&path, || {
         let mut key = vec![0; 32];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
         Ok(key)

@@ -2,9 +2,9 @@
 //!
 //! Not here: anything but the way in.
 
+mod banner;
 mod cli;
 mod data_dir;
-mod greeting;
 mod logging;
 mod migrate;
 mod serve;

@@ -26,11 +26,11 @@ use vaultsync_server::{
 use vaultsync_store::{Store, StoreOptions};
 
 use crate::{
-    data_dir, greeting,
+    banner, data_dir,
     settings::{Database, Settings, SignIn},
 };
 
-/// Who the token in the greeting is for, and how long it is good.
+/// Who the token in the banner is for, and how long it is good.
 const GREETED_USER: &str = "demo";
 const GREETED_TTL: Duration = Duration::from_secs(3600);
 
@@ -64,7 +64,7 @@ async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
         Some(address) => Some(bind(address, "admin_listen")?),
         None => None,
     };
-    let greeting = greeting(&settings, &listener, admin.as_ref(), key.as_ref(), &*clock)?;
+    let banner = banner(&settings, &listener, admin.as_ref(), key.as_ref(), &*clock)?;
 
     let stop = CancellationToken::new();
     let issuers = issuers(settings.sign_in, key.as_ref())?;
@@ -88,7 +88,7 @@ async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
     }
     tracing::info!(address = %listener.local_addr()?, "listening");
     // Where nobody reads it, the server serves all the same.
-    let _ = std::io::stdout().write_all(greeting.as_bytes());
+    let _ = std::io::stdout().write_all(banner.as_bytes());
     serve(app.clone(), listener, router(app.clone())).await;
     if tokio::time::timeout(CLOSE_TIMEOUT, app.close()).await.is_err() {
         tracing::warn!("the database did not close in time");
@@ -136,7 +136,7 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     listen().with_context(|| format!("cannot listen on {address} (setting `{setting}`)"))
 }
 
-fn greeting(
+fn banner(
     settings: &Settings,
     listener: &TcpListener,
     admin: Option<&TcpListener>,
@@ -149,7 +149,7 @@ fn greeting(
         .filter(|_| address.ip().is_loopback())
         .map(|key| key.mint(GREETED_USER, clock.now(), GREETED_TTL))
         .transpose()?;
-    Ok(greeting::text(&greeting::Facts {
+    Ok(banner::text(&banner::Banner {
         address,
         admin: admin.map(TcpListener::local_addr).transpose()?,
         database: place(&settings.database)?,

@@ -11,7 +11,7 @@ use vaultsync_server::{Clock as _, SystemClock, auth::LocalKey};
 
 use crate::{
     data_dir,
-    settings::{Problems, Settings},
+    settings::{ConfigErrors, Settings},
 };
 
 /// The longest a token may live.
@@ -33,10 +33,10 @@ pub(crate) struct Request {
 ///
 /// # Errors
 ///
-/// [`Problems`] where the server with these settings would refuse the token.
+/// [`ConfigErrors`] where the server with these settings would refuse the token.
 pub(crate) fn run(settings: &Settings, request: &Request) -> anyhow::Result<()> {
     if !settings.sign_in.local {
-        return Err(Problems::one(
+        return Err(ConfigErrors::one(
             "the local issuer is off, so the server would refuse the token: \
              say --local-issuer to `serve` and to `token` (or set VAULTSYNC_LOCAL_ISSUER=true)",
         )

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::fetch::{FetchError, Source};
 use super::keys::KeySet;
-use super::reason::{Reason, Refusal};
+use super::reason::{AuthError, Reason};
 use crate::Clock;
 
 /// From this age on a set is fetched again in the background, so that busy traffic never waits.
@@ -35,14 +35,14 @@ const FAILURE_REMEMBERED: Duration = Duration::from_secs(30);
 
 /// A set as it was fetched.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct CachedKeys {
     pub(super) keys: KeySet,
     /// Counts the changes of the keys: what was verified under another generation is void.
     pub(super) generation: u64,
     fetched_at: Duration,
 }
 
-impl Held {
+impl CachedKeys {
     /// Keys that an operator wrote down: they do not age.
     pub(super) fn fixed(keys: KeySet) -> Arc<Self> {
         Arc::new(Self { keys, generation: 0, fetched_at: Duration::ZERO })
@@ -60,12 +60,12 @@ pub(super) struct Jwks {
     issuer: Arc<str>,
     source: Source,
     clock: Arc<dyn Clock>,
-    held: ArcSwapOption<Held>,
+    held: ArcSwapOption<CachedKeys>,
     /// The last fetch, if it failed.
     failure: ArcSwapOption<Failure>,
     /// Counts the fetches that ended, well or not.
     finished: AtomicU64,
-    /// Held around a fetch; in it, when the last forced one began.
+    /// CachedKeys around a fetch; in it, when the last forced one began.
     fetching: Arc<Mutex<Option<Duration>>>,
 }
 
@@ -83,7 +83,7 @@ impl Jwks {
     }
 
     /// The keys to judge with now. Waits only where there are none that are good.
-    pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<Held>, Refusal> {
+    pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<CachedKeys>, AuthError> {
         // Read before anything else: a fetch that ends from here on is seen to have ended.
         let finished = self.finished.load(Ordering::Acquire);
         let now = self.clock.uptime();
@@ -112,7 +112,10 @@ impl Jwks {
 
     /// Keys fetched after `seen`, because these could not verify a token. `None` where there
     /// are none and a fetch is not due.
-    pub(super) async fn refetch(self: &Arc<Self>, seen: &Arc<Held>) -> Option<Arc<Held>> {
+    pub(super) async fn refetch(
+        self: &Arc<Self>,
+        seen: &Arc<CachedKeys>,
+    ) -> Option<Arc<CachedKeys>> {
         let mut forced_at = Arc::clone(&self.fetching).lock_owned().await;
         if let Some(newer) = self.newer_than(seen) {
             return Some(newer);
@@ -131,24 +134,24 @@ impl Jwks {
         self.failure.load().as_ref().map(|failure| failure.error.detail.clone())
     }
 
-    fn usable(&self, now: Duration) -> Option<Arc<Held>> {
+    fn usable(&self, now: Duration) -> Option<Arc<CachedKeys>> {
         let held = self.held.load_full()?;
         (now.saturating_sub(held.fetched_at) < STALE_MAX).then_some(held)
     }
 
-    fn newer_than(&self, seen: &Arc<Held>) -> Option<Arc<Held>> {
+    fn newer_than(&self, seen: &Arc<CachedKeys>) -> Option<Arc<CachedKeys>> {
         self.held.load_full().filter(|held| !Arc::ptr_eq(held, seen))
     }
 
-    fn unavailable(&self, now: Duration) -> Refusal {
+    fn unavailable(&self, now: Duration) -> AuthError {
         let second = Duration::from_secs(1);
         match self.failure.load().as_ref() {
             Some(failure) => {
                 let ago = now.saturating_sub(failure.at);
                 let left = RETRY_EVERY.saturating_sub(ago).max(second);
-                Refusal::unavailable(failure.error.reason, left)
+                AuthError::unavailable(failure.error.reason, left)
             }
-            None => Refusal::unavailable(Reason::JwkRemoteFailedToLoad, second),
+            None => AuthError::unavailable(Reason::JwkRemoteFailedToLoad, second),
         }
     }
 
@@ -215,7 +218,7 @@ impl Jwks {
             Some(last) if last.keys == keys => last.generation,
             Some(last) => last.generation + 1,
         };
-        self.held.store(Some(Arc::new(Held { keys, generation, fetched_at })));
+        self.held.store(Some(Arc::new(CachedKeys { keys, generation, fetched_at })));
         self.failure.store(None);
     }
 }

@@ -20,7 +20,7 @@ use super::claims_oidc::OidcRules;
 use super::issuer::{CLOCK_SKEW_DEFAULT, Issuer, KeysFrom, Rules};
 use super::keys::{Alg, Key, KeySet, install_provider};
 use super::pem;
-use crate::private_file::{self, PrivateFileError};
+use crate::secret_file::{self, SecretFileError};
 
 /// `iss` of the tokens that this server makes. The name can never be resolved (RFC 6761).
 pub const LOCAL_ISSUER: &str = "https://local.vaultsync.invalid";
@@ -35,7 +35,7 @@ const FILE: &str = "local-issuer.key";
 pub enum LocalKeyError {
     /// The file could not be read or made, or others may read it.
     #[error(transparent)]
-    File(#[from] PrivateFileError),
+    File(#[from] SecretFileError),
     /// The file holds something else.
     #[error("{}: it is not an Ed25519 private key in PEM (PKCS#8)", path.display())]
     NotAKey {
@@ -72,7 +72,7 @@ impl LocalKey {
     /// Of two processes that make it at once, both end up with the same one.
     pub fn load_or_create(data_dir: &Path) -> Result<Self, LocalKeyError> {
         let path = data_dir.join(FILE);
-        let pem = private_file::load_or_create(&path, generate)?;
+        let pem = secret_file::load_or_create(&path, generate)?;
         install_provider();
         let not_a_key = || LocalKeyError::NotAKey { path: path.clone() };
         let signing = EncodingKey::from_ed_pem(&pem).map_err(|_| not_a_key())?;

@@ -18,9 +18,9 @@ mod local;
 mod oidc;
 mod pem;
 mod reason;
-mod remembered;
 mod strict_json;
 mod token;
+mod token_cache;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,18 +32,18 @@ pub use clerk::ClerkOptions;
 pub use issuer::{Issuer, IssuerError};
 pub use local::{LOCAL_AUDIENCE, LOCAL_ISSUER, LocalKey, LocalKeyError};
 pub use oidc::OidcOptions;
-pub use reason::{Outcome, Reason, Refusal};
+pub use reason::{AuthError, Outcome, Reason};
 
 use crate::Clock;
 use issuer::KeysFrom;
-use jwks::{Held, Jwks};
+use jwks::{CachedKeys, Jwks};
 use keys::{Alg, KeySet};
-use remembered::{Fingerprint, Known, Remembered};
 use token::Token;
+use token_cache::{CachedToken, Fingerprint, TokenCache};
 
 /// A caller who is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignedIn {
+pub struct Principal {
     /// Who says so.
     pub issuer: Arc<str>,
     /// Whom the issuer calls so: 1 to 255 characters.
@@ -61,7 +61,7 @@ struct Shared {
     issuers: Vec<Configured>,
     token_bytes_max: usize,
     clock: Arc<dyn Clock>,
-    remembered: Remembered,
+    token_cache: TokenCache,
     signatures_checked: AtomicU64,
 }
 
@@ -72,19 +72,19 @@ struct Configured {
 }
 
 enum Keys {
-    Fixed(Arc<Held>),
+    Fixed(Arc<CachedKeys>),
     Fetched(Arc<Jwks>),
 }
 
 impl Keys {
-    async fn current(&self) -> Result<Arc<Held>, Refusal> {
+    async fn current(&self) -> Result<Arc<CachedKeys>, AuthError> {
         match self {
             Self::Fixed(held) => Ok(Arc::clone(held)),
             Self::Fetched(jwks) => jwks.current().await,
         }
     }
 
-    async fn refetch(&self, seen: &Arc<Held>) -> Option<Arc<Held>> {
+    async fn refetch(&self, seen: &Arc<CachedKeys>) -> Option<Arc<CachedKeys>> {
         match self {
             Self::Fixed(_) => None,
             Self::Fetched(jwks) => jwks.refetch(seen).await,
@@ -105,7 +105,7 @@ impl Authenticator {
     pub fn new(issuers: Vec<Issuer>, token_bytes_max: usize, clock: Arc<dyn Clock>) -> Self {
         let configure = |issuer: Issuer| {
             let keys = match &issuer.keys {
-                KeysFrom::Settings(keys) => Keys::Fixed(Held::fixed(keys.clone())),
+                KeysFrom::Settings(keys) => Keys::Fixed(CachedKeys::fixed(keys.clone())),
                 KeysFrom::Network(source) => Keys::Fetched(Jwks::new(
                     Arc::clone(&issuer.name),
                     source.clone(),
@@ -118,7 +118,7 @@ impl Authenticator {
             issuers: issuers.into_iter().map(configure).collect(),
             token_bytes_max,
             clock,
-            remembered: Remembered::new(),
+            token_cache: TokenCache::new(),
             signatures_checked: AtomicU64::new(0),
         }))
     }
@@ -127,9 +127,9 @@ impl Authenticator {
     ///
     /// Only `Authorization: Bearer` counts, once, with one token; nothing else is tried when it
     /// fails.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<SignedIn, Refusal> {
-        let text = bearer::token(headers, self.0.token_bytes_max).map_err(Refusal::unverified)?;
-        let fingerprint = Remembered::fingerprint(text);
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
+        let text = bearer::token(headers, self.0.token_bytes_max).map_err(AuthError::unverified)?;
+        let fingerprint = TokenCache::fingerprint(text);
         if let Some(signed_in) = self.recall(&fingerprint).await? {
             return Ok(signed_in);
         }
@@ -166,8 +166,8 @@ impl Authenticator {
     ///
     /// Its issuer's keys are asked for nevertheless: traffic that is all remembered must notice
     /// too when a key is withdrawn.
-    async fn recall(&self, fingerprint: &Fingerprint) -> Result<Option<SignedIn>, Refusal> {
-        let Some(known) = self.0.remembered.get(fingerprint) else {
+    async fn recall(&self, fingerprint: &Fingerprint) -> Result<Option<Principal>, AuthError> {
+        let Some(known) = self.0.token_cache.get(fingerprint) else {
             return Ok(None);
         };
         let held = self.0.issuers[known.issuer].keys.current().await?;
@@ -177,32 +177,32 @@ impl Authenticator {
 
     /// The header chooses among configured keys, then the signature, then the claims: who cannot
     /// sign learns nothing about how this server is configured.
-    async fn verify(&self, text: &str, fingerprint: Fingerprint) -> Result<SignedIn, Refusal> {
-        let token = Token::parse(text).map_err(Refusal::unverified)?;
+    async fn verify(&self, text: &str, fingerprint: Fingerprint) -> Result<Principal, AuthError> {
+        let token = Token::parse(text).map_err(AuthError::unverified)?;
         let (index, Configured { issuer, keys }) = self
             .0
             .issuers
             .iter()
             .enumerate()
             .find(|(_, configured)| token.issuer() == Some(configured.issuer.name()))
-            .ok_or(Refusal::unverified(Reason::TokenInvalidIssuer))?;
-        let alg = issuer.judge_header(&token.header).map_err(Refusal::unverified)?;
+            .ok_or(AuthError::unverified(Reason::TokenInvalidIssuer))?;
+        let alg = issuer.judge_header(&token.header).map_err(AuthError::unverified)?;
         let generation = self.verify_signature(&token, alg, keys).await?;
 
         let now = self.0.clock.now();
-        let accepted = issuer.judge(&token.claims, now).map_err(Refusal::verified)?;
-        let signed_in = SignedIn {
+        let accepted = issuer.judge(&token.claims, now).map_err(AuthError::verified)?;
+        let signed_in = Principal {
             issuer: Arc::clone(&issuer.name),
             subject: accepted.subject,
             expires_at: accepted.expires_at,
         };
-        let known = Known {
+        let known = CachedToken {
             signed_in: signed_in.clone(),
             issuer: index,
             generation,
             verified_at: self.0.clock.uptime(),
         };
-        self.0.remembered.insert(fingerprint, known);
+        self.0.token_cache.insert(fingerprint, known);
         Ok(signed_in)
     }
 
@@ -215,8 +215,8 @@ impl Authenticator {
         token: &Token<'_>,
         alg: Alg,
         keys: &Keys,
-    ) -> Result<u64, Refusal> {
-        let kid = token.kid().map_err(Refusal::unverified)?;
+    ) -> Result<u64, AuthError> {
+        let kid = token.kid().map_err(AuthError::unverified)?;
         let check = |keys: &KeySet| {
             let verdict = keys.verify(kid, alg, token.signed, token.signature);
             // Without a key there was nothing to check it with.
@@ -229,7 +229,7 @@ impl Authenticator {
         let mut verdict = check(&held.keys);
         // Ends because each turn takes a later fetch, and those are rationed.
         while let Err(reason) = verdict {
-            let newer = keys.refetch(&held).await.ok_or(Refusal::unverified(reason))?;
+            let newer = keys.refetch(&held).await.ok_or(AuthError::unverified(reason))?;
             if newer.generation != held.generation {
                 verdict = check(&newer.keys);
             }

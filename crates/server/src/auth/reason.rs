@@ -1,6 +1,6 @@
 //! Why a request was turned away, and how much of it the caller may read.
 //!
-//! Not here: HTTP responses. Whoever answers asks a [`Refusal`] for its code and its header.
+//! Not here: HTTP responses. Whoever answers asks a [`AuthError`] for its code and its header.
 
 use std::fmt;
 use std::time::Duration;
@@ -77,7 +77,7 @@ impl Reason {
         self.names().0
     }
 
-    /// The reason with underscores, as a caller reads it. Only [`Refusal::code`] knows whether the
+    /// The reason with underscores, as a caller reads it. Only [`AuthError::code`] knows whether the
     /// caller may.
     pub const fn code(self) -> &'static str {
         self.names().1
@@ -143,12 +143,12 @@ pub enum Outcome {
 /// A request that was turned away at sign-in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("sign-in refused: {reason}")]
-pub struct Refusal {
+pub struct AuthError {
     reason: Reason,
     outcome: Outcome,
 }
 
-impl Refusal {
+impl AuthError {
     /// The caller's account is deleted. For whoever finds that out after sign-in.
     pub const fn account_deleted() -> Self {
         Self::verified(Reason::AccountDeleted)

@@ -10,8 +10,8 @@ use axum::{
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
-use crate::answer::{self, ApiError};
 pub use crate::openapi::openapi;
+use crate::response::{self, ApiError};
 
 /// The page runs its own scripts and styles and talks to this server; nothing else.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
@@ -23,7 +23,7 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
 /// The OpenAPI document, put together once: anybody may ask for it, as often as they like.
 pub(super) async fn document() -> Response {
     static DOCUMENT: OnceLock<OpenApi> = OnceLock::new();
-    answer::ok(DOCUMENT.get_or_init(openapi))
+    response::ok(DOCUMENT.get_or_init(openapi))
 }
 
 pub(super) async fn to_page() -> Redirect {

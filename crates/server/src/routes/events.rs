@@ -13,10 +13,10 @@ use axum::{
 use futures_util::stream;
 
 use crate::{
-    answer::{ApiError, Failure},
     app::App,
-    events::{Events, Said},
+    events::{Events, StreamEvent},
     extract::Caller,
+    response::{ApiError, Failure},
 };
 
 /// Tells of each change of the vault, as server-sent events, for as long as the client listens.
@@ -45,8 +45,8 @@ pub(crate) async fn events(
     let events = Events::open(app, vault, expires_at).await?;
     let events = stream::unfold(events, |mut events| async move {
         let event = match events.next().await? {
-            Said::Head(told) => Event::default().event("head").json_data(told),
-            Said::Alive => Ok(Event::DEFAULT_KEEP_ALIVE),
+            StreamEvent::Head(told) => Event::default().event("head").json_data(told),
+            StreamEvent::Alive => Ok(Event::DEFAULT_KEEP_ALIVE),
         };
         Some((event, events))
     });

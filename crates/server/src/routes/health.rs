@@ -5,8 +5,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    answer::{self, ApiError, Failure},
     app::App,
+    response::{self, ApiError, Failure},
 };
 
 /// That all is well.
@@ -25,7 +25,7 @@ pub(crate) struct Health {
     responses((status = 200, description = "It is.", body = Health)),
 )]
 pub(crate) async fn healthz() -> Response {
-    answer::ok(&Health { status: "ok" })
+    response::ok(&Health { status: "ok" })
 }
 
 /// Tells whether requests can be served: the database answers, and callers can be recognised.
@@ -55,7 +55,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<Response, ApiError>
         reasons.push("the server is stopping".to_owned());
     }
     if reasons.is_empty() {
-        Ok(answer::ok(&Health { status: "ready" }))
+        Ok(response::ok(&Health { status: "ready" }))
     } else {
         Err(ApiError::NotReady(reasons))
     }

@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use vaultsync_protocol::{OPERATIONS_MAX, PAGE_RECORDS_MAX, RecordId, WAIT_SECONDS_MAX};
 
 use crate::{
-    answer::{self, Failure},
     app::App,
+    response::{self, Failure},
 };
 
 /// What this server is, and what it takes.
@@ -98,7 +98,7 @@ pub(crate) struct LimitsInfo {
 pub(crate) async fn info(State(app): State<App>) -> Response {
     let limits = &app.limits;
     let rate = |rate| if limits.rate_per_user == 0 { 0 } else { rate };
-    answer::ok(&Info {
+    response::ok(&Info {
         name: "vaultsync",
         version: env!("CARGO_PKG_VERSION"),
         protocols: [1],

@@ -25,9 +25,9 @@ use vaultsync_protocol::Issues;
 pub use self::docs::openapi;
 use crate::{
     address::{Peer, client_address},
-    answer::ApiError,
     app::App,
     observe,
+    response::ApiError,
 };
 
 /// Everything the public address serves.
@@ -81,7 +81,7 @@ async fn within_bounds(
 ) -> Result<Response, ApiError> {
     if let Some(peer) = request.extensions().get::<Peer>() {
         let address = client_address(*peer, request.headers(), &app.trusted_proxies);
-        app.rates.charge_address(address).map_err(ApiError::TooMany)?;
+        app.rates.charge_address(address).map_err(ApiError::RateLimited)?;
     }
     let bytes_max = app.limits.header_bytes_max;
     let line = request.uri().path_and_query().map_or(0, |path| path.as_str().len());

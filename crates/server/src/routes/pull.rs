@@ -7,11 +7,11 @@ use vaultsync_protocol::{Page, Pull};
 use vaultsync_store::{PullOutcome, Vault};
 
 use crate::{
-    answer::{self, ApiError, Failure},
     app::App,
     events::REREAD_AFTER,
     extract::{Caller, PullQuery},
-    memory::Reservation,
+    memory_budget::Reservation,
+    response::{self, ApiError, Failure},
 };
 
 /// Reads one page of what changed after a cursor, oldest first.
@@ -53,7 +53,7 @@ pub(crate) async fn pull(
         (page, memory) = Box::pin(wait(&app, &vault, &pull)).await?;
     }
     metrics::counter!("vaultsync_records_pulled_total").increment(page.records.len() as u64);
-    Ok(answer::page(&page, memory))
+    Ok(response::page(&page, memory))
 }
 
 async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservation), ApiError> {
@@ -78,8 +78,8 @@ async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservatio
 async fn wait(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservation), ApiError> {
     let mut changes = app
         .store
-        .heads()
-        .listen(vault.id(), app.limits.waits_per_user_max)
+        .notifier()
+        .subscribe(vault.id(), app.limits.waits_per_user_max)
         .ok_or(ApiError::TooManyWaits)?;
     let until = app.clock.uptime() + pull.wait;
     loop {

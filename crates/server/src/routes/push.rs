@@ -8,11 +8,11 @@ use vaultsync_protocol::Conflict;
 use vaultsync_store::{PushOutcome, Refused, VaultId};
 
 use crate::{
-    answer::{self, ApiError, Failure, PushApplied, PushRefused},
     app::App,
     extract::{Caller, hashes, read_push},
-    memory::record_bytes,
+    memory_budget::record_bytes,
     openapi::PushRequest,
+    response::{self, ApiError, Failure, PushApplied, PushRefused},
 };
 
 /// Applies a batch of writes, all or none.
@@ -55,7 +55,7 @@ pub(crate) async fn push(
     match outcome {
         PushOutcome::Applied(results) => {
             metrics::counter!("vaultsync_records_pushed_total").increment(count);
-            Ok(answer::applied(results))
+            Ok(response::applied(results))
         }
         PushOutcome::Refused(refused) => refuse(&app, vault.id(), refused),
         PushOutcome::EpochChanged => Err(ApiError::EpochChanged),
@@ -79,5 +79,5 @@ fn refuse(app: &App, vault: VaultId, mut refused: Refused) -> Result<Response, A
         records = hashes(app, vault, conflicts.iter().map(|conflict| &conflict.record_id)),
         "push refused"
     );
-    Ok(answer::refused(refused, memory))
+    Ok(response::refused(refused, memory))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use vaultsync_server::Clock;
 use vaultsync_server::auth::{
-    Authenticator, ClerkOptions, Issuer, OidcOptions, Outcome, Refusal, SignedIn,
+    AuthError, Authenticator, ClerkOptions, Issuer, OidcOptions, Outcome, Principal,
 };
 use vaultsync_testkit::ManualClock;
 use vaultsync_testkit::forge::{ClerkForge, SigningKey};
@@ -46,11 +46,11 @@ impl Bench {
         })
     }
 
-    async fn try_token(&self, token: &str) -> Result<SignedIn, Refusal> {
+    async fn try_token(&self, token: &str) -> Result<Principal, AuthError> {
         self.auth.authenticate(&bearer(token)).await
     }
 
-    async fn try_key(&self, kid: &str, key: &SigningKey) -> Result<SignedIn, Refusal> {
+    async fn try_key(&self, kid: &str, key: &SigningKey) -> Result<Principal, AuthError> {
         self.try_token(&self.token(kid, key)).await
     }
 
@@ -83,7 +83,7 @@ const KEYS_INVALID: (u16, &str) = (503, "jwk-remote-invalid");
 const KEYS_MISSING: (u16, &str) = (503, "jwk-remote-missing");
 const UNREACHABLE: (u16, &str) = (503, "jwk-remote-failed-to-load");
 
-fn status(result: &Result<SignedIn, Refusal>) -> (u16, &'static str) {
+fn status(result: &Result<Principal, AuthError>) -> (u16, &'static str) {
     if let Err(refusal) = result
         && let Outcome::Unavailable { retry_after } = refusal.outcome()
     {

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use reqwest::Method;
 use serde_json::{Map, Value};
 use vaultsync_protocol::Timestamp;
-use vaultsync_server::auth::{Authenticator, ClerkOptions, Issuer, Outcome, Refusal, SignedIn};
+use vaultsync_server::auth::{AuthError, Authenticator, ClerkOptions, Issuer, Outcome, Principal};
 use vaultsync_testkit::forge::{ClerkForge, SigningKey, publishable_key};
 use vaultsync_testkit::{Backend, ManualClock, Setup, TestServer, send};
 
@@ -85,7 +85,7 @@ fn headers(values: &[&[u8]]) -> HeaderMap {
         .collect()
 }
 
-fn told(result: &Result<SignedIn, Refusal>) -> (u16, &'static str, &'static str) {
+fn told(result: &Result<Principal, AuthError>) -> (u16, &'static str, &'static str) {
     match result {
         Ok(_) => ACCEPTED,
         Err(refusal) => {

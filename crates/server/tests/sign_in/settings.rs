@@ -10,7 +10,7 @@ use std::time::Duration;
 use vaultsync_server::auth::{
     ClerkOptions, Issuer, LOCAL_ISSUER, LocalKey, LocalKeyError, OidcOptions,
 };
-use vaultsync_server::private_file::PrivateFileError;
+use vaultsync_server::secret_file::SecretFileError;
 use vaultsync_testkit::forge::{ClerkForge, SigningKey, publishable_key};
 
 use crate::{ISSUER, NOW, authenticator, bearer, clock, instance};
@@ -244,7 +244,7 @@ fn the_local_key_is_for_its_owner_alone() {
     for mode in [0o640, 0o604, 0o660, 0o644, 0o610, 0o601] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
         let error = LocalKey::load_or_create(folder.path()).expect_err("exposed");
-        assert!(matches!(error, LocalKeyError::File(PrivateFileError::Exposed { .. })), "{error}");
+        assert!(matches!(error, LocalKeyError::File(SecretFileError::Exposed { .. })), "{error}");
         assert!(error.to_string().contains(&format!("{mode:03o}")), "{error}");
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("it is ours");
@@ -270,7 +270,7 @@ fn what_is_no_local_key_is_refused_and_kept() {
     }
     let nowhere = tempfile::tempdir().expect("a folder").path().join("gone");
     let error = LocalKey::load_or_create(&nowhere).expect_err("no folder");
-    assert!(matches!(error, LocalKeyError::File(PrivateFileError::Io { .. })), "{error}");
+    assert!(matches!(error, LocalKeyError::File(SecretFileError::Io { .. })), "{error}");
 }
 
 #[test]

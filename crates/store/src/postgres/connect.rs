@@ -21,7 +21,7 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::{DatabaseUrl, PostgresOptions, failure::Failure, open, tls};
+use super::{DatabaseUrl, PostgresOptions, db_error::DbError, open, tls};
 use crate::{OpenError, VaultId};
 
 /// How long making a connection may take. A peer that is there answers within milliseconds.
@@ -29,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long an address that could not be reached is asked last: each time it is asked again may cost
 /// somebody [`CONNECT_TIMEOUT`].
-const SHUNNED_FOR: Duration = Duration::from_secs(5);
+const DOWN_FOR: Duration = Duration::from_secs(5);
 
 /// A statement and the types of its parameters.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Sql {
 
 /// The connections to one address.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct Endpoint {
     pool: Pool,
     /// Whether a connection was found to lead to a machine with Citus.
     is_citus: Arc<AtomicBool>,
@@ -49,10 +49,10 @@ pub(super) struct Node {
 
 /// How long a use case may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct Deadlines {
     /// Until when it waits for others to be done: a quarter of the time. Whoever must be turned away is
     /// told so early, and whoever is not has an answer within a second all the same.
-    pub(super) patience: Instant,
+    pub(super) wait_until: Instant,
     /// When it is told that the database does not answer.
     pub(super) deadline: Instant,
 }
@@ -61,23 +61,23 @@ pub(super) struct Bounds {
 /// large for the line gets that much longer, or it could never be done.
 const BYTES_A_MILLISECOND: usize = 4 * 1024 * 1024 / 1000;
 
-impl Bounds {
-    /// The bounds of a use case that begins now and sends that many bytes.
+impl Deadlines {
+    /// The deadlines of a use case that begins now and sends that many bytes.
     pub(super) fn new(timeout: Duration, bytes: usize) -> Self {
         let begun = Instant::now();
         let sending = Duration::from_millis((bytes / BYTES_A_MILLISECOND) as u64);
-        Self { patience: begun + timeout / 4, deadline: begun + timeout + sending }
+        Self { wait_until: begun + timeout / 4, deadline: begun + timeout + sending }
     }
 }
 
 /// Addresses of one database, any of which will do.
 #[derive(Debug)]
-pub(super) struct Nodes {
-    nodes: Vec<Arc<Node>>,
+pub(super) struct Endpoints {
+    nodes: Vec<Arc<Endpoint>>,
     prepare: bool,
 }
 
-impl Nodes {
+impl Endpoints {
     /// Pools for these addresses; connections are made when they are needed.
     ///
     /// A connection is used only where it leads to `deployment`, and to one that may be written to
@@ -89,7 +89,7 @@ impl Nodes {
         writable: bool,
     ) -> Result<Self, OpenError> {
         let nodes =
-            urls.iter().map(|url| Node::new(url, options, deployment, writable).map(Arc::new));
+            urls.iter().map(|url| Endpoint::new(url, options, deployment, writable).map(Arc::new));
         Ok(Self { nodes: nodes.collect::<Result<_, _>>()?, prepare: options.prepare })
     }
 
@@ -105,7 +105,7 @@ impl Nodes {
                     return Err(open::refused(url, told));
                 }
                 Err(error) => {
-                    let failure = Failure::of_pool(&error);
+                    let failure = DbError::of_pool(&error);
                     tracing::warn!(database = %url, ?failure, "a database cannot be reached");
                 }
             }
@@ -119,17 +119,17 @@ impl Nodes {
         &self,
         vault: VaultId,
         attempt: usize,
-        bounds: Bounds,
-    ) -> Result<Connection, Failure> {
+        deadlines: Deadlines,
+    ) -> Result<Connection, DbError> {
         let bytes = vault.as_bytes();
         let first = usize::from(u16::from_be_bytes([bytes[0], bytes[1]])) + attempt;
         let count = self.nodes.len();
         let mut order: Vec<_> =
             (0..count).map(|step| &self.nodes[(first + step) % count]).collect();
-        order.sort_by_cached_key(|node| node.is_shunned());
-        let mut failure = Failure::Transient("no database is set".to_owned());
+        order.sort_by_cached_key(|node| node.is_down());
+        let mut failure = DbError::Transient("no database is set".to_owned());
         for node in order {
-            let got = timeout_at(bounds.deadline, node.get(bounds.patience)).await;
+            let got = timeout_at(deadlines.deadline, node.get(deadlines.wait_until)).await;
             match got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Create))) {
                 Ok(object) => {
                     node.mark(None);
@@ -138,10 +138,10 @@ impl Nodes {
                 }
                 // It is there, and has enough to do.
                 Err(error @ PoolError::Timeout(TimeoutType::Wait)) => {
-                    return Err(Failure::of_pool(&error));
+                    return Err(DbError::of_pool(&error));
                 }
                 Err(error) => {
-                    failure = Failure::of_pool(&error);
+                    failure = DbError::of_pool(&error);
                     node.distrust();
                 }
             }
@@ -155,8 +155,8 @@ impl Nodes {
     }
 
     /// Whether none of these addresses is to be asked: each could not be reached lately, or there is none.
-    pub(super) fn are_shunned(&self) -> bool {
-        self.nodes.iter().all(|node| node.is_shunned())
+    pub(super) fn are_down(&self) -> bool {
+        self.nodes.iter().all(|node| node.is_down())
     }
 
     pub(super) fn close(&self) {
@@ -170,7 +170,7 @@ impl Nodes {
     }
 }
 
-impl Node {
+impl Endpoint {
     fn new(
         url: &DatabaseUrl,
         options: &PostgresOptions,
@@ -202,10 +202,10 @@ impl Node {
         Ok(Self { pool, is_citus, unreachable_since: Mutex::new(None) })
     }
 
-    /// A connection that is open already, or a new one. Only waiting for others ends with `patience`: a
+    /// A connection that is open already, or a new one. Only waiting for others ends with `wait_until`: a
     /// new connection has a bound of its own.
-    async fn get(&self, patience: Instant) -> Result<Object, PoolError> {
-        let wait = patience.saturating_duration_since(Instant::now());
+    async fn get(&self, wait_until: Instant) -> Result<Object, PoolError> {
+        let wait = wait_until.saturating_duration_since(Instant::now());
         let create = Some(CONNECT_TIMEOUT);
         self.pool.timeout_get(&Timeouts { wait: Some(wait), create, recycle: None }).await
     }
@@ -213,10 +213,10 @@ impl Node {
     /// Waits for what is done on a connection to here, and learns from how it ends.
     pub(super) fn watch<T>(
         &self,
-        done: impl Future<Output = Result<T, Failure>>,
-    ) -> impl Future<Output = Result<T, Failure>> {
+        done: impl Future<Output = Result<T, DbError>>,
+    ) -> impl Future<Output = Result<T, DbError>> {
         done.inspect_err(|failure| {
-            if let Failure::Broken(_) | Failure::InDoubt(_) = failure {
+            if let DbError::ConnectionLost(_) | DbError::InDoubt(_) = failure {
                 self.distrust();
             }
         })
@@ -235,23 +235,23 @@ impl Node {
         }
     }
 
-    fn is_shunned(&self) -> bool {
+    fn is_down(&self) -> bool {
         let since = self.unreachable_since.lock().ok().and_then(|since| *since);
-        since.is_some_and(|since| since.elapsed() < SHUNNED_FOR)
+        since.is_some_and(|since| since.elapsed() < DOWN_FOR)
     }
 }
 
-/// A connection of a pool. It goes back there only by [`Self::keep`]: one that is dropped may be
+/// A connection of a pool. It goes back there only by [`Self::release`]: one that is dropped may be
 /// anywhere in a transaction, and is closed.
 #[derive(Debug)]
 pub(super) struct Connection {
     object: Option<Object>,
-    node: Arc<Node>,
+    node: Arc<Endpoint>,
     prepare: bool,
 }
 
 /// A statement as it can be sent in one flight.
-pub(super) enum Ready {
+pub(super) enum StatementRef {
     Prepared(Statement),
     /// Parsed anew each time, for a pooler that keeps no prepared statements.
     Typed(&'static Sql),
@@ -259,22 +259,22 @@ pub(super) enum Ready {
 
 impl Connection {
     /// Gives the connection back for others to use.
-    pub(super) fn keep(mut self) {
+    pub(super) fn release(mut self) {
         self.object.take();
     }
 
     /// Where it leads to.
-    pub(super) fn node(&self) -> Arc<Node> {
+    pub(super) fn node(&self) -> Arc<Endpoint> {
         Arc::clone(&self.node)
     }
 
     /// Makes a statement ready: a flight the first time on this connection, none after it.
-    pub(super) async fn ready(&self, sql: &'static Sql) -> Result<Ready, Error> {
+    pub(super) async fn ready(&self, sql: &'static Sql) -> Result<StatementRef, Error> {
         if !self.prepare {
-            return Ok(Ready::Typed(sql));
+            return Ok(StatementRef::Typed(sql));
         }
         let object = self.object();
-        object.prepare_typed_cached(sql.text, sql.types).await.map(Ready::Prepared)
+        object.prepare_typed_cached(sql.text, sql.types).await.map(StatementRef::Prepared)
     }
 
     /// Sends statements without parameters. Like all that is sent here, it is on its way when the
@@ -285,38 +285,44 @@ impl Connection {
 
     pub(super) async fn rows(
         &self,
-        ready: &Ready,
+        ready: &StatementRef,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
         match ready {
-            Ready::Prepared(statement) => self.client().query(statement, values).await,
-            Ready::Typed(sql) => self.client().query_typed(sql.text, &typed(sql, values)).await,
+            StatementRef::Prepared(statement) => self.client().query(statement, values).await,
+            StatementRef::Typed(sql) => {
+                self.client().query_typed(sql.text, &typed(sql, values)).await
+            }
         }
     }
 
     /// The same, row by row, so that a page is not in memory twice.
     pub(super) async fn stream(
         &self,
-        ready: &Ready,
+        ready: &StatementRef,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<RowStream, Error> {
         match ready {
-            Ready::Prepared(statement) => {
+            StatementRef::Prepared(statement) => {
                 self.client().query_raw(statement, values.iter().copied()).await
             }
-            Ready::Typed(sql) => self.client().query_typed_raw(sql.text, typed(sql, values)).await,
+            StatementRef::Typed(sql) => {
+                self.client().query_typed_raw(sql.text, typed(sql, values)).await
+            }
         }
     }
 
     /// Runs a statement; how many rows it wrote.
     pub(super) async fn execute(
         &self,
-        ready: &Ready,
+        ready: &StatementRef,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, Error> {
         match ready {
-            Ready::Prepared(statement) => self.client().execute(statement, values).await,
-            Ready::Typed(sql) => self.client().execute_typed(sql.text, &typed(sql, values)).await,
+            StatementRef::Prepared(statement) => self.client().execute(statement, values).await,
+            StatementRef::Typed(sql) => {
+                self.client().execute_typed(sql.text, &typed(sql, values)).await
+            }
         }
     }
 
@@ -325,7 +331,7 @@ impl Connection {
     }
 
     fn object(&self) -> &Object {
-        self.object.as_ref().expect("it is taken only by `keep` and `drop`, which end it")
+        self.object.as_ref().expect("it is taken only by `release` and `drop`, which end it")
     }
 }
 
@@ -343,19 +349,19 @@ fn typed<'a>(sql: &Sql, values: &[&'a (dyn ToSql + Sync)]) -> Vec<(&'a (dyn ToSq
 
 /// Waits for a flight until `deadline`; past it `late` says what is known.
 ///
-/// Not `async`, which would make place for the flight twice; neither is [`Node::watch`].
-pub(super) fn flight<T>(
+/// Not `async`, which would make place for the flight twice; neither is [`Endpoint::watch`].
+pub(super) fn with_deadline<T>(
     deadline: Instant,
-    late: fn(String) -> Failure,
-    flight: impl Future<Output = Result<T, Failure>>,
-) -> impl Future<Output = Result<T, Failure>> {
-    timeout_at(deadline, flight).map(move |ended| {
+    late: fn(String) -> DbError,
+    round_trip: impl Future<Output = Result<T, DbError>>,
+) -> impl Future<Output = Result<T, DbError>> {
+    timeout_at(deadline, round_trip).map(move |ended| {
         ended.unwrap_or_else(|_| Err(late("the database did not answer in time".to_owned())))
     })
 }
 
-/// Begins, with bounds that end the transaction also where this process is gone: nobody else can push to
-/// its vaults before. They end sooner than this process's patience, so that a lock that takes too long is
+/// Begins, with deadlines that end the transaction also where this process is gone: nobody else can push to
+/// its vaults before. They end sooner than this process's wait_until, so that a lock that takes too long is
 /// told as that, and not as a database that has fallen silent; sooner still with a `lock_timeout`. What is
 /// read under a lock must be newer than it, whatever isolation the database has by default.
 pub(super) fn begin(deadline: Instant, lock_timeout: Duration) -> String {

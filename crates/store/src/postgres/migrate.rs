@@ -9,7 +9,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::{
     DatabaseUrl,
-    failure::told,
+    db_error::told,
     open::{connect, refused},
 };
 use crate::OpenError;

@@ -4,21 +4,21 @@
 //! Not here: advisory locks, triggers, stored code, and NOTIFY in a transaction that writes, which
 //! would make all commits of the database wait for each other.
 
+mod batcher;
 mod connect;
-mod failure;
-mod gate;
-mod group;
-mod joiner;
-mod looks;
+mod db_error;
+mod head_reads;
 mod migrate;
 mod open;
 mod pull;
-mod pulls;
-mod push;
-mod pushes;
+mod pull_executor;
+mod push_batch;
+mod push_executor;
+mod push_txn;
 mod rows;
 mod tls;
 mod url;
+mod vault_locks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,19 +27,19 @@ use vaultsync_protocol::{Pull, Push, Timestamp};
 
 pub(crate) use self::open::{connect as open_plain, connect_raw as open_raw};
 use self::{
-    connect::{Bounds, Nodes, flight},
-    failure::Failure,
-    gate::Gate,
-    joiner::Joiner,
-    looks::Looks,
+    batcher::Batcher,
+    connect::{Deadlines, Endpoints, with_deadline},
+    db_error::DbError,
+    head_reads::Looks,
+    vault_locks::VaultLocks,
 };
 pub use self::{
     migrate::{distribute, migrate, pending_migrations},
     url::DatabaseUrl,
 };
 use crate::{
-    Heads, HintsVia, OpenError, PullOutcome, PushOutcome, Room, StoreError, StoreOptions, Vault,
-    hints::Relay,
+    ChangeNotifier, OpenError, PubsubBackend, PullOutcome, PushOutcome, ReadBudget, StoreError,
+    StoreOptions, Vault, pubsub::Relay,
 };
 
 /// How long making a connection may take while the store is opened or migrated.
@@ -62,7 +62,7 @@ pub struct PostgresOptions {
     /// Whether the tables are brought up to date; where not, they must be.
     pub migrate: bool,
     /// How processes that serve from the database tell each other of changes.
-    pub hints: HintsVia,
+    pub hints: PubsubBackend,
     /// Whether a database may be served from that can lose what it acknowledged.
     pub allow_unsafe: bool,
 }
@@ -71,13 +71,13 @@ pub struct PostgresOptions {
 /// database carries them out.
 pub fn hot_statements() -> [(&'static str, &'static str); 8] {
     [
-        ("lock", push::LOCK.text),
-        ("heads", push::HEADS.text),
-        ("conflicts", push::CONFLICTS.text),
-        ("insert", push::INSERT.text),
-        ("write", push::WRITE.text),
-        ("save", push::SAVE.text),
-        ("look", pull::LOOK.text),
+        ("lock", push_txn::LOCK.text),
+        ("heads", push_txn::RECORD_STATES.text),
+        ("conflicts", push_txn::CONFLICTS.text),
+        ("insert", push_txn::INSERT.text),
+        ("write", push_txn::WRITE.text),
+        ("save", push_txn::SAVE.text),
+        ("look", pull::HEAD.text),
         ("page", pull::PAGE.text),
     ]
 }
@@ -85,12 +85,12 @@ pub fn hot_statements() -> [(&'static str, &'static str); 8] {
 /// The statements of pushes and pulls that go together, in the same way.
 pub fn joined_statements() -> [(&'static str, &'static str); 6] {
     [
-        ("look each", looks::LOOK_EACH.text),
-        ("lock each", group::LOCK_EACH.text),
-        ("heads each", group::HEADS_EACH.text),
-        ("insert each", group::INSERT_EACH.text),
-        ("write each", group::WRITE_EACH.text),
-        ("save each", group::SAVE_EACH.text),
+        ("look each", head_reads::HEADS_BATCH.text),
+        ("lock each", push_batch::LOCK_BATCH.text),
+        ("heads each", push_batch::RECORD_STATES_BATCH.text),
+        ("insert each", push_batch::INSERT_BATCH.text),
+        ("write each", push_batch::WRITE_BATCH.text),
+        ("save each", push_batch::SAVE_BATCH.text),
     ]
 }
 
@@ -113,12 +113,12 @@ struct Job {
 
 #[derive(Debug)]
 struct Inner {
-    primaries: Nodes,
-    replicas: Nodes,
-    gate: Gate,
-    joiner: Joiner,
+    primaries: Endpoints,
+    replicas: Endpoints,
+    gate: VaultLocks,
+    joiner: Batcher,
     looks: Looks,
-    heads: Heads,
+    notifier: ChangeNotifier,
     timeout: Duration,
     options: StoreOptions,
 }
@@ -130,14 +130,14 @@ impl Postgres {
         options: StoreOptions,
     ) -> Result<Self, OpenError> {
         let deployment = open::prepare(&postgres).await?;
-        let (heads, relay) = Relay::start(postgres.hints.clone());
+        let (notifier, relay) = Relay::start(postgres.hints.clone());
         let inner = Arc::new(Inner {
-            primaries: Nodes::new(&postgres.primaries, &postgres, deployment, true)?,
-            replicas: Nodes::new(&postgres.replicas, &postgres, deployment, false)?,
-            gate: Gate::default(),
-            joiner: Joiner::default(),
+            primaries: Endpoints::new(&postgres.primaries, &postgres, deployment, true)?,
+            replicas: Endpoints::new(&postgres.replicas, &postgres, deployment, false)?,
+            gate: VaultLocks::default(),
+            joiner: Batcher::default(),
             looks: Looks::default(),
-            heads,
+            notifier,
             timeout: postgres.timeout,
             options,
         });
@@ -170,7 +170,7 @@ impl Postgres {
         })
     }
 
-    pub(crate) async fn pull<R: Room>(
+    pub(crate) async fn pull<R: ReadBudget>(
         &self,
         vault: &Vault,
         pull: &Pull,
@@ -186,8 +186,8 @@ impl Postgres {
         self.inner.check().await.map_err(StoreError::from)
     }
 
-    pub(crate) fn heads(&self) -> &Heads {
-        &self.inner.heads
+    pub(crate) fn notifier(&self) -> &ChangeNotifier {
+        &self.inner.notifier
     }
 
     /// Finishes what has begun; a push that comes later is refused.
@@ -201,16 +201,19 @@ impl Postgres {
 }
 
 impl Inner {
-    async fn check(&self) -> Result<(), Failure> {
-        let bounds = Bounds::new(self.timeout, 0);
+    async fn check(&self) -> Result<(), DbError> {
+        let deadlines = Deadlines::new(self.timeout, 0);
         let nobody = Vault::of("", "").id();
-        let connection = self.primaries.connect(nobody, 0, bounds).await?;
+        let connection = self.primaries.connect(nobody, 0, deadlines).await?;
         let look = async {
             let looked = connection.send("select from vaults limit 0; select from records limit 0");
-            looked.await.map_err(|error| Failure::of(&error))
+            looked.await.map_err(|error| DbError::of(&error))
         };
-        connection.node().watch(flight(bounds.deadline, Failure::Broken, look)).await?;
-        connection.keep();
+        connection
+            .node()
+            .watch(with_deadline(deadlines.deadline, DbError::ConnectionLost, look))
+            .await?;
+        connection.release();
         Ok(())
     }
 

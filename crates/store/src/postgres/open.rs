@@ -10,7 +10,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
 
-use super::{DatabaseUrl, PostgresOptions, failure::told, migrate, tls};
+use super::{DatabaseUrl, PostgresOptions, db_error::told, migrate, tls};
 use crate::OpenError;
 
 const NO_DEPLOYMENT: &str = "its table `deployment` is empty, so that nobody can tell which it is";

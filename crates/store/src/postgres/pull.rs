@@ -9,12 +9,12 @@ use uuid::Uuid;
 use vaultsync_protocol::{Ciphertext, Epoch, Pull, Record, Timestamp};
 
 use super::{
-    connect::{Connection, Sql, flight},
-    failure::Failure,
+    connect::{Connection, Sql, with_deadline},
+    db_error::DbError,
     rows::{column, fault, record_id, uuid, version},
 };
 use crate::{
-    PullOutcome, Room, VaultId,
+    PullOutcome, ReadBudget, VaultId,
     pull::{VaultHead, without_records},
 };
 
@@ -23,7 +23,7 @@ use crate::{
 /// Whether the page must end early, because of its bytes, is found by the records' lengths alone, and the
 /// ciphertext is read only up to there. Hardly any page must, and one sum tells so; to find the place where
 /// it ends costs more, and is done only then. One record more than the page may have is looked for, to know
-/// whether there is a later one. `octet_length` does not read what it measures. The last `limit` bounds
+/// whether there is a later one. `octet_length` does not read what it measures. The last `limit` deadlines
 /// what is read whatever the plan: without it, one made while the table was small read the vault to its
 /// end and threw most of it away.
 ///
@@ -60,10 +60,10 @@ pub(super) const PAGE: Sql = Sql {
 };
 
 /// The vault's row alone.
-pub(super) const LOOK: Sql =
+pub(super) const HEAD: Sql =
     Sql { text: "select epoch, clock from vaults where vault_id = $1", types: &[Type::UUID] };
 
-/// The bounds of one page.
+/// The deadlines of one page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Of ciphertext.
@@ -83,18 +83,18 @@ pub(super) async fn look(
     vault: VaultId,
     pull: &Pull,
     deadline: Instant,
-) -> Result<Option<PullOutcome>, Failure> {
+) -> Result<Option<PullOutcome>, DbError> {
     let sent = async {
-        let ready = connection.ready(&LOOK).await?;
+        let ready = connection.ready(&HEAD).await?;
         connection.rows(&ready, &[&uuid(vault)]).await
     };
-    let sent = sent.map_err(|error| Failure::of(&error));
-    let rows = flight(deadline, Failure::Broken, sent).await?;
+    let sent = sent.map_err(|error| DbError::of(&error));
+    let rows = with_deadline(deadline, DbError::ConnectionLost, sent).await?;
     let head = rows.first().map(head).transpose()?;
     Ok(without_records(pull, head))
 }
 
-pub(super) fn head(row: &Row) -> Result<VaultHead, Failure> {
+pub(super) fn head(row: &Row) -> Result<VaultHead, DbError> {
     let epoch = Epoch::from_bytes(*column::<Uuid>(row, 0)?.as_bytes());
     Ok(VaultHead { epoch, clock: Timestamp::from_millis(column(row, 1)?) })
 }
@@ -106,9 +106,9 @@ pub(super) async fn page(
     vault: VaultId,
     pull: &Pull,
     limits: Limits,
-    room: &mut impl Room,
-) -> Result<PullOutcome, Failure> {
-    let of = |error: tokio_postgres::Error| Failure::of(&error);
+    room: &mut impl ReadBudget,
+) -> Result<PullOutcome, DbError> {
+    let of = |error: tokio_postgres::Error| DbError::of(&error);
     let after = pull.cursor.map_or(i64::MIN, |cursor| cursor.timestamp().as_millis());
     let limit = i64::try_from(pull.limit).unwrap_or(i64::MAX - 1);
     let bytes_max = i64::try_from(limits.bytes_max).unwrap_or(i64::MAX);
@@ -116,14 +116,14 @@ pub(super) async fn page(
         let ready = connection.ready(&PAGE).await.map_err(of)?;
         connection.stream(&ready, &[&uuid(vault), &after, &limit, &bytes_max]).await.map_err(of)
     };
-    let rows = flight(limits.deadline, Failure::Broken, sent).await?;
+    let rows = with_deadline(limits.deadline, DbError::ConnectionLost, sent).await?;
     let mut rows = std::pin::pin!(rows);
     let mut until = limits.deadline;
     let (mut found, mut records, mut has_more) = (None, Vec::new(), false);
     let (mut last, mut is_full) = (None, false);
     loop {
         let next = rows.try_next().map_err(of);
-        let Some(row) = flight(until, Failure::Broken, next).await? else {
+        let Some(row) = with_deadline(until, DbError::ConnectionLost, next).await? else {
             break;
         };
         until = Instant::now() + limits.row_timeout;
@@ -149,7 +149,7 @@ pub(super) async fn page(
     Ok(without_records(pull, found).unwrap_or_else(|| crate::pull::page(found, records, has_more)))
 }
 
-fn record(row: &Row, updated_at: Timestamp, ciphertext: &[u8]) -> Result<Record, Failure> {
+fn record(row: &Row, updated_at: Timestamp, ciphertext: &[u8]) -> Result<Record, DbError> {
     Ok(Record {
         record_id: record_id(row, 3)?,
         version: version(row, 4)?,

@@ -4,8 +4,8 @@ use tokio_postgres::{Row, types::FromSql};
 use uuid::Uuid;
 use vaultsync_protocol::{Ciphertext, Conflict, Epoch, Push, RecordId, Timestamp, Version};
 
-use super::failure::Failure;
-use crate::{Head, VaultId, Verdict, receipts::Receipts};
+use super::db_error::DbError;
+use crate::{RecordState, VaultId, WriteDecision, receipts::Receipts};
 
 /// A vault's row.
 pub(super) struct VaultRow {
@@ -16,7 +16,7 @@ pub(super) struct VaultRow {
 
 /// What the judgement must know of a record.
 pub(super) struct RecordRow {
-    pub(super) head: Head,
+    pub(super) head: RecordState,
     /// Its ciphertext's length.
     pub(super) bytes: usize,
     /// Its ciphertext's SHA-256, where it may be the one that is pushed.
@@ -53,12 +53,12 @@ impl<'a> Rows<'a> {
     pub(super) fn add(
         &mut self,
         push: &'a Push,
-        verdicts: &[Verdict],
+        verdicts: &[WriteDecision],
         first: Timestamp,
     ) -> Option<Timestamp> {
         let (mut next, mut last) = (first, None);
         for (operation, verdict) in push.operations().iter().zip(verdicts) {
-            let Verdict::Write(version) = verdict else {
+            let WriteDecision::Apply(version) = verdict else {
                 continue;
             };
             self.ids.push(operation.record_id.as_str());
@@ -84,7 +84,7 @@ pub(super) fn length(ciphertext: &Ciphertext) -> i32 {
 }
 
 /// A vault's row, in the columns from `first` on.
-pub(super) fn vault(row: &Row, first: usize) -> Result<VaultRow, Failure> {
+pub(super) fn vault(row: &Row, first: usize) -> Result<VaultRow, DbError> {
     Ok(VaultRow {
         clock: Timestamp::from_millis(column(row, first)?),
         epoch: Epoch::from_bytes(*column::<Uuid>(row, first + 1)?.as_bytes()),
@@ -93,14 +93,14 @@ pub(super) fn vault(row: &Row, first: usize) -> Result<VaultRow, Failure> {
 }
 
 /// A record's id and the rest of it, in the columns from `first` on.
-pub(super) fn record(row: &Row, first: usize) -> Result<(String, RecordRow), Failure> {
-    let head = Head { version: version(row, first + 1)?, deleted: column(row, first + 2)? };
+pub(super) fn record(row: &Row, first: usize) -> Result<(String, RecordRow), DbError> {
+    let head = RecordState { version: version(row, first + 1)?, deleted: column(row, first + 2)? };
     let bytes: i32 = column(row, first + 3)?;
     let bytes = usize::try_from(bytes).map_err(|_| fault("a ciphertext has a length below 0"))?;
     Ok((column(row, first)?, RecordRow { head, bytes, digest: column(row, first + 4)? }))
 }
 
-pub(super) fn conflict(row: &Row) -> Result<Conflict, Failure> {
+pub(super) fn conflict(row: &Row) -> Result<Conflict, DbError> {
     Ok(Conflict {
         record_id: record_id(row, 0)?,
         current_version: version(row, 1)?,
@@ -110,18 +110,18 @@ pub(super) fn conflict(row: &Row) -> Result<Conflict, Failure> {
     })
 }
 
-pub(super) fn record_id(row: &Row, index: usize) -> Result<RecordId, Failure> {
+pub(super) fn record_id(row: &Row, index: usize) -> Result<RecordId, DbError> {
     RecordId::new(column::<&str>(row, index)?).map_err(|_| fault("a record has an id that is none"))
 }
 
-pub(super) fn version(row: &Row, index: usize) -> Result<Version, Failure> {
+pub(super) fn version(row: &Row, index: usize) -> Result<Version, DbError> {
     Version::new(column(row, index)?).ok_or_else(|| fault("a record has a version that is none"))
 }
 
-pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, Failure> {
-    row.try_get(index).map_err(|error| Failure::Fault(error.to_string()))
+pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, DbError> {
+    row.try_get(index).map_err(|error| DbError::Permanent(error.to_string()))
 }
 
-pub(super) fn fault(what: &str) -> Failure {
-    Failure::Fault(what.to_owned())
+pub(super) fn fault(what: &str) -> DbError {
+    DbError::Permanent(what.to_owned())
 }

@@ -3,7 +3,7 @@
 //! SQLite lets one writer in at a time, so a thread of its own with a queue costs nothing and gains
 //! two things: nobody ever finds the database busy, and many pushes share one commit.
 
-mod known;
+mod head_cache;
 mod open;
 mod pull;
 mod push;
@@ -21,12 +21,12 @@ use tokio::{sync::oneshot, time::Instant};
 use vaultsync_protocol::{Pull, Push, Timestamp};
 
 use self::{
-    known::Known,
+    head_cache::HeadCache,
     writer::{Job, Writer},
 };
 use crate::{
-    Heads, OpenError, PullOutcome, PushOutcome, Room, StoreError, StoreOptions, Vault, VaultId,
-    pull::without_records,
+    ChangeNotifier, OpenError, PullOutcome, PushOutcome, ReadBudget, StoreError, StoreOptions,
+    Vault, VaultId, pull::without_records,
 };
 
 /// An open SQLite database.
@@ -34,10 +34,10 @@ pub struct Sqlite {
     path: PathBuf,
     writer: Writer,
     /// For reads that take a fraction of a millisecond, on the caller's own thread.
-    lookers: Pool<Connection>,
+    inline_readers: Pool<Connection>,
     readers: Pool<Connection>,
-    heads: Heads,
-    known: Known,
+    notifier: ChangeNotifier,
+    head_cache: HeadCache,
     options: StoreOptions,
     /// Held for as long as this process serves from the file; see [`open::lock`].
     _lock: File,
@@ -56,13 +56,22 @@ impl Sqlite {
             (0..reader_count()).map(open).collect::<Result<Vec<_>, _>>().map(Pool::from)
         };
         // Nobody may wait on a thread that others run on: a busy file is left to those that may.
-        let lookers = connections(Duration::ZERO)?;
+        let inline_readers = connections(Duration::ZERO)?;
         let readers = connections(open::BUSY_TIMEOUT)?;
-        let heads = Heads::default();
-        let known = Known::new();
-        let writer = Writer::start(writing, &path, options, heads.clone(), known.clone())
+        let notifier = ChangeNotifier::default();
+        let head_cache = HeadCache::new();
+        let writer = Writer::start(writing, &path, options, notifier.clone(), head_cache.clone())
             .map_err(|error| OpenError::Io { path: path.clone(), error })?;
-        Ok(Self { path, writer, lookers, readers, heads, known, options, _lock: lock })
+        Ok(Self {
+            path,
+            writer,
+            inline_readers,
+            readers,
+            notifier,
+            head_cache,
+            options,
+            _lock: lock,
+        })
     }
 
     pub(crate) async fn push(
@@ -80,14 +89,14 @@ impl Sqlite {
         })
     }
 
-    pub(crate) async fn pull<R: Room>(
+    pub(crate) async fn pull<R: ReadBudget>(
         &self,
         vault: &Vault,
         pull: &Pull,
         mut room: R,
     ) -> Result<(PullOutcome, R), StoreError> {
         let (id, pull, bytes_max) = (vault.id(), pull.clone(), self.options.page_bytes_max);
-        if let Some(outcome) = self.pull_here(id, &pull, &mut room) {
+        if let Some(outcome) = self.try_pull_inline(id, &pull, &mut room) {
             return Ok((outcome, room));
         }
         room.clear();
@@ -101,23 +110,28 @@ impl Sqlite {
     /// The outcome of a pull, on the caller's own thread, if it is soon to be had there. To go by way of
     /// another thread takes 79 us more of a processor for a pull that finds nothing, and a quarter of the
     /// rate of pages of 100 records.
-    fn pull_here(&self, vault: VaultId, pull: &Pull, room: &mut impl Room) -> Option<PullOutcome> {
+    fn try_pull_inline(
+        &self,
+        vault: VaultId,
+        pull: &Pull,
+        room: &mut impl ReadBudget,
+    ) -> Option<PullOutcome> {
         // Most pulls with a cursor find nothing, and those without one something.
         if pull.cursor.is_some()
-            && !self.lookers.is_closed()
-            && let Some(head) = self.known.get(vault)
+            && !self.inline_readers.is_closed()
+            && let Some(head) = self.head_cache.get(vault)
             && let Some(outcome) = without_records(pull, Some(head))
         {
             return Some(outcome);
         }
         // What goes wrong here goes wrong again where it can be told.
-        let connection = self.lookers.try_get().ok()?;
+        let connection = self.inline_readers.try_get().ok()?;
         if pull.cursor.is_some()
             && let Some(outcome) = pull::look(&connection, vault, pull).ok()?
         {
             return Some(outcome);
         }
-        let (bytes_max, until) = (self.options.page_bytes_max, Instant::now() + HERE_MAX);
+        let (bytes_max, until) = (self.options.page_bytes_max, Instant::now() + INLINE_READ_BUDGET);
         pull::page(&connection, vault, pull, bytes_max, room, Some(until)).ok()
     }
 
@@ -129,15 +143,15 @@ impl Sqlite {
         .await
     }
 
-    pub(crate) const fn heads(&self) -> &Heads {
-        &self.heads
+    pub(crate) const fn notifier(&self) -> &ChangeNotifier {
+        &self.notifier
     }
 
     /// Finishes what is queued; a push that comes later is refused.
     pub(crate) async fn close(&self) {
         // Readers first: the last connection to close writes the log back into the file, and one that
         // only reads cannot.
-        self.lookers.close();
+        self.inline_readers.close();
         self.readers.close();
         self.writer.close().await;
     }
@@ -169,14 +183,14 @@ const READER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// For how long a page is read on a thread that others wait for. One of 100 records of 1 KiB takes a fifth
 /// of that, and one from a disk, or of megabytes, more.
-const HERE_MAX: Duration = Duration::from_micros(300);
+const INLINE_READ_BUDGET: Duration = Duration::from_micros(300);
 
 /// A reader answers tens of thousands of pages a second, so a few are enough.
 fn reader_count() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
 
-/// Tells an outage, after which the same request may succeed, from a fault.
+/// Tells an link, after which the same request may succeed, from a fault.
 fn failed(error: &rusqlite::Error) -> StoreError {
     use rusqlite::ErrorCode::{
         CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure,

@@ -49,7 +49,7 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
             // Created before SQLite would, so that only its owner may read it. SQLite gives its
             // other files the same mode. A file that is there is not opened here: to close it again
             // would lift the locks that a store of this process may hold on it (fcntl(2)).
-            create_private_file(path).and_then(|_| fs::canonicalize(path))
+            create_secret_file(path).and_then(|_| fs::canonicalize(path))
         }
         found => found,
     };
@@ -58,7 +58,7 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
         return Err(io_error(&path, io::ErrorKind::IsADirectory.into()));
     }
     let lock_path = beside(&path, ".lock");
-    let file = create_private_file(&lock_path).map_err(|error| io_error(&lock_path, error))?;
+    let file = create_secret_file(&lock_path).map_err(|error| io_error(&lock_path, error))?;
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -77,7 +77,7 @@ fn create_private_folder(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-fn create_private_file(path: &Path) -> io::Result<File> {
+fn create_secret_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

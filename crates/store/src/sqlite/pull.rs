@@ -6,7 +6,7 @@ use vaultsync_protocol::{Ciphertext, Epoch, Pull, Record, RecordId, Timestamp};
 
 use super::push::version;
 use crate::{
-    PullOutcome, Room, VaultId,
+    PullOutcome, ReadBudget, VaultId,
     pull::{VaultHead, without_records},
 };
 
@@ -26,7 +26,7 @@ pub(super) fn page(
     vault: VaultId,
     pull: &Pull,
     bytes_max: usize,
-    room: &mut impl Room,
+    room: &mut impl ReadBudget,
     until: Option<Instant>,
 ) -> rusqlite::Result<PullOutcome> {
     let snapshot = connection.unchecked_transaction()?;
@@ -54,7 +54,7 @@ fn records(
     vault: VaultId,
     pull: &Pull,
     bytes_max: usize,
-    room: &mut impl Room,
+    room: &mut impl ReadBudget,
     until: Option<Instant>,
 ) -> rusqlite::Result<(Vec<Record>, bool)> {
     let after = pull.cursor.map_or(i64::MIN, |cursor| cursor.timestamp().as_millis());

@@ -6,7 +6,8 @@ use vaultsync_protocol::{
 };
 
 use crate::{
-    Head, PushOutcome, Refused, StoreOptions, Vault, VaultId, Verdict, judge, judge_remembered,
+    PushOutcome, RecordState, Refused, StoreOptions, Vault, VaultId, WriteDecision,
+    check_remembered, check_version,
     pull::VaultHead,
     push::{first_free, written},
     receipts::{BatchDigest, Receipts},
@@ -56,7 +57,7 @@ pub(super) fn apply(
         && let Some(answer) = found.receipts.answer(push, &digest)
     {
         let verdicts = remembered_verdicts(connection, vault.id(), push, &answer)?;
-        if !verdicts.contains(&Verdict::Conflict) {
+        if !verdicts.contains(&WriteDecision::Conflict) {
             return Ok(Applied::nothing(PushOutcome::Applied(answer)));
         }
         let refused = refuse(connection, vault.id(), push, &verdicts, options.page_bytes_max)?;
@@ -68,7 +69,7 @@ pub(super) fn apply(
         return Ok(Applied::nothing(PushOutcome::Refused(refused)));
     }
     let verdicts = verdicts(connection, vault.id(), push)?;
-    if verdicts.contains(&Verdict::Conflict) {
+    if verdicts.contains(&WriteDecision::Conflict) {
         let refused = refuse(connection, vault.id(), push, &verdicts, options.page_bytes_max)?;
         return Ok(Applied::nothing(PushOutcome::Refused(refused)));
     }
@@ -106,17 +107,17 @@ fn remembered_verdicts(
     vault: VaultId,
     push: &Push,
     answer: &[Written],
-) -> rusqlite::Result<Vec<Verdict>> {
+) -> rusqlite::Result<Vec<WriteDecision>> {
     let mut select = connection.prepare_cached(
         "select version, deleted from records where vault_id = ?1 and record_id = ?2",
     )?;
     let mut verdict = |(operation, written): (&Operation, &Written)| {
         let head = select
             .query_row(params![vault.as_bytes(), operation.record_id.as_str()], |row| {
-                Ok(Head { version: version(row, 0)?, deleted: row.get(1)? })
+                Ok(RecordState { version: version(row, 0)?, deleted: row.get(1)? })
             })
             .optional()?;
-        Ok(judge_remembered(operation, written.version, head))
+        Ok(check_remembered(operation, written.version, head))
     };
     push.operations().iter().zip(answer).map(&mut verdict).collect()
 }
@@ -125,21 +126,21 @@ fn verdicts(
     connection: &Connection,
     vault: VaultId,
     push: &Push,
-) -> rusqlite::Result<Vec<Verdict>> {
+) -> rusqlite::Result<Vec<WriteDecision>> {
     let mut select = connection.prepare_cached(
         "select version, deleted, ciphertext from records where vault_id = ?1 and record_id = ?2",
     )?;
     let mut verdict = |operation: &Operation| {
         let mut rows = select.query(params![vault.as_bytes(), operation.record_id.as_str()])?;
         let Some(row) = rows.next()? else {
-            return Ok(judge(operation, None, push.epoch().is_some(), || false));
+            return Ok(check_version(operation, None, push.epoch().is_some(), || false));
         };
-        let head = Head { version: version(row, 0)?, deleted: row.get(1)? };
+        let head = RecordState { version: version(row, 0)?, deleted: row.get(1)? };
         // SQLite reads the ciphertext's pages only when it is asked for them.
         let holds_ciphertext = || {
             row.get_ref(2).is_ok_and(|held| held.as_blob() == Ok(operation.ciphertext.as_bytes()))
         };
-        Ok(judge(operation, Some(head), push.epoch().is_some(), holds_ciphertext))
+        Ok(check_version(operation, Some(head), push.epoch().is_some(), holds_ciphertext))
     };
     push.operations().iter().map(&mut verdict).collect()
 }
@@ -148,13 +149,13 @@ fn refuse(
     connection: &Connection,
     vault: VaultId,
     push: &Push,
-    verdicts: &[Verdict],
+    verdicts: &[WriteDecision],
     bytes_max: usize,
 ) -> rusqlite::Result<Refused> {
     let mut refused = Refused { conflicts: Vec::new(), has_more: false };
     let mut bytes = 0;
     let in_the_way = push.operations().iter().zip(verdicts);
-    for (operation, _) in in_the_way.filter(|(_, verdict)| **verdict == Verdict::Conflict) {
+    for (operation, _) in in_the_way.filter(|(_, verdict)| **verdict == WriteDecision::Conflict) {
         let conflict = conflict(connection, vault, &operation.record_id)?;
         bytes += conflict.ciphertext.len();
         if bytes > bytes_max && !refused.conflicts.is_empty() {
@@ -194,7 +195,7 @@ fn write(
     connection: &Connection,
     vault: VaultId,
     push: &Push,
-    verdicts: &[Verdict],
+    verdicts: &[WriteDecision],
     first: Timestamp,
 ) -> rusqlite::Result<Option<Timestamp>> {
     let mut upsert = connection.prepare_cached(
@@ -207,7 +208,7 @@ fn write(
     )?;
     let (mut next, mut head) = (first, None);
     for (operation, verdict) in push.operations().iter().zip(verdicts) {
-        let Verdict::Write(version) = verdict else {
+        let WriteDecision::Apply(version) = verdict else {
             continue;
         };
         let changed = upsert.execute(params![

@@ -22,10 +22,12 @@ use vaultsync_protocol::{Push, Timestamp};
 
 use super::{
     beside, failed,
-    known::Known,
+    head_cache::HeadCache,
     push::{Applied, apply},
 };
-use crate::{Heads, PushOutcome, StoreError, StoreOptions, Vault, VaultId, pull::VaultHead};
+use crate::{
+    ChangeNotifier, PushOutcome, StoreError, StoreOptions, Vault, VaultId, pull::VaultHead,
+};
 
 /// How many pushes may wait. At the 600 a second of full batches that SQLite commits on two slow
 /// cores, the last one waits less than a second; one more is told to come back later.
@@ -80,16 +82,23 @@ impl Writer {
         connection: Connection,
         path: &Path,
         options: StoreOptions,
-        heads: Heads,
-        known: Known,
+        notifier: ChangeNotifier,
+        head_cache: HeadCache,
     ) -> std::io::Result<Self> {
         // SQLite puts its log beside the file itself, wherever a link to it lies.
         let log_path = beside(&std::fs::canonicalize(path)?, "-wal");
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let thread = thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || {
             let groups_since_look = 0;
-            let writing =
-                Loop { connection, messages, options, heads, known, log_path, groups_since_look };
+            let writing = Loop {
+                connection,
+                messages,
+                options,
+                notifier,
+                head_cache,
+                log_path,
+                groups_since_look,
+            };
             writing.run();
         })?;
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
@@ -138,8 +147,8 @@ struct Loop {
     connection: Connection,
     messages: mpsc::Receiver<Message>,
     options: StoreOptions,
-    heads: Heads,
-    known: Known,
+    notifier: ChangeNotifier,
+    head_cache: HeadCache,
     log_path: PathBuf,
     groups_since_look: u32,
 }
@@ -212,8 +221,8 @@ impl Loop {
         let (judged, committed) = self.transact(&group);
         if let Ok(heads) = &committed {
             for (vault, head) in heads {
-                self.known.keep(*vault, *head);
-                self.heads.announce(*vault, head.clock);
+                self.head_cache.insert(*vault, *head);
+                self.notifier.publish(*vault, head.clock);
             }
         }
         #[expect(clippy::cast_precision_loss, reason = "a group is far smaller than 2^53")]
@@ -262,7 +271,7 @@ impl Loop {
         }
         let heads = last_heads(group, &judged);
         for vault in heads.keys() {
-            self.known.forget(*vault);
+            self.head_cache.invalidate(*vault);
         }
         (judged, transaction.commit().map(|()| heads))
     }

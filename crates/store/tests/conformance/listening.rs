@@ -1,7 +1,7 @@
 //! Who listens to a vault is told of what was committed, and of nothing else.
 
 use vaultsync_protocol::Timestamp;
-use vaultsync_store::{HeadListener, PushOutcome};
+use vaultsync_store::{PushOutcome, Subscription};
 
 use crate::{
     dsl::{create, creates, poll_once, update, user},
@@ -21,13 +21,13 @@ backends!(
 );
 
 /// Whether the listener was told since it was last asked.
-fn told(listener: &mut HeadListener) -> bool {
+fn told(listener: &mut Subscription) -> bool {
     poll_once(&mut Box::pin(listener.changed())).is_some()
 }
 
 async fn a_listener_is_told_of_a_commit(store: TestStore) {
     let vault = user();
-    let mut listener = store.store.heads().listen(vault.id(), 10).unwrap();
+    let mut listener = store.store.notifier().subscribe(vault.id(), 10).unwrap();
     for operation in creates("r", 3) {
         assert!(!told(&mut listener));
         store.applied(&vault, &[operation]).await;
@@ -39,7 +39,7 @@ async fn a_listener_is_told_of_a_commit(store: TestStore) {
 async fn a_listener_is_told_of_what_was_committed_before_it_waited(store: TestStore) {
     let vault = user();
     store.applied(&vault, &[create("before", "v1")]).await;
-    let mut listener = store.store.heads().listen(vault.id(), 10).unwrap();
+    let mut listener = store.store.notifier().subscribe(vault.id(), 10).unwrap();
     assert!(!told(&mut listener), "what was before it listened is not new");
     store.applied(&vault, &[create("between", "v1")]).await;
     listener.changed().await;
@@ -49,7 +49,7 @@ async fn a_listener_is_told_of_what_was_committed_before_it_waited(store: TestSt
 async fn a_refused_push_tells_nobody(store: TestStore) {
     let vault = user();
     store.applied(&vault, &[create("a", "v1")]).await;
-    let mut listener = store.store.heads().listen(vault.id(), 10).unwrap();
+    let mut listener = store.store.notifier().subscribe(vault.id(), 10).unwrap();
     store.refused(&vault, &[create("b", "fine"), create("a", "x")]).await;
     assert!(!told(&mut listener));
 }
@@ -57,7 +57,7 @@ async fn a_refused_push_tells_nobody(store: TestStore) {
 async fn a_retry_and_an_empty_push_tell_nobody(store: TestStore) {
     let vault = user();
     store.applied(&vault, &creates("r", 2)).await;
-    let mut listener = store.store.heads().listen(vault.id(), 10).unwrap();
+    let mut listener = store.store.notifier().subscribe(vault.id(), 10).unwrap();
     store.applied(&vault, &creates("r", 2)).await;
     store.applied(&vault, &creates("r", 1)).await;
     store.applied(&vault, &[]).await;
@@ -66,7 +66,7 @@ async fn a_retry_and_an_empty_push_tell_nobody(store: TestStore) {
 
 async fn a_push_with_another_epoch_tells_nobody(store: TestStore) {
     let vault = user();
-    let mut listener = store.store.heads().listen(vault.id(), 10).unwrap();
+    let mut listener = store.store.notifier().subscribe(vault.id(), 10).unwrap();
     for _ in 0..2 {
         let outcome = store.push_in(&vault, "another", &[create("b", "v1")]).await;
         assert_eq!(outcome, PushOutcome::EpochChanged);
@@ -78,14 +78,14 @@ async fn a_push_with_another_epoch_tells_nobody(store: TestStore) {
 
 async fn another_vault_s_commit_tells_nobody(store: TestStore) {
     let (vault, another) = (user(), user());
-    let mut listener = store.store.heads().listen(vault.id(), 10).unwrap();
+    let mut listener = store.store.notifier().subscribe(vault.id(), 10).unwrap();
     store.applied(&another, &[create("a", "v1")]).await;
     assert!(!told(&mut listener));
 }
 
 async fn many_commits_may_be_told_as_one(store: TestStore) {
     let vault = user();
-    let mut listener = store.store.heads().listen(vault.id(), 10).unwrap();
+    let mut listener = store.store.notifier().subscribe(vault.id(), 10).unwrap();
     for operation in creates("r", 10) {
         store.applied(&vault, &[operation]).await;
     }
@@ -95,18 +95,18 @@ async fn many_commits_may_be_told_as_one(store: TestStore) {
 
 async fn every_listener_is_told(store: TestStore) {
     let vault = user();
-    let heads = store.store.heads();
-    let mut listeners: Vec<_> = (0..5).map(|_| heads.listen(vault.id(), 5).unwrap()).collect();
-    assert!(heads.listen(vault.id(), 5).is_none(), "no more than may listen");
+    let heads = store.store.notifier();
+    let mut listeners: Vec<_> = (0..5).map(|_| heads.subscribe(vault.id(), 5).unwrap()).collect();
+    assert!(heads.subscribe(vault.id(), 5).is_none(), "no more than may listen");
     store.applied(&vault, &[create("a", "v1")]).await;
     assert!(listeners.iter_mut().all(told));
     drop(listeners);
-    assert!(heads.listen(vault.id(), 5).is_some());
+    assert!(heads.subscribe(vault.id(), 5).is_some());
 }
 
 async fn what_a_listener_is_told_of_can_be_pulled(store: TestStore) {
     let vault = user();
-    let mut listener = store.store.heads().listen(vault.id(), 10).unwrap();
+    let mut listener = store.store.notifier().subscribe(vault.id(), 10).unwrap();
     let follow = async {
         let (mut cursor, mut found) = (None, 0);
         while found < 60 {

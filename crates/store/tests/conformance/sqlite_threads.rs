@@ -5,14 +5,14 @@ use std::{
     time::Duration,
 };
 
-use vaultsync_store::{PullOutcome, Room, Vault};
+use vaultsync_store::{PullOutcome, ReadBudget, Vault};
 
 use crate::{
     dsl::{after, creates, live, open, short, user},
     support::{Backend, TestStore},
 };
 
-/// Room for any page, which notes on which thread it was asked for each record.
+/// ReadBudget for any page, which notes on which thread it was asked for each record.
 struct Noting {
     /// What a record takes.
     time: Duration,
@@ -20,7 +20,7 @@ struct Noting {
     cleared: usize,
 }
 
-impl Room for Noting {
+impl ReadBudget for Noting {
     fn take(&mut self, _: usize) -> bool {
         thread::sleep(self.time);
         self.asked.push(thread::current().id());

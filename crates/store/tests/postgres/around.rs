@@ -3,8 +3,8 @@
 
 use futures_util::future::join_all;
 use tokio_postgres::{Client, NoTls};
-use vaultsync_private_servers::shared_postgres;
 use vaultsync_store::{PushOutcome, Vault};
+use vaultsync_test_servers::shared_postgres;
 
 use crate::{
     dsl::{applied, open, push, state, user},

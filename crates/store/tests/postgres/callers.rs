@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt as _;
-use vaultsync_private_servers::{query, shared_postgres};
 use vaultsync_store::{PostgresOptions, PushOutcome, StoreError};
+use vaultsync_test_servers::{query, shared_postgres};
 
 use crate::{
     dsl::{TIMEOUT, applied, by, new_database, open, push, state, user},

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use vaultsync_private_servers::{PostgresServer, query, shared_postgres};
 use vaultsync_store::{PostgresOptions, PushOutcome, StoreError};
+use vaultsync_test_servers::{PostgresServer, query, shared_postgres};
 
 use crate::{
     dsl::{BACK_WITHIN, TIMEOUT, applied, open, open_by, push, state, try_page, until_ok, user},

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use uuid::Uuid;
-use vaultsync_private_servers::shared_postgres;
 use vaultsync_protocol::{Cursor, Epoch, Page, Pull, Record, Timestamp, Written};
 use vaultsync_store::{
     DatabaseUrl, OpenError, PostgresOptions, PullOutcome, PushOutcome, Store, StoreError,
     StoreOptions, Unbounded, Vault,
 };
+use vaultsync_test_servers::shared_postgres;
 
 use crate::support::{batch, operation, postgres_options};
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use vaultsync_private_servers::{query, shared_postgres};
 use vaultsync_store::{PostgresOptions, PushOutcome, migrate, pending_migrations};
+use vaultsync_test_servers::{query, shared_postgres};
 
 use crate::{
     dsl::{all, applied, by, new_database, open, push, state, try_page, user},

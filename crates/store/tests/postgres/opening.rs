@@ -1,7 +1,7 @@
 //! Databases that are not served from, and what is said of them.
 
-use vaultsync_private_servers::{PostgresServer, query, shared_postgres};
 use vaultsync_store::{DatabaseUrl, PostgresOptions};
+use vaultsync_test_servers::{PostgresServer, query, shared_postgres};
 
 use crate::{
     dsl::{applied, by, new_database, open, try_open, user},

@@ -10,8 +10,8 @@ use std::{
 };
 
 use tokio::time::timeout;
-use vaultsync_private_servers::PostgresServer;
 use vaultsync_store::{PostgresOptions, PushOutcome, Store, StoreError};
+use vaultsync_test_servers::PostgresServer;
 
 use crate::{
     dsl::{

@@ -1,7 +1,7 @@
 //! How statements are carried out: by index, in few flights, and on Citus on one node.
 
-use vaultsync_private_servers::{query, shared_postgres};
 use vaultsync_store::{hot_statements, joined_statements};
+use vaultsync_test_servers::{query, shared_postgres};
 
 use crate::{
     dsl::{applied, by, new_database, open, push, try_page, user},

@@ -1,7 +1,7 @@
 //! A PgBouncer between store and database, in transaction mode.
 
-use vaultsync_private_servers::{PgBouncer, shared_postgres};
 use vaultsync_store::{PostgresOptions, PushOutcome, StoreError};
+use vaultsync_test_servers::{PgBouncer, shared_postgres};
 
 use crate::{
     dsl::{all, applied, by, push, state, try_open, user},

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use vaultsync_private_servers::PostgresServer;
 use vaultsync_protocol::{Cursor, KnownEpoch, Pull, Timestamp};
 use vaultsync_store::{DatabaseUrl, PostgresOptions, PullOutcome, Store, Unbounded, Vault};
+use vaultsync_test_servers::PostgresServer;
 
 use crate::dsl::{BACK_WITHIN, applied, by, open, try_page, until_ok, user};
 

@@ -1,7 +1,7 @@
 //! TLS to the database, with certificates made for the test.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use vaultsync_private_servers::PostgresServer;
+use vaultsync_test_servers::PostgresServer;
 
 use crate::dsl::{applied, by, open, try_open, user};
 

@@ -1,7 +1,7 @@
 //! The steps of a push, with the real rule for what becomes of each write.
 
 use vaultsync_protocol::{Ciphertext, Operation, RecordId, Version};
-use vaultsync_store::{Head, Verdict, judge};
+use vaultsync_store::{RecordState, WriteDecision, check_version};
 
 use crate::state::{Judged, RECORDS, Row, Stage, State, Vault, Writer, records_of};
 
@@ -42,7 +42,7 @@ fn operation(record: usize, base: i64, writer: usize, push: u8) -> Operation {
 impl Protocol {
     /// Judges a push against what it has read, and gives each write its place in the vault's order;
     /// `None` where something stands in the way.
-    fn judge(self, read: &Vault, writer: usize, state: &State) -> Option<Judged> {
+    fn decide(self, read: &Vault, writer: usize, state: &State) -> Option<Judged> {
         let Writer { done: push, known, .. } = state.writers[writer];
         let mut judged =
             Judged { rows: [None; RECORDS], clock: read.clock, versions: [0; RECORDS] };
@@ -50,16 +50,16 @@ impl Protocol {
             if self.clock_only_grows { state.now.max(read.clock + 1) } else { state.now };
         for record in records_of(writer) {
             let found = read.rows[record];
-            let head = found.map(|row| Head {
+            let head = found.map(|row| RecordState {
                 version: Version::new(row.version).expect("a version"),
                 deleted: false,
             });
             let holds = || found.is_some_and(|row| (row.writer, row.push) == (writer, push));
             let operation = operation(record, known[record], writer, push);
-            let version = match judge(&operation, head, false, holds) {
-                Verdict::Conflict => return None,
-                Verdict::Held(version) => version,
-                Verdict::Write(version) => {
+            let version = match check_version(&operation, head, false, holds) {
+                WriteDecision::Conflict => return None,
+                WriteDecision::AlreadyApplied(version) => version,
+                WriteDecision::Apply(version) => {
                     let row = Row { version: version.get(), writer, push, at: next };
                     judged.rows[record] = Some(row);
                     judged.clock = next;
@@ -83,7 +83,7 @@ impl Protocol {
                 Stage::Locked
             }
             Stage::Locked => Stage::Read(state.vault.clone()),
-            Stage::Read(read) => match self.judge(&read, number, &state) {
+            Stage::Read(read) => match self.decide(&read, number, &state) {
                 Some(judged) if self.commits_first => Stage::Written(judged),
                 Some(judged) => {
                     state.acknowledge(number, &judged);

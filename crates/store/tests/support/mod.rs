@@ -6,14 +6,14 @@ use std::{path::PathBuf, sync::OnceLock, time::Duration};
 
 use serde_json::json;
 use tempfile::TempDir;
-use vaultsync_private_servers::shared_postgres;
 use vaultsync_protocol::{
     Ciphertext, Epoch, KnownEpoch, Operation, Pull, Push, RecordId, Timestamp, Version,
 };
 use vaultsync_store::{
-    HintsVia, PostgresOptions, PullOutcome, PushOutcome, Store, StoreError, StoreOptions,
+    PostgresOptions, PubsubBackend, PullOutcome, PushOutcome, Store, StoreError, StoreOptions,
     Unbounded, Vault,
 };
+use vaultsync_test_servers::shared_postgres;
 
 /// The databases that the suites run on.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +97,7 @@ pub(crate) fn postgres_options() -> PostgresOptions {
         timeout: Duration::from_secs(20),
         prepare: true,
         migrate: true,
-        hints: HintsVia::Nothing,
+        hints: PubsubBackend::None,
         allow_unsafe: false,
     }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use vaultsync_private_servers::{NatsServer, PostgresServer};
+use vaultsync_test_servers::{NatsServer, PostgresServer};
 
 use self::node::Nodes;
 use crate::{

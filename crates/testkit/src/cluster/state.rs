@@ -6,7 +6,7 @@ use crate::history::{Digest, Seen};
 
 /// A user's records as they stand in the database.
 pub(super) fn stored(database: &str, user: &str) -> Vec<Seen> {
-    let rows = vaultsync_private_servers::query(
+    let rows = vaultsync_test_servers::query(
         database,
         &format!(
             "select r.record_id, r.version, r.deleted, r.updated_at,

@@ -9,7 +9,7 @@ use std::{
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use vaultsync_protocol::{Operation, Version};
-use vaultsync_store::{Head, RECEIPTS_MAX, Verdict, judge};
+use vaultsync_store::{RECEIPTS_MAX, RecordState, WriteDecision, check_version};
 use vaultsync_testkit::{
     history::{Digest, InTheWay, Outcome, Seen, Written},
     workload::Service,
@@ -222,13 +222,13 @@ impl Client {
                 })
                 .await?;
             match verdict(operation, found.as_ref()) {
-                Verdict::Conflict => {
+                WriteDecision::Conflict => {
                     let nothing = || InTheWay::Nothing(operation.record_id.as_str().into());
                     let shown = found.as_ref().map(Row::seen);
                     conflicts.push(shown.map_or_else(nothing, InTheWay::Record));
                 }
-                Verdict::Held(version) => results.push(written(operation, version)),
-                Verdict::Write(version) => {
+                WriteDecision::AlreadyApplied(version) => results.push(written(operation, version)),
+                WriteDecision::Apply(version) => {
                     results.push(written(operation, version));
                     let mut row = Row { operation: operation.clone(), version, at: 0 };
                     if rules.commit == Commit::EachWrite {
@@ -304,9 +304,10 @@ impl Row {
     }
 }
 
-fn verdict(operation: &Operation, found: Option<&Row>) -> Verdict {
-    let head = found.map(|row| Head { version: row.version, deleted: row.operation.deleted });
-    judge(operation, head, false, || {
+fn verdict(operation: &Operation, found: Option<&Row>) -> WriteDecision {
+    let head =
+        found.map(|row| RecordState { version: row.version, deleted: row.operation.deleted });
+    check_version(operation, head, false, || {
         found.is_some_and(|row| row.operation.ciphertext == operation.ciphertext)
     })
 }

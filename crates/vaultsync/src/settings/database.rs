@@ -2,9 +2,9 @@
 
 use std::{fmt, path::Path, path::PathBuf, time::Duration};
 
-use vaultsync_store::{DatabaseUrl, HintsVia, PostgresOptions};
+use vaultsync_store::{DatabaseUrl, PostgresOptions, PubsubBackend};
 
-use super::forms::{self, Address};
+use super::parse::{self, Address};
 use super::reader::Reader;
 use super::table;
 
@@ -16,7 +16,7 @@ pub(crate) enum Database {
 }
 
 pub(crate) fn read(reader: &mut Reader<'_>, data_dir: &Path) -> Database {
-    let mut addresses = reader.list(&table::DATABASE, forms::database).into_iter();
+    let mut addresses = reader.list(&table::DATABASE, parse::database).into_iter();
     let first = addresses.next();
     let rest: Vec<_> = addresses.collect();
     match first {
@@ -57,7 +57,7 @@ fn primaries(reader: &mut Reader<'_>, first: DatabaseUrl, rest: Vec<Address>) ->
 fn postgres(reader: &mut Reader<'_>, primaries: Vec<DatabaseUrl>) -> PostgresOptions {
     PostgresOptions {
         hints: hints(reader, &primaries[0]),
-        replicas: reader.list(&table::READ_DATABASE, forms::postgres),
+        replicas: reader.list(&table::READ_DATABASE, parse::postgres),
         primaries,
         connections_max: reader.number(&table::DATABASE_CONNECTIONS_MAX),
         timeout: Duration::from_millis(reader.number(&table::DATABASE_TIMEOUT_MS)),
@@ -68,9 +68,9 @@ fn postgres(reader: &mut Reader<'_>, primaries: Vec<DatabaseUrl>) -> PostgresOpt
 }
 
 /// How nodes tell each other: by NATS where it is set, else by NOTIFY unless that is off.
-fn hints(reader: &mut Reader<'_>, first: &DatabaseUrl) -> HintsVia {
-    let nats = reader.list(&table::NATS_URL, forms::nats);
-    let notify = reader.list(&table::NOTIFY_DATABASE, forms::postgres_or_off);
+fn hints(reader: &mut Reader<'_>, first: &DatabaseUrl) -> PubsubBackend {
+    let nats = reader.list(&table::NATS_URL, parse::nats);
+    let notify = reader.list(&table::NOTIFY_DATABASE, parse::postgres_or_off);
     if notify.len() > 1 {
         reader.refuse(&table::NOTIFY_DATABASE, "must be one address: the same for all nodes");
     }
@@ -80,12 +80,12 @@ fn hints(reader: &mut Reader<'_>, first: &DatabaseUrl) -> HintsVia {
             let what = "nodes tell each other by NATS (nats_url): take one of the two away";
             reader.refuse(&table::NOTIFY_DATABASE, what);
         }
-        return HintsVia::Nats(nats);
+        return PubsubBackend::Nats(nats);
     }
     match notify {
-        Some(None) => HintsVia::Nothing,
-        Some(Some(url)) => HintsVia::Notify(Box::new(url)),
-        None => HintsVia::Notify(Box::new(first.clone())),
+        Some(None) => PubsubBackend::None,
+        Some(Some(url)) => PubsubBackend::Notify(Box::new(url)),
+        None => PubsubBackend::Notify(Box::new(first.clone())),
     }
 }
 

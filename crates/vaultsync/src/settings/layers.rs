@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
-use super::problem::Problems;
+use super::errors::ConfigErrors;
 use super::setting::{Kind, Setting};
 use super::table::TABLE;
 
@@ -37,7 +37,7 @@ pub(crate) type Values = Map<String, Value>;
 /// What cannot be read is added to `problems`, and what is merely suspicious to `warnings`.
 pub(crate) fn fold(
     sources: &Sources,
-    problems: &mut Problems,
+    problems: &mut ConfigErrors,
     warnings: &mut Vec<String>,
 ) -> Values {
     let folded = Config::builder()
@@ -98,7 +98,7 @@ fn flags(given: &BTreeMap<&'static str, Vec<String>>) -> Layer {
     layer
 }
 
-fn environment(env: &BTreeMap<OsString, OsString>, problems: &mut Problems) -> Layer {
+fn environment(env: &BTreeMap<OsString, OsString>, problems: &mut ConfigErrors) -> Layer {
     let mut layer = Layer::default();
     for setting in TABLE {
         let mut names = vec![setting.env()];
@@ -118,7 +118,7 @@ fn variable(
     setting: &Setting,
     name: &str,
     env: &BTreeMap<OsString, OsString>,
-    problems: &mut Problems,
+    problems: &mut ConfigErrors,
 ) -> Option<(String, String)> {
     let mut value_of = |name: &str| {
         // An empty variable counts as not set: that is all that many ways to start a process can
@@ -148,7 +148,7 @@ fn variable(
     }
 }
 
-fn file(sources: &Sources, problems: &mut Problems) -> Layer {
+fn file(sources: &Sources, problems: &mut ConfigErrors) -> Layer {
     let mut layer = Layer::default();
     let Some(path) = config_path(sources) else {
         return layer;
@@ -221,7 +221,7 @@ fn read_value(
     setting: &Setting,
     origin: &str,
     path: &str,
-    problems: &mut Problems,
+    problems: &mut ConfigErrors,
 ) -> Option<String> {
     match std::fs::read_to_string(path) {
         Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),

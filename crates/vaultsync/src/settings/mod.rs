@@ -3,10 +3,10 @@
 //! Not here: acting on any of it. Nothing outside this module reads the environment.
 
 mod database;
-mod forms;
+mod errors;
 mod layers;
 mod limits;
-mod problem;
+mod parse;
 mod reader;
 mod setting;
 mod show;
@@ -23,8 +23,8 @@ use tracing_subscriber::EnvFilter;
 use vaultsync_server::Limits;
 
 pub(crate) use database::Database;
+pub(crate) use errors::ConfigErrors;
 pub(crate) use layers::{CONFIG_ENV, Sources};
-pub(crate) use problem::Problems;
 pub(crate) use setting::{Group, Kind, Setting};
 pub(crate) use show::{default_file, in_force, markdown};
 pub(crate) use sign_in::SignIn;
@@ -83,8 +83,8 @@ pub(crate) struct Loaded {
 /// # Errors
 ///
 /// Everything that is wrong, not just the first of it.
-pub(crate) fn load(sources: &Sources) -> Result<Loaded, Problems> {
-    let mut problems = Problems::default();
+pub(crate) fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+    let mut problems = ConfigErrors::default();
     let mut warnings = Vec::new();
     let values = layers::fold(sources, &mut problems, &mut warnings);
     let mut reader = Reader::new(&values, &mut problems);
@@ -93,17 +93,17 @@ pub(crate) fn load(sources: &Sources) -> Result<Loaded, Problems> {
 }
 
 fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Settings {
-    let listen = reader.required(&table::LISTEN, forms::address);
+    let listen = reader.required(&table::LISTEN, parse::address);
     let readable_listen = reader.could_read(&[table::LISTEN]).then_some(listen);
-    let data_dir = reader.required(&table::DATA_DIR, forms::path);
+    let data_dir = reader.required(&table::DATA_DIR, parse::path);
     let settings = Settings {
         listen,
-        admin_listen: reader.required(&table::ADMIN_LISTEN, forms::address_or_off),
+        admin_listen: reader.required(&table::ADMIN_LISTEN, parse::address_or_off),
         database: database::read(reader, &data_dir),
         data_dir,
         sign_in: sign_in::read(reader, readable_listen, warnings),
-        trusted_proxies: reader.list(&table::TRUSTED_PROXIES, forms::network),
-        cors_origins: reader.list(&table::CORS_ORIGINS, forms::origin),
+        trusted_proxies: reader.list(&table::TRUSTED_PROXIES, parse::network),
+        cors_origins: reader.list(&table::CORS_ORIGINS, parse::origin),
         log: Log {
             filter: reader.required(&table::LOG, log_filter),
             format: reader.required(&table::LOG_FORMAT, log_format),

@@ -1,11 +1,11 @@
 //! Values as written, turned into types; what does not fit is collected.
 //!
-//! Not here: where values come from (`layers.rs`) and the forms themselves (`forms.rs`).
+//! Not here: where values come from (`layers.rs`) and the forms themselves (`parse.rs`).
 
 use config::{Value, ValueKind};
 
+use super::errors::ConfigErrors;
 use super::layers::Values;
-use super::problem::Problems;
 use super::setting::{Kind, Setting};
 use super::show::{as_toml, default_as_toml};
 
@@ -15,11 +15,11 @@ use super::show::{as_toml, default_as_toml};
 /// were no problems.
 pub(crate) struct Reader<'a> {
     values: &'a Values,
-    problems: &'a mut Problems,
+    problems: &'a mut ConfigErrors,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(values: &'a Values, problems: &'a mut Problems) -> Self {
+    pub(crate) fn new(values: &'a Values, problems: &'a mut ConfigErrors) -> Self {
         Self { values, problems }
     }
 
@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn switch(&mut self, setting: &Setting) -> bool {
-        self.required(setting, super::forms::switch)
+        self.required(setting, super::parse::switch)
     }
 
     /// PEM blocks, one text.

@@ -12,7 +12,7 @@ use super::setting::{Group, Kind, Setting};
 use super::table::{self, TABLE};
 use super::{
     Database, Loaded,
-    forms::{self, Address},
+    parse::{self, Address},
 };
 
 /// A TOML file with every setting at its default, each commented out with a bare `#`.
@@ -73,7 +73,7 @@ fn derived(setting: &Setting, loaded: &Loaded) -> Option<toml::Value> {
         let text = settings.database.to_string();
         // A folder may have a name by which a database could not be given, one with a `?` for example.
         let is_read_so =
-            matches!(forms::database(&text), Ok(Address::Sqlite(read)) if read == *path);
+            matches!(parse::database(&text), Ok(Address::Sqlite(read)) if read == *path);
         return is_read_so.then(|| vec![text].into());
     } else if setting.key == table::CLERK_ISSUER.key {
         clerk(loaded)?.name().to_owned()
@@ -112,7 +112,7 @@ fn hidden(setting: &Setting, value: toml::Value, loaded: &Loaded) -> toml::Value
 /// A URL with `***` where its password was: after the user's name, or as an option. By hand, because
 /// one that names several hosts is no URL to others.
 fn without_password(text: &str) -> String {
-    if let Ok(Address::Sqlite(_)) = forms::database(text) {
+    if let Ok(Address::Sqlite(_)) = parse::database(text) {
         return text.to_owned();
     }
     // The last `@`: too much is hidden rather than too little.
@@ -223,7 +223,7 @@ pub(crate) fn as_toml(setting: &Setting, value: &Value) -> toml::Value {
     };
     let typed = match setting.kind {
         Kind::Number { .. } => text.parse::<i64>().ok().map(toml::Value::from),
-        Kind::Switch => forms::switch(&text).ok().map(toml::Value::from),
+        Kind::Switch => parse::switch(&text).ok().map(toml::Value::from),
         _ => None,
     };
     typed.unwrap_or_else(|| text.into())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vaultsync_server::auth::{ClerkOptions, Issuer, IssuerError, OidcOptions};
 
-use super::forms;
+use super::parse;
 use super::reader::Reader;
 use super::setting::{Group, Setting};
 use super::table::{self, TABLE};
@@ -54,7 +54,7 @@ fn local(
     live: bool,
 ) -> bool {
     let setting = &table::LOCAL_ISSUER;
-    let said = reader.required(setting, forms::auto_switch);
+    let said = reader.required(setting, parse::auto_switch);
     if said == Some(true) && live {
         reader.refuse(
             setting,
@@ -96,7 +96,7 @@ fn clerk(reader: &mut Reader<'_>) -> Option<ClerkOptions> {
             .into_iter()
             .collect(),
         jwks_url: reader.optional(&table::CLERK_JWKS_URL, as_written),
-        authorized_parties: reader.list(&table::CLERK_AUTHORIZED_PARTIES, forms::origin),
+        authorized_parties: reader.list(&table::CLERK_AUTHORIZED_PARTIES, parse::origin),
         allow_missing_azp: reader.switch(&table::CLERK_ALLOW_MISSING_AZP),
         allow_impersonation: reader.switch(&table::CLERK_ALLOW_IMPERSONATION),
         audience: reader.list(&table::CLERK_AUDIENCE, as_written),

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use reqwest::{Client, Response};
 use serde_json::Value;
-use vaultsync_private_servers::PostgresServer;
+use vaultsync_test_servers::PostgresServer;
 use vaultsync_testkit::{Backend, TestDatabase};
 
 use crate::support::{Server, run, token, vaultsync};
@@ -122,9 +122,9 @@ fn migrate_says_what_it_would_do_and_does_it_once() {
     let started =
         Server::start(folder.path(), &["--database", &database.url(), "--database-migrate=false"]);
     assert!(
-        started.greeting.contains(&database.url().replace("postgres@", "")),
+        started.banner.contains(&database.url().replace("postgres@", "")),
         "{}",
-        started.greeting
+        started.banner
     );
 
     let sqlite = format!("sqlite:{}", folder.path().join("x.db").display());

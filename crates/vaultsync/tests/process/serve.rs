@@ -15,9 +15,9 @@ use crate::support::{Server, run, token, vaultsync};
 // The others are about the program around its database, or about the file that it makes by itself.
 backends!(a_waiting_pull_is_answered_when_the_server_is_told_to_stop);
 
-/// The commands that the greeting says to paste.
+/// The commands that the banner says to paste.
 fn pasted(server: &Server) -> Vec<&str> {
-    server.greeting.lines().filter(|line| line.starts_with("curl ")).collect()
+    server.banner.lines().filter(|line| line.starts_with("curl ")).collect()
 }
 
 fn bash(line: &str) -> Value {
@@ -30,7 +30,7 @@ fn bash(line: &str) -> Value {
 fn the_commands_of_the_greeting_work_as_pasted() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("made/at/start"), &[]);
-    let [push, pull] = pasted(&server)[..] else { panic!("{}", server.greeting) };
+    let [push, pull] = pasted(&server)[..] else { panic!("{}", server.banner) };
     let pushed = bash(push);
     assert_eq!(pushed, json!({"success": true, "results": [{"recordId": "hello", "version": 1}]}));
     assert_eq!(bash(push), pushed, "pasting it twice is a retry");

@@ -14,7 +14,7 @@ use vaultsync_testkit::TestDatabase;
 pub(crate) struct Server {
     child: Child,
     /// What it said on standard output until it said what to paste, or until it ended.
-    pub(crate) greeting: String,
+    pub(crate) banner: String,
     /// Where it listens.
     pub(crate) url: String,
 }
@@ -48,20 +48,20 @@ impl Server {
             .spawn()
             .expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let mut greeting = String::new();
+        let mut banner = String::new();
         let watchdog = Watchdog::over(child.id());
         while let Some(line) = lines.next().and_then(Result::ok) {
-            greeting.push_str(&line);
-            greeting.push('\n');
+            banner.push_str(&line);
+            banner.push('\n');
             if line.contains("/api/sync/pull") {
                 break;
             }
         }
         drop(watchdog);
-        let first = greeting.lines().next().unwrap_or_default();
+        let first = banner.lines().next().unwrap_or_default();
         let url = first.split_whitespace().last().expect("a first line").to_owned();
-        assert!(url.starts_with("http://"), "{greeting}");
-        Self { child, greeting, url }
+        assert!(url.starts_with("http://"), "{banner}");
+        Self { child, banner, url }
     }
 
     /// Sends a signal, such as `TERM` or `KILL`.

@@ -1,6 +1,6 @@
 //! Which database the settings mean, and how its nodes tell each other.
 
-use vaultsync_store::{HintsVia, PostgresOptions};
+use vaultsync_store::{PostgresOptions, PubsubBackend};
 
 use super::{check, check_loaded};
 use crate::settings::{Database, in_force};
@@ -34,12 +34,12 @@ fn nodes_tell_each_other_by_notify_unless_told_otherwise() {
     let first = || Box::new(FIRST.parse().expect("an address"));
     let second = Box::new(SECOND.parse().expect("an address"));
     for (env, expected) in [
-        (&[][..], HintsVia::Notify(first())),
-        (&[("VAULTSYNC_NOTIFY_DATABASE", SECOND)], HintsVia::Notify(second)),
-        (&[("VAULTSYNC_NOTIFY_DATABASE", "off")], HintsVia::Nothing),
+        (&[][..], PubsubBackend::Notify(first())),
+        (&[("VAULTSYNC_NOTIFY_DATABASE", SECOND)], PubsubBackend::Notify(second)),
+        (&[("VAULTSYNC_NOTIFY_DATABASE", "off")], PubsubBackend::None),
         (
             &[("VAULTSYNC_NATS_URL", "nats://a,tls://b:1")],
-            HintsVia::Nats(vec!["nats://a".parse().unwrap(), "tls://b:1".parse().unwrap()]),
+            PubsubBackend::Nats(vec!["nats://a".parse().unwrap(), "tls://b:1".parse().unwrap()]),
         ),
     ] {
         assert_eq!(postgres(env, &[("database", FIRST)], "").hints, expected, "{env:?}");

@@ -8,7 +8,7 @@ mod sign_in;
 
 use std::ffi::OsString;
 
-use super::{Loaded, Problems, Settings, Sources, load};
+use super::{ConfigErrors, Loaded, Settings, Sources, load};
 use crate::settings::TABLE;
 
 /// The publishable key of `clerk.example.com`, of a test and of a live instance.
@@ -20,7 +20,7 @@ fn check_loaded(
     env: &[(&str, &str)],
     flags: &[(&str, &str)],
     toml: &str,
-) -> Result<Loaded, Problems> {
+) -> Result<Loaded, ConfigErrors> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("vaultsync.toml");
     std::fs::write(&file, toml).expect("a file in a temporary folder");
@@ -40,7 +40,11 @@ fn check_loaded(
     load(&sources)
 }
 
-fn check(env: &[(&str, &str)], flags: &[(&str, &str)], toml: &str) -> Result<Settings, Problems> {
+fn check(
+    env: &[(&str, &str)],
+    flags: &[(&str, &str)],
+    toml: &str,
+) -> Result<Settings, ConfigErrors> {
     check_loaded(env, flags, toml).map(|loaded| loaded.settings)
 }
 

@@ -1,0 +1,114 @@
+//! A small secret in a file of its own, made at the first start.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use uuid::Uuid;
+
+/// More than any secret takes, so that a wrong file is not read whole.
+const FILE_BYTES_MAX: u64 = 16 * 1024;
+
+/// Why there is no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileError {
+    /// The file could not be read or made.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Others may read the secret.
+    #[error(
+        "{}: others than its owner may use it (mode {mode:03o}): make it 600, and delete it if \
+         somebody may have read it",
+        path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+}
+
+/// The content of the file at `path`; where there is none, of the file that `make` then fills.
+///
+/// Of two processes that make it at once, both end up with the same one. A file that others than its
+/// owner may use is refused.
+pub fn load_or_create(
+    path: &Path,
+    make: impl FnOnce() -> io::Result<Vec<u8>>,
+) -> Result<Vec<u8>, SecretFileError> {
+    let io_error = |error| SecretFileError::Io { path: path.to_owned(), error };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make().and_then(|content| create(path, &content)).map_err(io_error)?;
+            File::open(path)
+        }
+        opened => opened,
+    };
+    let file = file.map_err(io_error)?;
+    // Asked of the open file: a path could lead elsewhere by now.
+    refuse_exposed(path, &file.metadata().map_err(io_error)?)?;
+    let mut content = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut content).map_err(io_error)?;
+    Ok(content)
+}
+
+/// Makes the file, unless somebody else is first.
+///
+/// It is written under another name and then linked: the name appears with all of its content, and
+/// linking, unlike renaming, never replaces what is there.
+fn create(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}", Uuid::new_v4()));
+    let draft = Path::new(&draft);
+    let linked = write_private(draft, content).and_then(|()| match fs::hard_link(draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    });
+    // Whatever came of it, the draft has done its work.
+    let removed = fs::remove_file(draft);
+    linked.and(removed).and_then(|()| sync_folder(path))
+}
+
+fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn refuse_exposed(path: &Path, metadata: &fs::Metadata) -> Result<(), SecretFileError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode.trailing_zeros() >= 6 {
+        return Ok(());
+    }
+    Err(SecretFileError::Exposed { path: path.to_owned(), mode })
+}
+
+#[cfg(not(unix))]
+fn refuse_exposed(_: &Path, _: &fs::Metadata) -> Result<(), SecretFileError> {
+    Ok(())
+}

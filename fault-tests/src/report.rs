@@ -1,0 +1,93 @@
+//! How report are shown: a table to read, and the same as JSON.
+
+use std::{fs, path::Path};
+
+use serde::Serialize;
+
+use crate::ScenarioReport;
+
+/// What became of one scenario.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    name: &'static str,
+    shows: &'static str,
+    counts: Vec<(String, u64)>,
+    /// Broken promises, or why the scenario could not be run.
+    broken: Vec<String>,
+    seconds: u64,
+}
+
+impl Row {
+    /// The row of a scenario that ended so.
+    pub fn new(
+        name: &'static str,
+        shows: &'static str,
+        ended: anyhow::Result<ScenarioReport>,
+        seconds: u64,
+    ) -> Self {
+        let ScenarioReport { counts, broken } = ended.unwrap_or_else(|error| ScenarioReport {
+            counts: Vec::new(),
+            broken: vec![format!("it could not be run to its end: {error:#}")],
+        });
+        Self { name, shows, counts, broken, seconds }
+    }
+
+    /// Whether every promise was kept.
+    pub fn is_kept(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    /// Every broken promise, one a line; the first ones where there are many.
+    pub fn broken(&self) -> impl Iterator<Item = &str> {
+        self.broken.iter().take(20).map(String::as_str)
+    }
+
+    fn markdown(&self) -> String {
+        let counts: Vec<_> =
+            self.counts.iter().map(|(what, number)| format!("{number} {what}")).collect();
+        let verdict = match self.broken.len() {
+            0 => "kept".to_owned(),
+            broken => format!("**{broken} broken**"),
+        };
+        let Self { name, shows, seconds, .. } = self;
+        format!("| `{name}` | {shows} | {} | {seconds} s | {verdict} |", counts.join(", "))
+    }
+}
+
+/// All rows as a Markdown table.
+pub fn markdown(rows: &[Row]) -> String {
+    let mut lines = vec![
+        "| Scenario | What it shows | Counts | Time | Promises |".to_owned(),
+        "| --- | --- | --- | --- | --- |".to_owned(),
+    ];
+    lines.extend(rows.iter().map(Row::markdown));
+    lines.join("\n") + "\n"
+}
+
+/// Writes `results.md` and `results.json` to a folder.
+pub fn write(folder: &Path, rows: &[Row]) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("results.md"), markdown(rows))?;
+    fs::write(folder.join("results.json"), serde_json::to_string_pretty(rows)? + "\n")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_tells_its_counts_and_whether_anything_was_broken() {
+        let report = |broken: &[&str]| ScenarioReport {
+            counts: vec![("kills".to_owned(), 3)],
+            broken: broken.iter().map(ToString::to_string).collect(),
+        };
+        let kept = Row::new("a", "b", Ok(report(&[])), 1);
+        assert!(kept.is_kept());
+        assert_eq!(kept.markdown(), "| `a` | b | 3 kills | 1 s | kept |");
+        let broken = Row::new("a", "b", Ok(report(&["lost"])), 1);
+        assert!(!broken.is_kept());
+        assert_eq!(broken.markdown(), "| `a` | b | 3 kills | 1 s | **1 broken** |");
+        assert!(!Row::new("a", "b", Err(anyhow::anyhow!("no disk")), 1).is_kept());
+    }
+}
