@@ -1,11 +1,10 @@
-//! The rule that decides what becomes of each write of a push. It stands here once, for every
-//! database.
+//! The version check: what a push does to one record. It stands here once, for every database.
 //!
-//! Not here: SQL, clocks, what is done with a verdict.
+//! Not here: SQL, clocks, what a whole batch comes to (`push_plan.rs`).
 
 use vaultsync_protocol::{Operation, Version};
 
-/// What the judgement must know of a record as it stands.
+/// The stored state of a record, as far as the version check depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordState {
     /// Its version.
@@ -14,67 +13,73 @@ pub struct RecordState {
     pub deleted: bool,
 }
 
-/// What becomes of one write.
+/// What a push does to one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteDecision {
-    /// The record already holds it: a retry, answered with that version.
+    /// Nothing: the record already holds this write, as that version. The operation is a retry.
     AlreadyApplied(Version),
-    /// To be written, as that version.
+    /// The record is written, as that version.
     Apply(Version),
-    /// Something else stands there.
+    /// The record holds something else, so the push is refused.
     Conflict,
 }
 
-/// Judges one write against the record as it stands (`None`: there is no such record); the first
-/// row that fits counts.
+/// Checks one operation against the record's state (`None`: no such record). The first row that
+/// matches decides:
 ///
-/// | the record | verdict |
+/// | the record | decision |
 /// | --- | --- |
 /// | holds this write: the next version, same ciphertext, same `deleted` | `AlreadyApplied` |
-/// | is unknown, and the client knows the epoch and gives a base version | `Conflict` |
-/// | is unknown | `Apply`, as version 1 |
+/// | does not exist, and the push names the epoch and a base version | `Conflict` |
+/// | does not exist | `Apply`, as version 1 |
 /// | is at the base version | `Apply`, as the next version |
 /// | anything else | `Conflict` |
 ///
-/// `holds_ciphertext` tells whether the record's ciphertext is the write's; it is asked only where
-/// the answer depends on it, so that a backend need not fetch what no verdict needs.
+/// `has_same_ciphertext` returns whether the record's ciphertext is the operation's. It is called only
+/// if the decision depends on it, so that a backend need not read a ciphertext for nothing.
 pub fn check_version(
     operation: &Operation,
-    head: Option<RecordState>,
+    record: Option<RecordState>,
     client_knows_epoch: bool,
-    holds_ciphertext: impl FnOnce() -> bool,
+    has_same_ciphertext: impl FnOnce() -> bool,
 ) -> WriteDecision {
     let next = operation.next_version();
-    match head {
-        Some(head)
-            if head.version == next && head.deleted == operation.deleted && holds_ciphertext() =>
+    match record {
+        Some(record)
+            if record.version == next
+                && record.deleted == operation.deleted
+                && has_same_ciphertext() =>
         {
             WriteDecision::AlreadyApplied(next)
         }
         None if client_knows_epoch && operation.base_version.is_some() => WriteDecision::Conflict,
         None => WriteDecision::Apply(Version::FIRST),
-        Some(head) if operation.base_version == Some(head.version) => WriteDecision::Apply(next),
+        Some(record) if operation.base_version == Some(record.version) => {
+            WriteDecision::Apply(next)
+        }
         Some(_) => WriteDecision::Conflict,
     }
 }
 
-/// Judges one write of a batch that has a receipt: answered as it was then, with one exception.
+/// Checks one operation of a batch that has a receipt, which returned `version` for it: it is already
+/// applied, with one exception.
 ///
-/// A batch can be applied once only, so that its bytes tell a retry from a new push, but for this: an
-/// insert may have had a base version above 1, and the record may have reached that version since. The
-/// same bytes may then be a new write on top of it, and to answer them as before would drop it. Whether
-/// they are cannot be told, so the client is shown the record and decides.
-pub fn check_remembered(
+/// Versions only grow, so a batch can be applied once only and its bytes identify it. But an operation
+/// with a base version above 1 may have inserted a record as version 1, and the record may have reached
+/// that base version since. The same bytes may then be a retry or a new write on top of that version.
+/// The server cannot know which: answering as before would drop a new write, and writing would
+/// overwrite what a retrying client has not seen. So it is a conflict, for as long as the receipt is kept.
+pub(crate) fn check_remembered(
     operation: &Operation,
-    answered: Version,
-    head: Option<RecordState>,
+    version: Version,
+    record: Option<RecordState>,
 ) -> WriteDecision {
     let base = operation.base_version.unwrap_or(Version::NONE);
-    let was_ahead = answered == Version::FIRST && base > Version::FIRST;
-    if was_ahead && head.is_some_and(|head| head.version >= base) {
+    let inserted_below_base = version == Version::FIRST && base > Version::FIRST;
+    if inserted_below_base && record.is_some_and(|record| record.version >= base) {
         WriteDecision::Conflict
     } else {
-        WriteDecision::AlreadyApplied(answered)
+        WriteDecision::AlreadyApplied(version)
     }
 }
 
@@ -88,7 +93,7 @@ mod tests {
         Version::new(number).unwrap()
     }
 
-    /// Judges a live write at `base` against a record at `(version, deleted, same ciphertext)`.
+    /// Checks a live write at `base` against a record at `(version, deleted, same ciphertext)`.
     fn check(
         base: Option<i64>,
         record: Option<(i64, bool, bool)>,
@@ -101,15 +106,15 @@ mod tests {
             ciphertext: Ciphertext::from_bytes(vec![1]),
             deleted: false,
         };
-        let head =
+        let state =
             record.map(|(number, deleted, _)| RecordState { version: version(number), deleted });
         let same = record.is_some_and(|(_, _, same)| same);
-        let verdict = check_version(&operation, head, client_knows_epoch, || same);
-        assert_eq!(verdict, expected, "base {base:?}, record {record:?}");
+        let decision = check_version(&operation, state, client_knows_epoch, || same);
+        assert_eq!(decision, expected, "base {base:?}, record {record:?}");
     }
 
     #[test]
-    fn an_unknown_record_is_inserted_as_version_1() {
+    fn a_record_that_does_not_exist_is_inserted_as_version_1() {
         check(None, None, false, WriteDecision::Apply(version(1)));
         check(None, None, true, WriteDecision::Apply(version(1)));
         check(Some(0), None, false, WriteDecision::Apply(version(1)));
@@ -117,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_knows_the_epoch_never_inserts_behind_its_own_back() {
+    fn a_base_version_on_a_missing_record_conflicts_if_the_client_knows_the_epoch() {
         check(Some(0), None, true, WriteDecision::Conflict);
         check(Some(7), None, true, WriteDecision::Conflict);
     }
@@ -131,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_holds_the_write_is_a_retry() {
+    fn a_write_that_the_record_already_holds_is_a_retry() {
         for epoch in [false, true] {
             check(None, Some((1, false, true)), epoch, WriteDecision::AlreadyApplied(version(1)));
             check(
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remembered_write_is_a_conflict_only_where_its_base_version_has_come_true() {
+    fn a_remembered_insert_conflicts_once_the_record_reaches_its_base_version() {
         let check = |base: i64, answered: i64, current: i64, expected: WriteDecision| {
             let operation = Operation {
                 record_id: RecordId::new("a").unwrap(),
@@ -158,9 +163,9 @@ mod tests {
                 ciphertext: Ciphertext::from_bytes(vec![1]),
                 deleted: false,
             };
-            let head = RecordState { version: version(current), deleted: false };
-            let verdict = check_remembered(&operation, version(answered), Some(head));
-            assert_eq!(verdict, expected, "base {base}, answered {answered}, now {current}");
+            let record = RecordState { version: version(current), deleted: false };
+            let decision = check_remembered(&operation, version(answered), Some(record));
+            assert_eq!(decision, expected, "base {base}, answered {answered}, now {current}");
         };
         check(5, 1, 4, WriteDecision::AlreadyApplied(version(1)));
         check(5, 1, 5, WriteDecision::Conflict);

@@ -1,23 +1,31 @@
-//! Where Vaultsync keeps ciphertext: the judging rule, and the databases.
+//! Storage of ciphertext: the decision on a push, and the databases. All SQL is in this crate.
 //!
-//! Not here: HTTP, JSON, who a caller is. SQL is nowhere else.
+//! | | |
+//! | --- | --- |
+//! | `store.rs` | the use cases, and the contract of every backend |
+//! | `push_plan.rs`, `check_version.rs`, `receipts.rs` | the decision on a push, for every backend |
+//! | `pull.rs` | what the vault's head alone decides about a pull |
+//! | `sqlite/`, `postgres/` | the backends: they load, call the above, and write |
+//! | `notifier.rs`, `pubsub/` | waking waiters in this process, and in others |
+//!
+//! Not here: HTTP, JSON, authentication.
 
 mod check_version;
 mod notifier;
 mod postgres;
 mod pubsub;
 mod pull;
-mod push;
+mod push_plan;
 mod read_budget;
 mod receipts;
 mod sqlite;
 mod store;
 mod vault;
 
-pub use check_version::{RecordState, WriteDecision, check_remembered, check_version};
+pub use check_version::{RecordState, WriteDecision, check_version};
 pub use notifier::{ChangeNotifier, Subscription};
 pub use postgres::{
-    DatabaseUrl, PostgresOptions, distribute, hot_statements, joined_statements, migrate,
+    DatabaseUrl, PostgresOptions, batch_statements, distribute, hot_statements, migrate,
     pending_migrations,
 };
 pub use pubsub::{NatsUrl, PubsubBackend};

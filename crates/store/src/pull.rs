@@ -1,19 +1,21 @@
-//! What every database does alike to read a page.
+//! What a vault's row alone decides about a pull, for every backend.
+//!
+//! Not here: SQL, reading records.
 
 use vaultsync_protocol::{Cursor, Epoch, Page, Pull, Record, Timestamp};
 
 use crate::PullOutcome;
 
-/// What a pull must know of a vault beside its records.
+/// A vault's row, as far as a pull depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VaultHead {
     pub(crate) epoch: Epoch,
-    /// The vault's clock, which is the last `updated_at` it has handed out.
+    /// The vault's head: the latest `updated_at` that it has assigned.
     pub(crate) clock: Timestamp,
 }
 
-/// The outcome where the vault's row alone tells it, which for most pulls it does: no record can be later
-/// than the clock. `None` where records have to be read.
+/// The outcome, if the vault's row alone decides it, as it does for most pulls: no record is later than
+/// the head. `None` if records must be read.
 pub(crate) fn without_records(pull: &Pull, vault: Option<VaultHead>) -> Option<PullOutcome> {
     let cursor = pull.cursor.map(Cursor::timestamp);
     if let Some(known) = &pull.epoch {
@@ -30,7 +32,7 @@ pub(crate) fn without_records(pull: &Pull, vault: Option<VaultHead>) -> Option<P
     (!has_later).then(|| page(vault, Vec::new(), false))
 }
 
-/// A page of these records, as read in one snapshot with the vault's row.
+/// A page of these records, read from one snapshot with the vault's row.
 pub(crate) fn page(vault: Option<VaultHead>, records: Vec<Record>, has_more: bool) -> PullOutcome {
     PullOutcome::Page(Page {
         next_cursor: records.last().map(|record| record.updated_at),

@@ -1,16 +1,16 @@
-//! How much more may be read.
+//! The limit on how much a pull reads into memory.
 
-/// Memory that a page is read into. It is asked before each record.
+/// Memory that a page is read into. A store asks it before it reads each record.
 pub trait ReadBudget: Send + 'static {
-    /// Takes room for a record with that much ciphertext; false where there is none left, and then
-    /// the page ends before it. A page's first record is read all the same.
+    /// Takes memory for a record with that much ciphertext. If it returns false, the page ends before
+    /// the record. A page's first record is read in any case.
     fn take(&mut self, ciphertext_bytes: usize) -> bool;
 
-    /// Gives back what was taken: the page is read anew from its first record.
+    /// Returns all memory: the page is read again from its first record.
     fn clear(&mut self);
 }
 
-/// As much room as a page can have.
+/// A budget without a limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unbounded;
 

@@ -1,8 +1,9 @@
-//! What a vault remembers of its last pushes, so that one whose answer was lost can be sent again.
+//! A vault's receipts: what it remembers of its last pushes, so that a push whose response was lost
+//! can be sent again.
 //!
-//! Versions only grow while a record exists, so a batch can succeed at most once: its digest is an
-//! idempotency key that needs no header. [`check_remembered`](crate::check_remembered) has the one
-//! exception.
+//! Versions only grow while a record exists, so a batch can be applied once only: its digest is an
+//! idempotency key that needs no header. A receipt is never removed before it ages out; the push plan
+//! has the one case in which a remembered batch is a conflict (`check_version::check_remembered`).
 
 use sha2::{Digest, Sha256};
 use vaultsync_protocol::{OPERATIONS_MAX, Push, Version, Written};
@@ -20,13 +21,13 @@ const RECEIPT_BYTES: usize = DIGEST_BYTES + BITMAP_BYTES;
 pub(crate) struct BatchDigest([u8; DIGEST_BYTES]);
 
 impl BatchDigest {
-    /// The digest of the operations, each member with its length or of a fixed one, so that no two
-    /// batches read alike.
+    /// The digest of the operations. Each member is preceded by its length or has a fixed one, so that
+    /// no two batches are hashed as the same bytes.
     pub(crate) fn of(push: &Push) -> Self {
         let mut sha = Sha256::new();
         for operation in push.operations() {
             let id = operation.record_id.as_str().as_bytes();
-            // -1 stands for `null`: a client may give 0.
+            // -1 stands for `null`: a client may send 0.
             let base = operation.base_version.map_or(-1, Version::get);
             sha.update((id.len() as u64).to_be_bytes());
             sha.update(id);
@@ -41,9 +42,9 @@ impl BatchDigest {
     }
 }
 
-/// The receipts of a vault's last pushes, oldest first, as the store keeps them: for each the
-/// digest and a bitmap that marks the operations inserted as version 1.
-#[derive(Debug, Default)]
+/// The receipts of a vault's last pushes, oldest first, as they are stored: for each push its digest and
+/// a bitmap of the operations that were inserted as version 1.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Receipts(Vec<u8>);
 
 impl Receipts {
@@ -59,8 +60,8 @@ impl Receipts {
         self.0
     }
 
-    /// The answer that `push` was given, if it is one of those remembered.
-    pub(crate) fn answer(&self, push: &Push, digest: &BatchDigest) -> Option<Vec<Written>> {
+    /// What `push` returned when it was applied, if its receipt is here.
+    pub(crate) fn results(&self, push: &Push, digest: &BatchDigest) -> Option<Vec<Written>> {
         let receipt =
             self.0.chunks_exact(RECEIPT_BYTES).find(|receipt| receipt.starts_with(&digest.0))?;
         let bitmap = &receipt[DIGEST_BYTES..];
@@ -75,18 +76,11 @@ impl Receipts {
         Some(written.collect())
     }
 
-    /// Forgets a push: the next one with its bytes is judged as a new one.
-    pub(crate) fn forget(&mut self, digest: &BatchDigest) {
-        let kept =
-            self.0.chunks_exact(RECEIPT_BYTES).filter(|receipt| !receipt.starts_with(&digest.0));
-        self.0 = kept.flatten().copied().collect();
-    }
-
-    /// Remembers an applied push, and forgets the oldest one past [`RECEIPTS_MAX`].
-    pub(crate) fn remember(&mut self, digest: &BatchDigest, verdicts: &[WriteDecision]) {
+    /// Adds the receipt of an applied push, and removes the oldest one past [`RECEIPTS_MAX`].
+    pub(crate) fn add(&mut self, digest: &BatchDigest, decisions: &[WriteDecision]) {
         let mut bitmap = [0; BITMAP_BYTES];
-        for (index, verdict) in verdicts.iter().enumerate() {
-            if *verdict == WriteDecision::Apply(Version::FIRST) {
+        for (index, decision) in decisions.iter().enumerate() {
+            if *decision == WriteDecision::Apply(Version::FIRST) {
                 bitmap[index / 8] |= 1 << (index % 8);
             }
         }

@@ -1,4 +1,4 @@
-//! The use cases, each whole: one call, one transaction, one outcome.
+//! The use cases of the store. Each is one call, one transaction and one outcome.
 
 use std::{io, path::PathBuf};
 
@@ -8,18 +8,18 @@ use crate::{
     ChangeNotifier, PostgresOptions, ReadBudget, Vault, postgres::Postgres, sqlite::Sqlite,
 };
 
-/// What a store is opened with.
+/// Options of every store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-    /// Ciphertext of one page or one list of conflicts, in bytes: it ends before it passes this, but
+    /// Ciphertext of one page or one list of conflicts, in bytes: it ends before it exceeds this, but
     /// never before its first entry.
     pub page_bytes_max: usize,
-    /// Draws the name of a new history, at random.
+    /// Returns a random epoch for a new vault.
     pub new_epoch: fn() -> Epoch,
 }
 
-/// The database, whichever it is. The contract of every backend stands here; the conformance suite
-/// in `tests/` holds each of them to it.
+/// The database. Its methods document the contract of every backend, and the conformance suite in
+/// `tests/` checks each backend against it.
 #[derive(Debug)]
 pub enum Store {
     /// One SQLite file, for one process that serves.
@@ -28,65 +28,66 @@ pub enum Store {
     Postgres(Postgres),
 }
 
-/// What became of a push.
+/// Outcome of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushOutcome {
-    /// Every write is applied, now or when the same push came before: the versions, in order.
+    /// Every write is applied, by this push or by an earlier one with the same bytes: the versions, in
+    /// order.
     Applied(Vec<Written>),
-    /// Nothing is written.
+    /// Nothing is written, because records conflict.
     Refused(Refused),
-    /// Nothing is written: the vault's history is not the one that the client names.
+    /// Nothing is written, because the client names another epoch than the vault's.
     EpochChanged,
 }
 
-/// Why nothing of a push was written.
+/// The conflicts of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// The records that stood in the way, in the push's order: all of them, or as many as fit in
+    /// The conflicting records, in the push's order: all of them, or as many as fit in
     /// `page_bytes_max`.
     pub conflicts: Vec<Conflict>,
-    /// Whether there are more conflicts than these.
+    /// Whether more records conflict than these.
     pub has_more: bool,
 }
 
-/// What became of a pull.
+/// Outcome of a pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PullOutcome {
     /// The page.
     Page(Page),
-    /// The vault's history is not the one that the client names.
+    /// The client names another epoch than the vault's.
     EpochChanged,
-    /// It is, but the cursor is later than the vault's clock.
+    /// The client names the vault's epoch, but its cursor is later than the vault's head.
     CursorAhead,
 }
 
-/// Why a use case has no outcome.
+/// Failure of a use case.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Nothing was written, and it may go better later: too much is waiting, or the disk is full.
-    #[error("the database cannot be had: {0}")]
+    /// Nothing was written, and a later attempt may succeed: too many pushes are queued, or the disk is
+    /// full.
+    #[error("the database is unavailable: {0}")]
     Unavailable(String),
-    /// The commit failed in a way that leaves open whether it happened. The same push, sent again,
-    /// finds out.
-    #[error("whether the push was committed is not known: {0}")]
+    /// The commit failed, and may have been carried out. The same push, sent again, finds its receipt.
+    #[error("the outcome of the push is unknown: {0}")]
     OutcomeUnknown(String),
-    /// The database holds or says what it never should.
+    /// The database contains or returned something that it never should.
     #[error("the database failed: {0}")]
     Internal(String),
 }
 
-/// Why a store cannot be opened, for its operator to read.
+/// Failure to open a store, for its operator.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process serves from it.
+    /// Another process serves from the file.
     #[error("{} is in use by another `vaultsync serve`", .0.display())]
     InUse(PathBuf),
-    /// The file is not ours to write to.
+    /// The file is not a Vaultsync database.
     #[error("{} is not a Vaultsync database: {reason}", .path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// How that shows.
+        /// What shows it.
         reason: String,
     },
     /// The file or its folder cannot be read or written.
@@ -94,37 +95,37 @@ pub enum OpenError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// The database refused, or is not one to serve from.
+    /// The database returned an error, or does not meet a requirement.
     #[error("{database}: {message}")]
     Database {
-        /// Which: the path of its file, or its address.
+        /// The path of its file, or its address.
         database: String,
-        /// What it said, or what it lacks.
+        /// The error, or the requirement.
         message: String,
     },
 }
 
 impl Store {
-    /// Opens the SQLite database at `path` to serve from it, creates it where there is none, and
-    /// brings its tables up to date.
+    /// Opens the SQLite database at `path` to serve from it. Creates the file if it does not exist, and
+    /// applies pending migrations.
     ///
     /// # Errors
     ///
-    /// [`OpenError::InUse`] where another process serves from the same file.
+    /// [`OpenError::InUse`] if another process serves from the same file.
     pub fn open_sqlite(path: PathBuf, options: StoreOptions) -> Result<Self, OpenError> {
         Sqlite::open(path, options).map(Self::Sqlite)
     }
 
-    /// Opens a PostgreSQL database to serve from it, beside any others that do, and brings its tables
-    /// up to date.
+    /// Opens a PostgreSQL database to serve from it, beside any other processes that do, and applies
+    /// pending migrations if the options say so.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Database`] where none of its addresses answers, or where it is not one to keep
-    /// what is acknowledged in.
+    /// [`OpenError::Database`] if none of its addresses answers, or if it could lose what it
+    /// acknowledged.
     pub async fn open_postgres(
         postgres: PostgresOptions,
         options: StoreOptions,
@@ -132,42 +133,51 @@ impl Store {
         Postgres::open(postgres, options).await.map(Self::Postgres)
     }
 
-    /// Applies a batch of writes to a vault, all or none, as [`judge`](crate::judge) has it.
+    /// Applies a batch of writes to a vault, all or none. `push_plan.rs` has the rules.
     ///
-    /// Each record written gets a millisecond of its own, later than any the vault has handed out
-    /// and, up to the year 9000, not before `now`. An outcome is durable when it is returned. A push
-    /// that was applied and is sent again unchanged gets the same outcome and writes nothing, while
-    /// fewer than [`RECEIPTS_MAX`](crate::RECEIPTS_MAX) other pushes of the vault lie between.
+    /// Each record written gets a millisecond of its own, later than any that the vault has assigned and,
+    /// up to the year 9000, not before `now`. An outcome is durable when it is returned. A push that was
+    /// applied and is sent again unchanged returns the same outcome and writes nothing, while fewer than
+    /// [`RECEIPTS_MAX`](crate::RECEIPTS_MAX) other pushes of the vault lie between.
     ///
-    /// `held` is let go when the push is done with, also where nobody waits for its outcome any more.
+    /// `guard` is dropped when the push has ended, even if the caller does not wait for its outcome.
     pub async fn push(
         &self,
         vault: &Vault,
         push: Push,
         now: Timestamp,
-        held: impl Send + 'static,
+        guard: impl Send + 'static,
     ) -> Result<PushOutcome, StoreError> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.push(vault, push, now, Box::new(held)).await,
-            Self::Postgres(postgres) => postgres.push(vault, push, now, Box::new(held)).await,
+            Self::Sqlite(sqlite) => sqlite.push(vault, push, now, Box::new(guard)).await,
+            Self::Postgres(postgres) => postgres.push(vault, push, now, Box::new(guard)).await,
         }
     }
 
-    /// Reads one page of what changed after a cursor, from one snapshot, into `room`, which is given
-    /// back. `pull.wait` is not waited for here.
+    /// Reads one page of changes after a cursor, from one snapshot, within `budget`, which is returned.
+    /// Does not wait for `pull.wait`.
     pub async fn pull<R: ReadBudget>(
         &self,
         vault: &Vault,
         pull: &Pull,
-        room: R,
+        budget: R,
     ) -> Result<(PullOutcome, R), StoreError> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.pull(vault, pull, room).await,
-            Self::Postgres(postgres) => postgres.pull(vault, pull, room).await,
+            Self::Sqlite(sqlite) => sqlite.pull(vault, pull, budget).await,
+            Self::Postgres(postgres) => postgres.pull(vault, pull, budget).await,
         }
     }
 
-    /// Whether the database answers and its tables are up to date.
+    /// Reads a vault's head: the latest `updated_at` that it has assigned. `None` if nothing was ever
+    /// pushed to it.
+    pub async fn head(&self, vault: &Vault) -> Result<Option<Timestamp>, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.head(vault.id()).await,
+            Self::Postgres(postgres) => postgres.head(vault.id()).await,
+        }
+    }
+
+    /// Checks that the database answers and has its tables.
     pub async fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.check().await,
@@ -175,7 +185,7 @@ impl Store {
         }
     }
 
-    /// Where changes of vaults are told.
+    /// Publishes the changes of vaults to subscribers.
     pub fn notifier(&self) -> &ChangeNotifier {
         match self {
             Self::Sqlite(sqlite) => sqlite.notifier(),
@@ -183,7 +193,7 @@ impl Store {
         }
     }
 
-    /// Finishes what is queued and closes the database.
+    /// Finishes the queued pushes and closes the database.
     pub async fn close(&self) {
         match self {
             Self::Sqlite(sqlite) => sqlite.close().await,

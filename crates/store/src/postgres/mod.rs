@@ -1,8 +1,11 @@
-//! The store on PostgreSQL, and on Citus with the same statements: any number of processes serve from
-//! it, and the vault's row is what keeps them apart.
+//! The store on PostgreSQL, and on Citus with the same statements. Any number of processes serve from
+//! one database; the lock of a vault's row orders their pushes.
 //!
-//! Not here: advisory locks, triggers, stored code, and NOTIFY in a transaction that writes, which
-//! would make all commits of the database wait for each other.
+//! A push: `push_executor` -> `batcher` -> `push_batch` (or `push_txn` alone) -> `round_trips`, and back.
+//! A pull: `pull_executor` -> a replica, a batch of `head_reads`, or `pull` on the primary, and back.
+//!
+//! Not here: advisory locks, triggers, stored code, and NOTIFY in a transaction that writes, which would
+//! serialize all commits of the database.
 
 mod batcher;
 mod connect;
@@ -15,6 +18,7 @@ mod pull_executor;
 mod push_batch;
 mod push_executor;
 mod push_txn;
+mod round_trips;
 mod rows;
 mod tls;
 mod url;
@@ -30,7 +34,8 @@ use self::{
     batcher::Batcher,
     connect::{Deadlines, Endpoints, with_deadline},
     db_error::DbError,
-    head_reads::Looks,
+    head_reads::HEAD_READ_BATCHES,
+    push_executor::{BatchOutcome, PUSH_BATCHES, QueuedPush},
     vault_locks::VaultLocks,
 };
 pub use self::{
@@ -39,58 +44,57 @@ pub use self::{
 };
 use crate::{
     ChangeNotifier, OpenError, PubsubBackend, PullOutcome, PushOutcome, ReadBudget, StoreError,
-    StoreOptions, Vault, pubsub::Relay,
+    StoreOptions, Vault, VaultId, pubsub::Relay, pull::VaultHead,
 };
 
 /// How long making a connection may take while the store is opened or migrated.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a PostgreSQL store is opened with.
+/// Options of a PostgreSQL store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresOptions {
     /// Addresses of one database, any of which will do: one, or several nodes of a Citus cluster.
     pub primaries: Vec<DatabaseUrl>,
-    /// Addresses of replicas of it that pulls may read from; they may lag behind.
+    /// Addresses of replicas of it that pulls may read from. They may lag.
     pub replicas: Vec<DatabaseUrl>,
     /// Connections open at a time, for each address.
     pub connections_max: usize,
-    /// How long one push or pull may take, a large one longer. It is told within this that the
-    /// database is gone.
+    /// How long one push or pull may take before the database counts as unavailable; a large push may
+    /// take longer.
     pub timeout: Duration,
-    /// Whether statements are prepared once for each connection, and not parsed each time.
+    /// Whether statements are prepared once for each connection, and not parsed at each call.
     pub prepare: bool,
-    /// Whether the tables are brought up to date; where not, they must be.
+    /// Whether pending migrations are applied at start. If not, there must be none.
     pub migrate: bool,
-    /// How processes that serve from the database tell each other of changes.
+    /// How processes that serve from the database notify each other of changes.
     pub hints: PubsubBackend,
-    /// Whether a database may be served from that can lose what it acknowledged.
+    /// Whether to serve from a database that can lose what it acknowledged.
     pub allow_unsafe: bool,
 }
 
-/// The statements of every push and pull by their names, to be explained by whoever wants to know how a
-/// database carries them out.
+/// The statements of a push and a pull by name, for tests that explain them.
 pub fn hot_statements() -> [(&'static str, &'static str); 8] {
     [
         ("lock", push_txn::LOCK.text),
-        ("heads", push_txn::RECORD_STATES.text),
+        ("record states", push_txn::RECORD_STATES.text),
         ("conflicts", push_txn::CONFLICTS.text),
         ("insert", push_txn::INSERT.text),
         ("write", push_txn::WRITE.text),
-        ("save", push_txn::SAVE.text),
-        ("look", pull::HEAD.text),
+        ("update vault", push_txn::UPDATE_VAULT.text),
+        ("head", pull::HEAD.text),
         ("page", pull::PAGE.text),
     ]
 }
 
-/// The statements of pushes and pulls that go together, in the same way.
-pub fn joined_statements() -> [(&'static str, &'static str); 6] {
+/// The statements of batches, likewise.
+pub fn batch_statements() -> [(&'static str, &'static str); 6] {
     [
-        ("look each", head_reads::HEADS_BATCH.text),
-        ("lock each", push_batch::LOCK_BATCH.text),
-        ("heads each", push_batch::RECORD_STATES_BATCH.text),
-        ("insert each", push_batch::INSERT_BATCH.text),
-        ("write each", push_batch::WRITE_BATCH.text),
-        ("save each", push_batch::SAVE_BATCH.text),
+        ("heads batch", head_reads::HEADS_BATCH.text),
+        ("lock batch", push_batch::LOCK_BATCH.text),
+        ("record states batch", push_batch::RECORD_STATES_BATCH.text),
+        ("insert batch", push_batch::INSERT_BATCH.text),
+        ("write batch", push_batch::WRITE_BATCH.text),
+        ("update vaults batch", push_batch::UPDATE_VAULTS_BATCH.text),
     ]
 }
 
@@ -98,12 +102,12 @@ pub fn joined_statements() -> [(&'static str, &'static str); 6] {
 #[derive(Debug)]
 pub struct Postgres {
     inner: Arc<Inner>,
-    /// The pushes that have begun.
+    /// The pushes that are running.
     pushes: TaskTracker,
     relay: Relay,
 }
 
-/// A push, from when it is taken on to its end.
+/// A push on its way to the database.
 #[derive(Debug)]
 struct Job {
     vault: Vault,
@@ -115,9 +119,9 @@ struct Job {
 struct Inner {
     primaries: Endpoints,
     replicas: Endpoints,
-    gate: VaultLocks,
-    joiner: Batcher,
-    looks: Looks,
+    vault_locks: VaultLocks,
+    push_batcher: Batcher<QueuedPush, BatchOutcome>,
+    head_batcher: Batcher<VaultId, Option<VaultHead>>,
     notifier: ChangeNotifier,
     timeout: Duration,
     options: StoreOptions,
@@ -134,9 +138,9 @@ impl Postgres {
         let inner = Arc::new(Inner {
             primaries: Endpoints::new(&postgres.primaries, &postgres, deployment, true)?,
             replicas: Endpoints::new(&postgres.replicas, &postgres, deployment, false)?,
-            gate: VaultLocks::default(),
-            joiner: Batcher::default(),
-            looks: Looks::default(),
+            vault_locks: VaultLocks::default(),
+            push_batcher: Batcher::new(PUSH_BATCHES),
+            head_batcher: Batcher::new(HEAD_READ_BATCHES),
             notifier,
             timeout: postgres.timeout,
             options,
@@ -151,22 +155,22 @@ impl Postgres {
         vault: &Vault,
         push: Push,
         now: Timestamp,
-        held: Box<dyn Send>,
+        guard: Box<dyn Send>,
     ) -> Result<PushOutcome, StoreError> {
         if self.pushes.is_closed() {
             return Err(StoreError::Unavailable("the database is closing".to_owned()));
         }
         let inner = self.inner.clone();
         let job = Arc::new(Job { vault: vault.clone(), push, now });
-        // In a task of its own: a caller that goes away must not leave a transaction half-way.
+        // In a task of its own: a caller that goes away must not abort a transaction.
         let pushing = self.pushes.spawn(async move {
             let outcome = inner.push(&job).await;
-            // Before the answer: whoever has it may count on what the push took being free again.
-            drop((job, held));
+            // Before the outcome is returned: its receiver may rely on the reservation being free again.
+            drop((job, guard));
             outcome
         });
         pushing.await.unwrap_or_else(|_| {
-            Err(StoreError::OutcomeUnknown("the task of a push ended early".to_owned()))
+            Err(StoreError::OutcomeUnknown("the task of a push panicked".to_owned()))
         })
     }
 
@@ -174,9 +178,13 @@ impl Postgres {
         &self,
         vault: &Vault,
         pull: &Pull,
-        room: R,
+        budget: R,
     ) -> Result<(PullOutcome, R), StoreError> {
-        self.inner.pull(vault, pull, room).await.map_err(StoreError::from)
+        self.inner.pull(vault, pull, budget).await.map_err(StoreError::from)
+    }
+
+    pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.head(vault).await.map_err(StoreError::from)
     }
 
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
@@ -190,7 +198,7 @@ impl Postgres {
         &self.inner.notifier
     }
 
-    /// Finishes what has begun; a push that comes later is refused.
+    /// Waits for the pushes that are running. Later ones are rejected.
     pub(crate) async fn close(&self) {
         self.pushes.close();
         self.pushes.wait().await;
@@ -203,8 +211,8 @@ impl Postgres {
 impl Inner {
     async fn check(&self) -> Result<(), DbError> {
         let deadlines = Deadlines::new(self.timeout, 0);
-        let nobody = Vault::of("", "").id();
-        let connection = self.primaries.connect(nobody, 0, deadlines).await?;
+        let any_vault = Vault::of("", "").id();
+        let connection = self.primaries.connect(any_vault, 0, deadlines).await?;
         let look = async {
             let looked = connection.send("select from vaults limit 0; select from records limit 0");
             looked.await.map_err(|error| DbError::of(&error))

@@ -1,4 +1,4 @@
-//! One pull: one statement, one flight, one snapshot.
+//! The statements of one pull: each one round trip and one snapshot.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ use crate::{
     pull::{VaultHead, without_records},
 };
 
-/// The vault's row beside each record of the page, or once beside nothing.
+/// The vault's row beside each record of the page, or once beside no record.
 ///
-/// Whether the page must end early, because of its bytes, is found by the records' lengths alone, and the
-/// ciphertext is read only up to there. Hardly any page must, and one sum tells so; to find the place where
-/// it ends costs more, and is done only then. One record more than the page may have is looked for, to know
-/// whether there is a later one. `octet_length` does not read what it measures. The last `limit` deadlines
-/// what is read whatever the plan: without it, one made while the table was small read the vault to its
-/// end and threw most of it away.
+/// If the page must end early because of its bytes, the end is found by the records' lengths alone, and
+/// ciphertexts are read only up to there. `octet_length` does not read the ciphertext. Few pages end
+/// early: one sum shows whether a page does, and only then is the end searched for, which costs more. One
+/// record more than the limit is counted, to know whether there is a later one. The last `limit` bounds
+/// what is read whatever the plan: without it, a plan made while the table was small read the vault to
+/// its end and discarded most of it.
 ///
-/// The rows come in the order of the last look-up, which is the only one with more than a row. To sort
-/// them by name took the database a tenth of the page, and [`page`] sees that they are in order.
+/// The rows arrive in the order of the last look-up, the only one with more than one row. An explicit
+/// sort cost the database a tenth of the page; [`read_page`] checks the order instead.
 pub(super) const PAGE: Sql = Sql {
     text: "select v.epoch, v.clock, p.found, r.record_id, r.version, r.deleted, r.updated_at, r.ciphertext
            from vaults v left join lateral (
@@ -66,32 +66,28 @@ pub(super) const HEAD: Sql =
 /// The deadlines of one page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Of ciphertext.
+    /// Bytes of ciphertext.
     pub(super) bytes_max: usize,
-    /// When the first row must be there.
+    /// When the first row must have arrived.
     pub(super) deadline: Instant,
-    /// How long after a row the next one may come: a large page takes its time on a slow line.
+    /// How long after a row the next one may arrive: a large page is slow on a slow connection.
     pub(super) row_timeout: Duration,
 }
 
-/// The outcome, if the vault's row alone tells it.
-///
-/// Where nothing is new this costs the database a fifth of a page's statement, which PostgreSQL plans
-/// anew each time because it expects little behind a cursor near the head.
-pub(super) async fn look(
+/// Reads the vault's row. If nothing is new this costs the database a fifth of [`PAGE`], which
+/// PostgreSQL plans at each call because it expects few rows behind a cursor near the head.
+pub(super) async fn read_head(
     connection: &Connection,
     vault: VaultId,
-    pull: &Pull,
     deadline: Instant,
-) -> Result<Option<PullOutcome>, DbError> {
+) -> Result<Option<VaultHead>, DbError> {
     let sent = async {
         let ready = connection.ready(&HEAD).await?;
         connection.rows(&ready, &[&uuid(vault)]).await
     };
     let sent = sent.map_err(|error| DbError::of(&error));
     let rows = with_deadline(deadline, DbError::ConnectionLost, sent).await?;
-    let head = rows.first().map(head).transpose()?;
-    Ok(without_records(pull, head))
+    rows.first().map(head).transpose()
 }
 
 pub(super) fn head(row: &Row) -> Result<VaultHead, DbError> {
@@ -99,14 +95,14 @@ pub(super) fn head(row: &Row) -> Result<VaultHead, DbError> {
     Ok(VaultHead { epoch, clock: Timestamp::from_millis(column(row, 1)?) })
 }
 
-/// Reads one page. A page's rows are in memory before `room` is asked, `bytes_max` of them at most for
-/// each connection.
-pub(super) async fn page(
+/// Reads one page. Its rows are in memory before `budget` is asked, up to `bytes_max` for each
+/// connection.
+pub(super) async fn read_page(
     connection: &Connection,
     vault: VaultId,
     pull: &Pull,
     limits: Limits,
-    room: &mut impl ReadBudget,
+    budget: &mut impl ReadBudget,
 ) -> Result<PullOutcome, DbError> {
     let of = |error: tokio_postgres::Error| DbError::of(&error);
     let after = pull.cursor.map_or(i64::MIN, |cursor| cursor.timestamp().as_millis());
@@ -119,34 +115,63 @@ pub(super) async fn page(
     let rows = with_deadline(limits.deadline, DbError::ConnectionLost, sent).await?;
     let mut rows = std::pin::pin!(rows);
     let mut until = limits.deadline;
-    let (mut found, mut records, mut has_more) = (None, Vec::new(), false);
-    let (mut last, mut is_full) = (None, false);
+    let mut page = PageRows::default();
     loop {
         let next = rows.try_next().map_err(of);
         let Some(row) = with_deadline(until, DbError::ConnectionLost, next).await? else {
             break;
         };
         until = Instant::now() + limits.row_timeout;
-        found = Some(head(&row)?);
-        let in_all = column::<i64>(&row, 2)?;
-        if in_all == 0 {
+        page.add(&row, budget)?;
+        if page.is_empty() {
             break;
         }
-        let updated_at = Timestamp::from_millis(column(&row, 6)?);
-        if last >= Some(updated_at) {
-            return Err(fault("a page is not in order"));
-        }
-        last = Some(updated_at);
-        let ciphertext: &[u8] = column(&row, 7)?;
-        is_full = is_full || (!room.take(ciphertext.len()) && !records.is_empty());
-        // What has no room is only seen to be later.
-        if !is_full {
-            records.push(record(&row, updated_at, ciphertext)?);
-        }
-        has_more = in_all > i64::try_from(records.len()).unwrap_or(i64::MAX);
     }
-    // What the row alone tells it tells here too: whether the history is another one.
-    Ok(without_records(pull, found).unwrap_or_else(|| crate::pull::page(found, records, has_more)))
+    Ok(page.into_outcome(pull))
+}
+
+/// The rows of a page read so far.
+#[derive(Default)]
+struct PageRows {
+    head: Option<VaultHead>,
+    /// How many records match, up to one more than the page's limit.
+    found: i64,
+    records: Vec<Record>,
+    last: Option<Timestamp>,
+    is_full: bool,
+}
+
+impl PageRows {
+    fn add(&mut self, row: &Row, budget: &mut impl ReadBudget) -> Result<(), DbError> {
+        self.head = Some(head(row)?);
+        self.found = column(row, 2)?;
+        if self.is_empty() {
+            return Ok(());
+        }
+        let updated_at = Timestamp::from_millis(column(row, 6)?);
+        if self.last >= Some(updated_at) {
+            return Err(fault("the rows of a page are not in order"));
+        }
+        self.last = Some(updated_at);
+        let ciphertext: &[u8] = column(row, 7)?;
+        self.is_full |= !budget.take(ciphertext.len()) && !self.records.is_empty();
+        if !self.is_full {
+            self.records.push(record(row, updated_at, ciphertext)?);
+        }
+        Ok(())
+    }
+
+    /// Whether the only row is the vault's, beside no record.
+    fn is_empty(&self) -> bool {
+        self.found == 0
+    }
+
+    fn into_outcome(self, pull: &Pull) -> PullOutcome {
+        let has_more = self.found > i64::try_from(self.records.len()).unwrap_or(i64::MAX);
+        // The vault's row decides first here too: the client may name another epoch.
+        without_records(pull, self.head)
+            .unwrap_or_else(|| crate::pull::page(self.head, self.records, has_more))
+    }
 }
 
 fn record(row: &Row, updated_at: Timestamp, ciphertext: &[u8]) -> Result<Record, DbError> {

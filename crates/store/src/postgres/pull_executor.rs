@@ -1,67 +1,109 @@
-//! Which database a page is read from, and when it is read again.
+//! Runs one pull or head read: which database it is read from, and when it is read again.
 //!
 //! Not here: statements.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use vaultsync_protocol::{Cursor, Pull};
+use vaultsync_protocol::{Cursor, Pull, Timestamp};
 
 use super::{
     Inner,
     connect::{Deadlines, Endpoints},
     db_error::DbError,
     pull,
-    push_executor::ATTEMPTS,
+    push_executor::ATTEMPTS_MAX,
 };
-use crate::{PullOutcome, ReadBudget, Vault, pull::without_records};
+use crate::{
+    PullOutcome, ReadBudget, Vault, VaultId,
+    pull::{VaultHead, without_records},
+};
 
 impl Inner {
-    /// Reads a page, from a replica if one will do.
+    /// Reads a page from the first of these that can serve it:
+    ///
+    /// 1. a replica, if one is configured and it is recent enough;
+    /// 2. the vault's head, read from the primary together with others, if the pull seems to find
+    ///    nothing new;
+    /// 3. the primary, by a statement of its own.
     pub(super) async fn pull<R: ReadBudget>(
         self: &Arc<Self>,
         vault: &Vault,
         pull: &Pull,
-        mut room: R,
+        mut budget: R,
     ) -> Result<(PullOutcome, R), DbError> {
         let mut deadlines = Deadlines::new(self.timeout, 0);
         if !self.replicas.are_down() {
-            // The primary is left enough time.
-            let wait_until = Instant::now() + self.timeout / 4;
-            let shorter = Deadlines { wait_until, deadline: deadlines.wait_until };
-            let replicas = &self.replicas;
-            match Box::pin(self.try_pull(replicas, vault, pull, &mut room, 0, shorter)).await {
-                Ok(outcome) if self.is_enough(vault, &outcome) => return Ok((outcome, room)),
-                Ok(_) => {}
-                Err(failure) => tracing::warn!(?failure, "a replica does not serve"),
+            if let Some(outcome) = self.pull_from_replica(vault, pull, &mut budget, deadlines).await
+            {
+                return Ok((outcome, budget));
             }
             deadlines.wait_until = deadlines.deadline;
         }
-        // On Citus the vaults would lie on several machines.
-        if self.seems_idle(vault, pull)
-            && !self.primaries.are_citus()
-            && let Some(head) = self.look(vault.id(), deadlines).await
-            && let Some(outcome) = without_records(pull, head)
-        {
-            room.clear();
-            self.remember_head(vault, &outcome);
-            return Ok((outcome, room));
+        if let Some(outcome) = self.pull_from_head(vault, pull, deadlines).await {
+            budget.clear();
+            return Ok((outcome, budget));
         }
-        let mut attempt = 0;
+        let outcome = self.pull_from_primary(vault, pull, &mut budget, deadlines).await?;
+        Ok((outcome, budget))
+    }
+
+    async fn pull_from_replica(
+        &self,
+        vault: &Vault,
+        pull: &Pull,
+        budget: &mut impl ReadBudget,
+        deadlines: Deadlines,
+    ) -> Option<PullOutcome> {
+        // The primary must have enough time left.
+        let wait_until = Instant::now() + self.timeout / 4;
+        let shorter = Deadlines { wait_until, deadline: deadlines.wait_until };
+        let attempt = PullAttempt { endpoints: &self.replicas, number: 0, deadlines: shorter };
+        match Box::pin(self.try_pull(vault, pull, budget, attempt)).await {
+            Ok(outcome) => self.is_recent(vault, &outcome).then_some(outcome),
+            Err(failure) => {
+                tracing::warn!(?failure, "a replica cannot serve a pull");
+                None
+            }
+        }
+    }
+
+    /// The outcome, if the vault's head shows that there is nothing new.
+    async fn pull_from_head(
+        self: &Arc<Self>,
+        vault: &Vault,
+        pull: &Pull,
+        deadlines: Deadlines,
+    ) -> Option<PullOutcome> {
+        // On Citus the vaults of a batch would be on several machines.
+        if !self.seems_idle(vault, pull) || self.primaries.are_citus() {
+            return None;
+        }
+        let head = self.read_head_in_batch(vault.id(), deadlines).await?;
+        let outcome = without_records(pull, head)?;
+        self.record_head(vault, &outcome);
+        Some(outcome)
+    }
+
+    async fn pull_from_primary(
+        &self,
+        vault: &Vault,
+        pull: &Pull,
+        budget: &mut impl ReadBudget,
+        deadlines: Deadlines,
+    ) -> Result<PullOutcome, DbError> {
+        let mut number = 0;
         loop {
-            let nodes = &self.primaries;
-            // In a box: it is large, and most pulls are done without it.
-            let tried = Box::pin(self.try_pull(nodes, vault, pull, &mut room, attempt, deadlines));
-            let tried = tried.await;
-            attempt += 1;
+            let attempt = PullAttempt { endpoints: &self.primaries, number, deadlines };
+            // Boxed: the future is large, and most pulls end without it.
+            let tried = Box::pin(self.try_pull(vault, pull, budget, attempt)).await;
+            number += 1;
             match tried {
                 Ok(outcome) => {
-                    self.remember_head(vault, &outcome);
-                    return Ok((outcome, room));
+                    self.record_head(vault, &outcome);
+                    return Ok(outcome);
                 }
-                // A read does nothing that could be done twice.
-                Err(DbError::Transient(_) | DbError::ConnectionLost(_))
-                    if attempt < ATTEMPTS && Instant::now() < deadlines.deadline => {}
+                Err(failure) if may_read_again(&failure, number, deadlines) => {}
                 Err(failure) => return Err(failure),
             }
         }
@@ -69,15 +111,13 @@ impl Inner {
 
     async fn try_pull(
         &self,
-        nodes: &Endpoints,
         vault: &Vault,
         pull: &Pull,
-        room: &mut impl ReadBudget,
-        attempt: usize,
-        deadlines: Deadlines,
+        budget: &mut impl ReadBudget,
+        PullAttempt { endpoints, number, deadlines }: PullAttempt<'_>,
     ) -> Result<PullOutcome, DbError> {
-        room.clear();
-        let connection = nodes.connect(vault.id(), attempt, deadlines).await?;
+        budget.clear();
+        let connection = endpoints.connect(vault.id(), number, deadlines).await?;
         self.gauge();
         let limits = pull::Limits {
             bytes_max: self.options.page_bytes_max,
@@ -85,22 +125,73 @@ impl Inner {
             row_timeout: self.timeout,
         };
         let read = async {
-            if self.seems_idle(vault, pull)
-                && let Some(outcome) =
-                    pull::look(&connection, vault.id(), pull, deadlines.deadline).await?
-            {
-                return Ok(outcome);
+            if self.seems_idle(vault, pull) {
+                let head = pull::read_head(&connection, vault.id(), deadlines.deadline).await?;
+                if let Some(outcome) = without_records(pull, head) {
+                    return Ok(outcome);
+                }
             }
-            pull::page(&connection, vault.id(), pull, limits, room).await
+            pull::read_page(&connection, vault.id(), pull, limits, budget).await
         };
         let outcome = connection.node().watch(read).await?;
         connection.release();
         Ok(outcome)
     }
 
-    /// Keeps the head of a vault that has been read to its end: its client asks next whether there is
-    /// more.
-    fn remember_head(&self, vault: &Vault, outcome: &PullOutcome) {
+    /// The head of a vault, from the primary: in a batch, or alone if that fails.
+    pub(super) async fn head(
+        self: &Arc<Self>,
+        vault: VaultId,
+    ) -> Result<Option<Timestamp>, DbError> {
+        let deadlines = Deadlines::new(self.timeout, 0);
+        let in_batch = match self.primaries.are_citus() {
+            true => None,
+            false => self.read_head_in_batch(vault, deadlines).await,
+        };
+        let head = match in_batch {
+            Some(head) => head,
+            None => self.read_head_alone(vault, deadlines).await?,
+        };
+        let head = head.map(|head| head.clock);
+        if let Some(head) = head {
+            self.notifier.receive(vault, head);
+        }
+        Ok(head)
+    }
+
+    async fn read_head_alone(
+        &self,
+        vault: VaultId,
+        deadlines: Deadlines,
+    ) -> Result<Option<VaultHead>, DbError> {
+        let mut number = 0;
+        loop {
+            let tried = Box::pin(self.try_head(vault, number, deadlines)).await;
+            number += 1;
+            match tried {
+                Err(failure) if may_read_again(&failure, number, deadlines) => {}
+                tried => return tried,
+            }
+        }
+    }
+
+    async fn try_head(
+        &self,
+        vault: VaultId,
+        number: usize,
+        deadlines: Deadlines,
+    ) -> Result<Option<VaultHead>, DbError> {
+        let connection = self.primaries.connect(vault, number, deadlines).await?;
+        self.gauge();
+        let read = pull::read_head(&connection, vault, deadlines.deadline);
+        let head = connection.node().watch(read).await?;
+        connection.release();
+        Ok(head)
+    }
+
+    /// Records the head of a vault that has been read to its end: its client will ask for changes after
+    /// that head.
+    fn record_head(&self, vault: &Vault, outcome: &PullOutcome) {
         if let PullOutcome::Page(page) = outcome
             && let Some(head) = page.head.filter(|_| !page.has_more)
         {
@@ -108,22 +199,37 @@ impl Inner {
         }
     }
 
-    /// Whether nothing seems to be later than the cursor, by what this process has heard. The database is
-    /// asked all the same, only by another statement first.
+    /// Whether the cursor is not before the last head that this process knows of. The database is read
+    /// all the same, but by a cheaper statement first.
     fn seems_idle(&self, vault: &Vault, pull: &Pull) -> bool {
         let latest = self.notifier.latest(vault.id());
         latest.is_some() && pull.cursor.map(Cursor::timestamp) >= latest
     }
 
-    /// Whether what a replica told can be passed on. It may lag: what it does not know yet is no
-    /// reason to tell a client that its history is another one, or that this is all there is.
-    fn is_enough(&self, vault: &Vault, outcome: &PullOutcome) -> bool {
+    /// Whether a replica's outcome may be returned. A replica may lag: what it has not received yet is
+    /// no reason to report another epoch, or that there is nothing more.
+    fn is_recent(&self, vault: &Vault, outcome: &PullOutcome) -> bool {
         match outcome {
             PullOutcome::EpochChanged | PullOutcome::CursorAhead => false,
             PullOutcome::Page(page) => {
-                let goes_on = page.has_more && !page.records.is_empty();
-                goes_on || page.head >= self.notifier.latest(vault.id())
+                let continues = page.has_more && !page.records.is_empty();
+                continues || page.head >= self.notifier.latest(vault.id())
             }
         }
     }
+}
+
+/// One attempt at a pull.
+struct PullAttempt<'a> {
+    endpoints: &'a Endpoints,
+    number: usize,
+    deadlines: Deadlines,
+}
+
+/// Whether a read may be repeated after `attempts`. It changes nothing, so it may be if the failure can
+/// pass.
+fn may_read_again(failure: &DbError, attempts: usize, deadlines: Deadlines) -> bool {
+    matches!(failure, DbError::Transient(_) | DbError::ConnectionLost(_))
+        && attempts < ATTEMPTS_MAX
+        && Instant::now() < deadlines.deadline
 }

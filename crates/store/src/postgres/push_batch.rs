@@ -1,33 +1,28 @@
-//! One push each of several vaults, in one transaction: two flights and one commit for all of them.
+//! One push each of several vaults, in one transaction: two round trips and one commit for all.
 //!
-//! Only what is plainly to be written is written here. A push that stands in anything's way, or that
-//! something stands in the way of, is left to go alone: so none of a group ever waits for another one's
-//! vault, and a conflict or a fault of one touches no other.
+//! A batch holds only what is plainly to be written. A push runs alone afterwards if its vault is locked
+//! or new, if it conflicts, or if it is a remembered retry. So no push of a batch waits for another
+//! one's vault, and a conflict or an error of one does not affect another's outcome.
 
 use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
-use tokio_postgres::{
-    Error, Row,
-    types::{ToSql, Type},
-};
+use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
+use vaultsync_protocol::Epoch;
 
 use super::{
     Job,
-    connect::{Connection, Sql, begin, with_deadline},
+    connect::{Connection, Sql},
     db_error::DbError,
-    push_txn::{LockedVault, PushPlan, PushResult},
-    rows::{self, Rows, column, uuid},
+    push_txn::{LockedVault, PushResult},
+    round_trips::{Call, Write, lock_and_read, roll_back, write_and_commit},
+    rows::{self, RecordColumns, column, uuid},
 };
-use crate::{
-    PushOutcome,
-    push::{first_free, written},
-    receipts::BatchDigest,
-};
+use crate::push_plan::{PushContext, PushPlan};
 
-/// Locks those of the vaults that are there and that nobody else has locked. Nobody is waited for, so that
-/// there is no order in which two groups could wait for each other.
+/// Locks those of the vaults that exist and that no other transaction has locked. It waits for no lock,
+/// so two batches cannot deadlock.
 pub(super) const LOCK_BATCH: Sql = Sql {
     text: "select v.* from unnest($1::uuid[]) as x (vault_id) cross join lateral (
              select vault_id, clock, epoch, receipts from vaults
@@ -36,7 +31,7 @@ pub(super) const LOCK_BATCH: Sql = Sql {
     types: &[Type::UUID_ARRAY],
 };
 
-/// As [`RECORD_STATES`](super::push_txn::RECORD_STATES), of records of several vaults.
+/// As [`RECORD_STATES`](super::push_txn::RECORD_STATES), for records of several vaults.
 pub(super) const RECORD_STATES_BATCH: Sql = Sql {
     text: "select x.vault_id, r.*
            from unnest($1::uuid[], $2::text[], $3::bigint[], $4::int[])
@@ -58,7 +53,7 @@ macro_rules! insert_batch {
     };
 }
 
-const WRITTEN_BATCH: &[Type] = &[
+const RECORD_TYPES_BATCH: &[Type] = &[
     Type::UUID_ARRAY,
     Type::TEXT_ARRAY,
     Type::INT8_ARRAY,
@@ -67,14 +62,14 @@ const WRITTEN_BATCH: &[Type] = &[
     Type::INT8_ARRAY,
 ];
 
-/// As [`INSERT`](super::push_txn::INSERT), of records of several vaults.
-pub(super) const INSERT_BATCH: Sql = Sql { text: insert_batch!(), types: WRITTEN_BATCH };
+/// As [`INSERT`](super::push_txn::INSERT), for records of several vaults.
+pub(super) const INSERT_BATCH: Sql = Sql { text: insert_batch!(), types: RECORD_TYPES_BATCH };
 
-/// As [`WRITE`](super::push_txn::WRITE), of records of several vaults.
+/// As [`WRITE`](super::push_txn::WRITE), for records of several vaults.
 pub(super) const WRITE_BATCH: Sql =
-    Sql { text: concat!(insert_batch!(), rows::on_conflict_update!()), types: WRITTEN_BATCH };
+    Sql { text: concat!(insert_batch!(), rows::on_conflict_update!()), types: RECORD_TYPES_BATCH };
 
-pub(super) const SAVE_BATCH: Sql = Sql {
+pub(super) const UPDATE_VAULTS_BATCH: Sql = Sql {
     text: "update vaults v set clock = x.clock, receipts = x.receipts
            from unnest($1::uuid[], $2::bigint[], $3::bytea[]) as x (vault_id, clock, receipts)
            where v.vault_id = x.vault_id",
@@ -86,20 +81,21 @@ pub(super) struct PushBatch<'a> {
     pub(super) connection: Connection,
     pub(super) jobs: &'a [&'a Job],
     pub(super) deadline: Instant,
+    pub(super) page_bytes_max: usize,
 }
 
-/// What is to be written of the whole group.
+/// What the whole batch writes.
 #[derive(Default)]
 struct BatchWrite<'a> {
-    /// The vault of each row.
+    /// The vault of each record.
     vaults: Vec<Uuid>,
-    rows: Rows<'a>,
-    saves: VaultUpdates,
-    /// By each job's place in the group.
-    attempts: Vec<Option<PushResult>>,
+    records: RecordColumns<'a>,
+    updates: VaultUpdates,
+    /// In the order of the jobs.
+    results: Vec<Option<PushResult>>,
 }
 
-/// What the vaults are to keep, column by column.
+/// The vaults' new rows, by columns.
 #[derive(Default)]
 struct VaultUpdates {
     vaults: Vec<Uuid>,
@@ -108,30 +104,23 @@ struct VaultUpdates {
 }
 
 impl PushBatch<'_> {
-    /// Writes what can be; `None` for each push that is to go alone.
+    /// Writes the pushes that plainly write, in the order of the jobs. `None` for each push that must
+    /// run alone.
     pub(super) async fn run(self) -> Result<Vec<Option<PushResult>>, DbError> {
-        let found = with_deadline(self.deadline, DbError::ConnectionLost, self.look()).await?;
-        let writing = self.plan(found);
-        if writing.saves.vaults.is_empty() {
-            let rolled_back = async {
-                let sent = self.connection.send("rollback").await;
-                sent.map_err(|error| DbError::of(&error))
-            };
-            with_deadline(self.deadline, DbError::ConnectionLost, rolled_back).await?;
+        let locked = self.lock_and_read().await?;
+        let write = self.plan(locked);
+        if write.updates.vaults.is_empty() {
+            roll_back(&self.connection, self.deadline).await?;
         } else {
-            self.write(&writing).await?;
+            self.write(&write).await?;
         }
-        let attempts = writing.attempts;
+        let results = write.results;
         self.connection.release();
-        Ok(attempts)
+        Ok(results)
     }
 
-    /// The first flight: begins, locks, reads. The vaults that it locked, as they stand.
-    async fn look(&self) -> Result<HashMap<Uuid, LockedVault>, DbError> {
-        let of = |error: Error| DbError::of(&error);
-        let connection = &self.connection;
-        let ready = tokio::try_join!(biased; connection.ready(&LOCK_BATCH), connection.ready(&RECORD_STATES_BATCH));
-        let (lock, heads) = ready.map_err(of)?;
+    /// The vaults that the first round trip locked.
+    async fn lock_and_read(&self) -> Result<HashMap<Uuid, LockedVault>, DbError> {
         let vaults: Vec<_> = self.jobs.iter().map(|job| uuid(job.vault.id())).collect();
         let (mut owners, mut ids, mut next, mut lengths) = (vec![], vec![], vec![], vec![]);
         for (job, vault) in self.jobs.iter().zip(&vaults) {
@@ -142,100 +131,77 @@ impl PushBatch<'_> {
                 lengths.push(rows::length(&operation.ciphertext));
             }
         }
-        let lock_values: [&(dyn ToSql + Sync); 1] = [&vaults];
-        let heads_values: [&(dyn ToSql + Sync); 4] = [&owners, &ids, &next, &lengths];
-        let first = begin(self.deadline, Duration::MAX);
-        let (begun, locked, records) = tokio::join!(
-            biased;
-            connection.send(&first),
-            connection.rows(&lock, &lock_values),
-            connection.rows(&heads, &heads_values),
-        );
-        begun.map_err(of)?;
-        let locked = locked.map_err(of)?;
-        let mut found = locked.iter().map(locked_vault).collect::<Result<HashMap<_, _>, _>>()?;
-        for row in &records.map_err(of)? {
+        let lock = Call { sql: &LOCK_BATCH, values: &[&vaults] };
+        let read = Call { sql: &RECORD_STATES_BATCH, values: &[&owners, &ids, &next, &lengths] };
+        let (locked, records) =
+            lock_and_read(&self.connection, self.deadline, Duration::MAX, lock, read).await?;
+        let mut locked = locked.iter().map(locked_vault).collect::<Result<HashMap<_, _>, _>>()?;
+        for row in &records {
             let (id, record) = rows::record(row, 1)?;
-            if let Some(found) = found.get_mut(&column(row, 0)?) {
-                found.records.insert(id, record);
+            if let Some(vault) = locked.get_mut(&column(row, 0)?) {
+                vault.records.insert(id, record);
             }
         }
-        Ok(found)
+        Ok(locked)
     }
 
-    /// Judges each push by its own vault, as if it were alone.
-    fn plan(&self, mut found: HashMap<Uuid, LockedVault>) -> BatchWrite<'_> {
-        let mut writing = BatchWrite::default();
+    /// Plans each push with its own vault, as if it were alone.
+    fn plan(&self, mut locked: HashMap<Uuid, LockedVault>) -> BatchWrite<'_> {
+        let mut write = BatchWrite::default();
         for job in self.jobs {
-            let attempt =
-                found.remove(&uuid(job.vault.id())).and_then(|found| writing.add(job, found));
-            writing.attempts.push(attempt);
+            let vault = locked.remove(&uuid(job.vault.id()));
+            let result = vault.and_then(|vault| write.add(job, vault, self.page_bytes_max));
+            write.results.push(result);
         }
-        writing
+        write
     }
 
-    /// The second flight: writes, remembers, commits.
-    async fn write(&self, writing: &BatchWrite<'_>) -> Result<(), DbError> {
-        let connection = &self.connection;
-        let ready = async {
-            let write = if writing.rows.are_new() { &INSERT_BATCH } else { &WRITE_BATCH };
-            let (write, save) = (connection.ready(write), connection.ready(&SAVE_BATCH));
-            let ready = tokio::try_join!(biased; write, save);
-            ready.map_err(|error| DbError::of(&error))
+    async fn write(&self, write: &BatchWrite<'_>) -> Result<(), DbError> {
+        let RecordColumns { ids, versions, deleted, ciphertexts, updated_at } = &write.records;
+        let VaultUpdates { vaults, clocks, receipts } = &write.updates;
+        let records = Write {
+            call: Call {
+                sql: if write.records.are_new() { &INSERT_BATCH } else { &WRITE_BATCH },
+                values: &[&write.vaults, ids, versions, deleted, ciphertexts, updated_at],
+            },
+            rows: ids.len() as u64,
         };
-        let (write, save) = with_deadline(self.deadline, DbError::ConnectionLost, ready).await?;
-        let Rows { ids, versions, deleted, ciphertexts, updated_at } = &writing.rows;
-        let write_values: [&(dyn ToSql + Sync); 6] =
-            [&writing.vaults, ids, versions, deleted, ciphertexts, updated_at];
-        let VaultUpdates { vaults, clocks, receipts } = &writing.saves;
-        let save_values: [&(dyn ToSql + Sync); 3] = [vaults, clocks, receipts];
-        let second = async {
-            let (written, saved, committed) = tokio::join!(
-                biased;
-                connection.execute(&write, &write_values),
-                connection.execute(&save, &save_values),
-                connection.send("commit"),
-            );
-            let written = written.map_err(|error| DbError::before_commit(&error))?;
-            let saved = saved.map_err(|error| DbError::before_commit(&error))?;
-            committed.map_err(|error| DbError::of_commit(&error))?;
-            Ok((written, saved))
+        let updates = Write {
+            call: Call { sql: &UPDATE_VAULTS_BATCH, values: &[vaults, clocks, receipts] },
+            rows: vaults.len() as u64,
         };
-        let counts = with_deadline(self.deadline, DbError::InDoubt, second).await?;
-        if counts != (ids.len() as u64, vaults.len() as u64) {
-            // Committed all the same: what is there now, each finds out alone.
-            let told = "the database wrote other rows than it was told to";
-            return Err(DbError::InDoubt(told.to_owned()));
-        }
-        Ok(())
+        write_and_commit(&self.connection, self.deadline, [records, updates]).await
     }
 }
 
 impl<'a> BatchWrite<'a> {
-    /// Adds a push that is plainly to be written; `None` for any other.
-    fn add(&mut self, job: &'a Job, found: LockedVault) -> Option<PushResult> {
-        let digest = BatchDigest::of(&job.push);
-        let PushPlan::Write(verdicts) = found.plan(&job.push, &digest) else {
+    /// Adds a push if it plainly writes; otherwise returns `None`.
+    fn add(
+        &mut self,
+        job: &'a Job,
+        locked: LockedVault,
+        page_bytes_max: usize,
+    ) -> Option<PushResult> {
+        // The vault exists, so its epoch is not used.
+        let new_epoch = Epoch::from_bytes([0; 16]);
+        let context = PushContext { now: job.now, page_bytes_max, new_epoch };
+        let records = rows::in_order(&job.push, &locked.records);
+        let PushPlan::Write(mut writes) =
+            PushPlan::decide(&job.push, locked.vault, &records, context)
+        else {
             return None;
         };
-        let vault = found.vault?;
-        let mut receipts = vault.receipts;
-        receipts.remember(&digest, &verdicts);
-        let head = self.rows.add(&job.push, &verdicts, first_free(job.now, vault.clock));
-        let id = uuid(job.vault.id());
-        self.vaults.resize(self.rows.ids.len(), id);
-        let clock = head.unwrap_or(vault.clock);
-        self.saves.vaults.push(id);
-        self.saves.clocks.push(clock.as_millis());
-        self.saves.receipts.push(receipts.into_bytes());
-        let outcome = PushOutcome::Applied(written(&job.push, &verdicts));
-        Some(PushResult { outcome, clock: Some(clock), wrote: head.is_some() })
+        let vault = uuid(job.vault.id());
+        self.records.add(&writes.records);
+        self.vaults.resize(self.records.ids.len(), vault);
+        self.updates.vaults.push(vault);
+        self.updates.clocks.push(writes.vault.clock.as_millis());
+        self.updates.receipts.push(std::mem::take(&mut writes.vault.receipts).into_bytes());
+        Some(PushResult::written(writes))
     }
 }
 
 fn locked_vault(row: &Row) -> Result<(Uuid, LockedVault), DbError> {
-    Ok((
-        column(row, 0)?,
-        LockedVault { vault: Some(rows::vault(row, 1)?), records: HashMap::new() },
-    ))
+    let vault = Some(rows::vault(row, 1)?);
+    Ok((column(row, 0)?, LockedVault { vault, records: HashMap::new() }))
 }

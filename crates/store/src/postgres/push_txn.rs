@@ -1,33 +1,29 @@
-//! One push: two flights, the vault's row locked from the first to the end of the second.
-//!
-//! The lock is a statement of its own. One that locks and reads in one goes by what it saw before it
-//! had the lock.
+//! One push in a transaction of its own: two round trips, with the vault's row locked from the first
+//! to the end of the second. What is written is decided by [`PushPlan`].
 
 use std::{collections::HashMap, time::Duration};
 
 use futures_util::TryFutureExt as _;
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tokio_postgres::{
     Error,
     types::{ToSql, Type},
 };
 use uuid::Uuid;
-use vaultsync_protocol::{Conflict, Operation, Push, RecordId, Timestamp, Written};
+use vaultsync_protocol::{Conflict, Push, Timestamp};
 
 use super::{
-    connect::{Connection, Sql, StatementRef, begin, with_deadline},
+    connect::{Connection, Sql, with_deadline},
     db_error::DbError,
-    rows::{self, RecordRow, Rows, VaultRow, fault, uuid},
+    round_trips::{Call, Write, lock_and_read, roll_back, write_and_commit},
+    rows::{self, RecordColumns, RecordRow, fault, uuid},
 };
 use crate::{
-    PushOutcome, RecordState, Refused, StoreOptions, Vault, WriteDecision, check_remembered,
-    check_version,
-    push::{first_free, written},
-    receipts::{BatchDigest, Receipts},
+    PushOutcome, Refused, Vault,
+    push_plan::{Conflicts, PushContext, PushPlan, VaultState, Writes},
 };
 
-/// Locks the vault's row, and makes it where there is none, with a clock that no push leaves behind.
+/// Locks the vault's row, and creates it if it does not exist, with a clock that no push leaves behind.
 pub(super) const LOCK: Sql = Sql {
     text: "insert into vaults as v (vault_id, issuer, subject, clock, epoch)
            values ($1, $2, $3, -9223372036854775808, $4)
@@ -36,12 +32,12 @@ pub(super) const LOCK: Sql = Sql {
     types: &[Type::UUID, Type::TEXT, Type::TEXT, Type::UUID],
 };
 
-/// What the judgement must know of the records. A ciphertext stays where it is: its digest tells
-/// whether it is the one that is pushed, and is made only where version and length say that it may be.
+/// Reads what the plan depends on. Ciphertexts are not sent: a digest shows whether one is the pushed
+/// one, and is computed only if version and length allow that.
 ///
-/// One look-up by the whole key for each record: with `record_id = any($2)`, a plan made while the table
-/// was small went by `vault_id` alone and read the vault whole at each push, 7 times the cost at 900
-/// records and more with each. `offset 0` keeps the look-up from being merged into such a plan.
+/// Each record is looked up by its whole key. With `record_id = any($2)`, a plan made while the table
+/// was small used `vault_id` alone and read the whole vault at each push: 7 times the cost at 900
+/// records, and growing. `offset 0` keeps the planner from merging the look-up into such a plan.
 pub(super) const RECORD_STATES: Sql = Sql {
     text: "select r.* from unnest($2::text[]) as x (record_id) cross join lateral (
              select record_id, version, deleted, octet_length(ciphertext),
@@ -60,7 +56,7 @@ pub(super) const CONFLICTS: Sql = Sql {
     types: &[Type::UUID, Type::TEXT_ARRAY],
 };
 
-/// BatchOutcome with the vault so that Citus sends it to one node whole.
+/// Joined with the vault so that Citus routes the whole statement to one node.
 macro_rules! insert {
     () => {
         "insert into records as r
@@ -72,7 +68,7 @@ macro_rules! insert {
     };
 }
 
-const WRITTEN: &[Type] = &[
+const RECORD_TYPES: &[Type] = &[
     Type::UUID,
     Type::TEXT_ARRAY,
     Type::INT8_ARRAY,
@@ -81,308 +77,142 @@ const WRITTEN: &[Type] = &[
     Type::INT8_ARRAY,
 ];
 
-/// Writes records that were judged to be new. Where one is there all the same, because somebody wrote
-/// around the lock, its key undoes all. To look for each first, as [`WRITE`] does, takes the database a
-/// quarter more.
-pub(super) const INSERT: Sql = Sql { text: insert!(), types: WRITTEN };
+/// Writes records that do not exist. If one does exist, because another writer ignored the lock, the
+/// primary key fails the transaction. [`WRITE`] looks for each record first, which costs the database
+/// +25 % for each new record.
+pub(super) const INSERT: Sql = Sql { text: insert!(), types: RECORD_TYPES };
 
-/// Writes records of any kind. One that is not at the version judged, because somebody wrote around the
-/// lock, gets version 0, and the table's check undoes all.
+/// Writes records, existing ones included. A record that is not at the version that was loaded, because
+/// another writer ignored the lock, gets version 0, and the table's check fails the transaction.
 pub(super) const WRITE: Sql =
-    Sql { text: concat!(insert!(), rows::on_conflict_update!()), types: WRITTEN };
+    Sql { text: concat!(insert!(), rows::on_conflict_update!()), types: RECORD_TYPES };
 
-pub(super) const SAVE: Sql = Sql {
+pub(super) const UPDATE_VAULT: Sql = Sql {
     text: "update vaults set clock = $2, receipts = $3 where vault_id = $1",
     types: &[Type::UUID, Type::INT8, Type::BYTEA],
 };
 
-/// What an attempt came to.
+/// What a transaction did for a push.
 pub(super) struct PushResult {
     pub(super) outcome: PushOutcome,
-    /// Where the vault's clock stands, if it has one.
+    /// The vault's clock, if the vault exists.
     pub(super) clock: Option<Timestamp>,
     /// Whether any record was written.
     pub(super) wrote: bool,
 }
 
-/// A push on a connection, with all that its statements need.
+/// A push on a connection.
 pub(super) struct PushTxn<'a> {
     pub(super) connection: Connection,
     pub(super) vault: &'a Vault,
     pub(super) push: &'a Push,
-    pub(super) now: Timestamp,
+    pub(super) context: PushContext,
     pub(super) deadline: Instant,
-    /// How long it waits for whoever has locked the vault, if that is sooner than its deadline has it.
+    /// How long it waits for the vault's lock, if that is shorter than its deadline allows.
     pub(super) lock_timeout: Duration,
-    pub(super) options: &'a StoreOptions,
 }
 
-/// The vault as the first flight found it, locked.
+/// A vault and the records that a push names, as the first round trip read them.
 pub(super) struct LockedVault {
-    /// `None`: this push made it.
-    pub(super) vault: Option<VaultRow>,
+    /// `None` if this push created it.
+    pub(super) vault: Option<VaultState>,
     pub(super) records: HashMap<String, RecordRow>,
 }
 
-/// What is to become of a push.
-pub(super) enum PushPlan {
-    /// Nothing is to be written.
-    Nothing(PushOutcome),
-    /// Some of these verdicts are conflicts. `remembered` where the push has a receipt all the same.
-    Conflict { verdicts: Vec<WriteDecision>, remembered: bool },
-    /// It is to be written.
-    Write(Vec<WriteDecision>),
-}
-
 impl PushTxn<'_> {
-    /// Applies the push in one transaction. Where it fails, the connection is closed, and with it the
-    /// transaction ends.
+    /// Applies the push. If that fails the connection is closed, which ends the transaction.
     pub(super) async fn run(self) -> Result<PushResult, DbError> {
-        let attempt = self.attempt().await?;
+        let result = self.apply().await?;
         self.connection.release();
-        Ok(attempt)
+        Ok(result)
     }
 
-    async fn attempt(&self) -> Result<PushResult, DbError> {
-        let mut found = with_deadline(self.deadline, DbError::ConnectionLost, self.look()).await?;
-        let clock = found.vault.as_ref().map(|vault| vault.clock);
-        let nothing = |outcome| PushResult { outcome, clock, wrote: false };
-        let digest = BatchDigest::of(self.push);
-        match found.plan(self.push, &digest) {
-            PushPlan::Nothing(outcome) => {
-                self.roll_back().await?;
-                Ok(nothing(outcome))
+    async fn apply(&self) -> Result<PushResult, DbError> {
+        let LockedVault { vault, records } = self.lock_and_read().await?;
+        let clock = vault.as_ref().map(|vault| vault.clock);
+        let records = rows::in_order(self.push, &records);
+        let outcome = match PushPlan::decide(self.push, vault, &records, self.context) {
+            PushPlan::Return(outcome) => {
+                roll_back(&self.connection, self.deadline).await?;
+                outcome
             }
-            PushPlan::Conflict { verdicts, remembered } => {
-                let forgotten = found.vault.take().filter(|_| remembered).map(|mut vault| {
-                    vault.receipts.forget(&digest);
-                    vault
-                });
-                let refused = self.refuse(&found, &verdicts, forgotten.as_ref()).await?;
-                Ok(nothing(PushOutcome::Refused(refused)))
+            PushPlan::Refuse(conflicts) => {
+                PushOutcome::Refused(self.read_conflicts(&conflicts).await?)
             }
-            PushPlan::Write(verdicts) => self.write(found, &verdicts, &digest).await,
-        }
+            PushPlan::Write(writes) => return self.write(writes).await,
+        };
+        Ok(PushResult { outcome, clock, wrote: false })
     }
 
-    /// The first flight: begins, locks, reads.
-    async fn look(&self) -> Result<LockedVault, DbError> {
-        let of = |error: Error| DbError::of(&error);
-        let (connection, vault) = (&self.connection, self.vault);
-        let ready =
-            tokio::try_join!(biased; connection.ready(&LOCK), connection.ready(&RECORD_STATES));
-        let (lock, heads) = ready.map_err(of)?;
+    async fn lock_and_read(&self) -> Result<LockedVault, DbError> {
+        let vault = self.vault;
         let (id, issuer, subject) = (uuid(vault.id()), vault.issuer(), vault.subject());
-        let epoch = Uuid::from_bytes(*(self.options.new_epoch)().as_bytes());
+        let epoch = Uuid::from_bytes(*self.context.new_epoch.as_bytes());
         let operations = self.push.operations();
         let ids: Vec<_> = operations.iter().map(|one| one.record_id.as_str()).collect();
         let mut next: Vec<_> = operations.iter().map(|one| one.next_version().get()).collect();
         next.sort_unstable();
         next.dedup();
         let lengths: Vec<_> = operations.iter().map(|one| rows::length(&one.ciphertext)).collect();
-        let lock_values: [&(dyn ToSql + Sync); 4] = [&id, &issuer, &subject, &epoch];
-        let heads_values: [&(dyn ToSql + Sync); 4] = [&id, &ids, &next, &lengths];
-        let first = begin(self.deadline, self.lock_timeout);
-        let (begun, vaults, records) = tokio::join!(
-            biased;
-            connection.send(&first),
-            connection.rows(&lock, &lock_values),
-            connection.rows(&heads, &heads_values),
-        );
-        begun.map_err(of)?;
-        let (vaults, records) = (vaults.map_err(of)?, records.map_err(of)?);
-        let vault = vaults.first().ok_or_else(|| fault("the vault's row is not there"))?;
+        let lock = Call { sql: &LOCK, values: &[&id, &issuer, &subject, &epoch] };
+        let read = Call { sql: &RECORD_STATES, values: &[&id, &ids, &next, &lengths] };
+        let (vaults, records) =
+            lock_and_read(&self.connection, self.deadline, self.lock_timeout, lock, read).await?;
+        let vault = vaults.first().ok_or_else(|| fault("the vault's row is missing"))?;
         let vault = rows::vault(vault, 0)?;
         let records = records.iter().map(|row| rows::record(row, 0)).collect::<Result<_, _>>()?;
-        let was_there = vault.clock != Timestamp::from_millis(i64::MIN);
-        Ok(LockedVault { vault: was_there.then_some(vault), records })
+        let existed = vault.clock != Timestamp::from_millis(i64::MIN);
+        Ok(LockedVault { vault: existed.then_some(vault), records })
     }
 
-    /// What stood in the way, read under the lock; then the transaction ends. With `forgotten` it
-    /// keeps what the vault no longer remembers, if all of the conflicts are told.
-    async fn refuse(
-        &self,
-        found: &LockedVault,
-        verdicts: &[WriteDecision],
-        forgotten: Option<&VaultRow>,
-    ) -> Result<Refused, DbError> {
-        let pairs = self.push.operations().iter().zip(verdicts);
-        let in_the_way: Vec<_> = pairs
-            .filter(|(_, verdict)| **verdict == WriteDecision::Conflict)
-            .map(|(operation, _)| &operation.record_id)
-            .collect();
-        let told = found.how_many_fit(&in_the_way, self.options.page_bytes_max);
-        let has_more = told < in_the_way.len();
-        let ids: Vec<_> = in_the_way[..told].iter().map(|id| id.as_str()).collect();
+    /// Reads the conflicting records under the lock, then ends the transaction.
+    async fn read_conflicts(&self, conflicts: &Conflicts<'_>) -> Result<Refused, DbError> {
+        let ids: Vec<_> = conflicts.record_ids.iter().map(|id| id.as_str()).collect();
         let id = uuid(self.vault.id());
-        let second = async {
-            let ready = tokio::try_join!(
-                biased;
-                self.connection.ready(&CONFLICTS),
-                self.connection.ready(&SAVE),
-            );
-            let (conflicts, save) = ready?;
+        let round_trip = async {
+            let ready = self.connection.ready(&CONFLICTS).await?;
             let values: [&(dyn ToSql + Sync); 2] = [&id, &ids];
-            let read = self.connection.rows(&conflicts, &values);
-            if let Some(vault) = forgotten.filter(|_| !has_more) {
-                let save = self.save(&save, vault.clock, &vault.receipts);
-                let commit = self.connection.send("commit");
-                let (rows, saved, committed) = tokio::join!(biased; read, save, commit);
-                saved.and(committed).and(rows)
-            } else {
-                let (rows, ended) = tokio::join!(biased; read, self.connection.send("rollback"));
-                ended.and(rows)
-            }
+            let read = self.connection.rows(&ready, &values);
+            let (rows, ended) = tokio::join!(biased; read, self.connection.send("rollback"));
+            ended.and(rows)
         };
-        let second = second.map_err(|error: Error| DbError::of(&error));
-        let rows = with_deadline(self.deadline, DbError::ConnectionLost, second).await?;
-        let mut conflicts = HashMap::with_capacity(rows.len());
+        let round_trip = round_trip.map_err(|error: Error| DbError::of(&error));
+        let rows = with_deadline(self.deadline, DbError::ConnectionLost, round_trip).await?;
+        let mut read = HashMap::with_capacity(rows.len());
         for row in rows {
             let conflict = rows::conflict(&row)?;
-            conflicts.insert(conflict.record_id.clone(), conflict);
+            read.insert(conflict.record_id.clone(), conflict);
         }
-        let conflicts = in_the_way[..told].iter().map(|id| {
-            conflicts.remove(*id).unwrap_or_else(|| Conflict::with_nothing((*id).clone()))
-        });
-        Ok(Refused { conflicts: conflicts.collect(), has_more })
+        let conflicting = conflicts.record_ids.iter();
+        let records = conflicting
+            .map(|id| read.remove(*id).unwrap_or_else(|| Conflict::with_nothing((*id).clone())));
+        Ok(Refused { conflicts: records.collect(), has_more: conflicts.has_more })
     }
 
-    /// The second flight: writes, remembers, commits.
-    async fn write(
-        &self,
-        found: LockedVault,
-        verdicts: &[WriteDecision],
-        digest: &BatchDigest,
-    ) -> Result<PushResult, DbError> {
-        let (clock, mut receipts) = match found.vault {
-            Some(vault) => (vault.clock, vault.receipts),
-            None => (Timestamp::from_millis(i64::MIN), Receipts::default()),
-        };
-        receipts.remember(digest, verdicts);
-        let mut rows = Rows::default();
-        let head = rows.add(self.push, verdicts, first_free(self.now, clock));
-        let ready = async {
-            let write = if rows.are_new() { &INSERT } else { &WRITE };
-            let (write, save) = (self.connection.ready(write), self.connection.ready(&SAVE));
-            let ready = tokio::try_join!(biased; write, save);
-            ready.map_err(|error| DbError::of(&error))
-        };
-        let (write, save) = with_deadline(self.deadline, DbError::ConnectionLost, ready).await?;
-        let clock = head.unwrap_or(clock);
-        let second = async {
-            let (written, saved, committed) = tokio::join!(
-                biased;
-                self.write_rows(&write, &rows),
-                self.save(&save, clock, &receipts),
-                self.connection.send("commit"),
-            );
-            let written = written.map_err(|error| DbError::before_commit(&error))?;
-            let saved = saved.map_err(|error| DbError::before_commit(&error))?;
-            committed.map_err(|error| DbError::of_commit(&error))?;
-            Ok((written, saved))
-        };
-        let counts = with_deadline(self.deadline, DbError::InDoubt, second).await?;
-        if counts != (rows.ids.len() as u64, 1) {
-            // Committed all the same: what is there now, the next attempt reads.
-            let told = "the database wrote other rows than it was told to";
-            return Err(DbError::InDoubt(told.to_owned()));
-        }
-        let outcome = PushOutcome::Applied(written(self.push, verdicts));
-        Ok(PushResult { outcome, clock: Some(clock), wrote: head.is_some() })
-    }
-
-    /// Ends the transaction without a trace.
-    async fn roll_back(&self) -> Result<(), DbError> {
-        let rolled_back = async {
-            let sent = self.connection.send("rollback").await;
-            sent.map_err(|error| DbError::of(&error))
-        };
-        with_deadline(self.deadline, DbError::ConnectionLost, rolled_back).await
-    }
-
-    async fn write_rows(&self, write: &StatementRef, rows: &Rows<'_>) -> Result<u64, Error> {
-        if rows.ids.is_empty() {
-            return Ok(0);
-        }
-        let Rows { ids, versions, deleted, ciphertexts, updated_at } = rows;
+    async fn write(&self, writes: Writes<'_>) -> Result<PushResult, DbError> {
+        let mut columns = RecordColumns::default();
+        columns.add(&writes.records);
+        let RecordColumns { ids, versions, deleted, ciphertexts, updated_at } = &columns;
         let id = uuid(self.vault.id());
-        let values: [&(dyn ToSql + Sync); 6] =
-            [&id, ids, versions, deleted, ciphertexts, updated_at];
-        self.connection.execute(write, &values).await
-    }
-
-    async fn save(
-        &self,
-        save: &StatementRef,
-        clock: Timestamp,
-        receipts: &Receipts,
-    ) -> Result<u64, Error> {
-        let id = uuid(self.vault.id());
-        self.connection.execute(save, &[&id, &clock.as_millis(), &receipts.as_bytes()]).await
+        let (clock, receipts) = (writes.vault.clock.as_millis(), writes.vault.receipts.as_bytes());
+        let records = Write {
+            call: Call {
+                sql: if columns.are_new() { &INSERT } else { &WRITE },
+                values: &[&id, ids, versions, deleted, ciphertexts, updated_at],
+            },
+            rows: ids.len() as u64,
+        };
+        let vault =
+            Write { call: Call { sql: &UPDATE_VAULT, values: &[&id, &clock, &receipts] }, rows: 1 };
+        write_and_commit(&self.connection, self.deadline, [records, vault]).await?;
+        Ok(PushResult::written(writes))
     }
 }
 
-impl LockedVault {
-    /// What is to become of a push to this vault.
-    pub(super) fn plan(&self, push: &Push, digest: &BatchDigest) -> PushPlan {
-        let vault = self.vault.as_ref();
-        if let Some(known) = push.epoch()
-            && !vault.is_some_and(|vault| known.names(vault.epoch))
-        {
-            return PushPlan::Nothing(PushOutcome::EpochChanged);
-        }
-        if push.operations().is_empty() {
-            return PushPlan::Nothing(PushOutcome::Applied(Vec::new()));
-        }
-        let answer = vault.and_then(|vault| vault.receipts.answer(push, digest));
-        let remembered = answer.is_some();
-        let verdicts = match &answer {
-            Some(answer) => self.remembered_verdicts(push, answer),
-            None => self.verdicts(push),
-        };
-        match answer {
-            _ if verdicts.contains(&WriteDecision::Conflict) => {
-                PushPlan::Conflict { verdicts, remembered }
-            }
-            Some(answer) => PushPlan::Nothing(PushOutcome::Applied(answer)),
-            None => PushPlan::Write(verdicts),
-        }
-    }
-
-    /// The verdicts on a batch that has a receipt with this answer.
-    fn remembered_verdicts(&self, push: &Push, answer: &[Written]) -> Vec<WriteDecision> {
-        let pairs = push.operations().iter().zip(answer);
-        pairs
-            .map(|(operation, written)| {
-                check_remembered(operation, written.version, self.head(operation))
-            })
-            .collect()
-    }
-
-    fn verdicts(&self, push: &Push) -> Vec<WriteDecision> {
-        let verdict = |operation: &Operation| {
-            let holds_ciphertext = || {
-                let record = self.records.get(operation.record_id.as_str());
-                record.and_then(|record| record.digest.as_deref()).is_some_and(|digest| {
-                    digest == &Sha256::digest(operation.ciphertext.as_bytes())[..]
-                })
-            };
-            check_version(operation, self.head(operation), push.epoch().is_some(), holds_ciphertext)
-        };
-        push.operations().iter().map(verdict).collect()
-    }
-
-    fn head(&self, operation: &Operation) -> Option<RecordState> {
-        self.records.get(operation.record_id.as_str()).map(|record| record.head)
-    }
-
-    /// How many of these conflicts, from the first on, fit in `bytes_max`; the first always does.
-    fn how_many_fit(&self, in_the_way: &[&RecordId], bytes_max: usize) -> usize {
-        let mut bytes = 0;
-        let fits = in_the_way.iter().take_while(|id| {
-            bytes += self.records.get(id.as_str()).map_or(0, |record| record.bytes);
-            bytes <= bytes_max
-        });
-        fits.count().max(1)
+impl PushResult {
+    /// The result of a push whose writes are committed.
+    pub(super) fn written(writes: Writes<'_>) -> Self {
+        let (clock, wrote) = (Some(writes.vault.clock), !writes.records.is_empty());
+        Self { outcome: PushOutcome::Applied(writes.results), clock, wrote }
     }
 }

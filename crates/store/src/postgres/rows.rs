@@ -1,31 +1,33 @@
-//! Rows of the database as they come and go.
+//! Conversion between database rows and the types of the store.
 
+use std::collections::HashMap;
+
+use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Row, types::FromSql};
 use uuid::Uuid;
-use vaultsync_protocol::{Ciphertext, Conflict, Epoch, Push, RecordId, Timestamp, Version};
+use vaultsync_protocol::{
+    Ciphertext, Conflict, Epoch, Operation, Push, RecordId, Timestamp, Version,
+};
 
 use super::db_error::DbError;
-use crate::{RecordState, VaultId, WriteDecision, receipts::Receipts};
+use crate::{
+    RecordState, VaultId,
+    push_plan::{LoadedRecord, RecordWrite, VaultState},
+    receipts::Receipts,
+};
 
-/// A vault's row.
-pub(super) struct VaultRow {
-    pub(super) clock: Timestamp,
-    pub(super) epoch: Epoch,
-    pub(super) receipts: Receipts,
-}
-
-/// What the judgement must know of a record.
+/// A record's state, as a push reads it.
 pub(super) struct RecordRow {
-    pub(super) head: RecordState,
-    /// Its ciphertext's length.
-    pub(super) bytes: usize,
-    /// Its ciphertext's SHA-256, where it may be the one that is pushed.
+    pub(super) state: RecordState,
+    /// Length of its ciphertext.
+    pub(super) ciphertext_bytes: usize,
+    /// SHA-256 of its ciphertext, if that may be the pushed one.
     pub(super) digest: Option<Vec<u8>>,
 }
 
-/// What is to be written, column by column.
+/// The records to write, by columns.
 #[derive(Default)]
-pub(super) struct Rows<'a> {
+pub(super) struct RecordColumns<'a> {
     pub(super) ids: Vec<&'a str>,
     pub(super) versions: Vec<i64>,
     pub(super) deleted: Vec<bool>,
@@ -33,7 +35,8 @@ pub(super) struct Rows<'a> {
     pub(super) updated_at: Vec<i64>,
 }
 
-/// What becomes of a record that is there: it is the version before, or the table's check undoes all.
+/// Updates a record that exists. It is at the version before, or the table's check fails the
+/// transaction.
 macro_rules! on_conflict_update {
     () => {
         " on conflict (vault_id, record_id) do update set deleted = excluded.deleted,
@@ -43,61 +46,67 @@ macro_rules! on_conflict_update {
 }
 pub(super) use on_conflict_update;
 
-impl<'a> Rows<'a> {
-    /// Whether each was judged to be of a record that is not there.
+impl<'a> RecordColumns<'a> {
+    /// Whether no record exists yet.
     pub(super) fn are_new(&self) -> bool {
         self.versions.iter().all(|version| *version == Version::FIRST.get())
     }
 
-    /// Adds what was judged to be written, one millisecond each from `first` on; the last of them.
-    pub(super) fn add(
-        &mut self,
-        push: &'a Push,
-        verdicts: &[WriteDecision],
-        first: Timestamp,
-    ) -> Option<Timestamp> {
-        let (mut next, mut last) = (first, None);
-        for (operation, verdict) in push.operations().iter().zip(verdicts) {
-            let WriteDecision::Apply(version) = verdict else {
-                continue;
-            };
+    pub(super) fn add(&mut self, records: &[RecordWrite<'a>]) {
+        for RecordWrite { operation, version, updated_at } in records {
             self.ids.push(operation.record_id.as_str());
             self.versions.push(version.get());
             self.deleted.push(operation.deleted);
             self.ciphertexts.push(operation.ciphertext.as_bytes());
-            self.updated_at.push(next.as_millis());
-            last = Some(next);
-            next = next.plus_millis(1);
+            self.updated_at.push(updated_at.as_millis());
         }
-        last
     }
+}
+
+/// The loaded record of each operation, in their order.
+pub(super) fn in_order(
+    push: &Push,
+    rows: &HashMap<String, RecordRow>,
+) -> Vec<Option<LoadedRecord>> {
+    let load = |operation: &Operation| {
+        let row = rows.get(operation.record_id.as_str())?;
+        let has_same_ciphertext = row.state.version == operation.next_version()
+            && row.digest.as_deref().is_some_and(|digest| {
+                *digest == Sha256::digest(operation.ciphertext.as_bytes())[..]
+            });
+        let RecordRow { state, ciphertext_bytes, .. } = *row;
+        Some(LoadedRecord { state, ciphertext_bytes, has_same_ciphertext })
+    };
+    push.operations().iter().map(load).collect()
 }
 
 pub(super) fn uuid(vault: VaultId) -> Uuid {
     Uuid::from_bytes(*vault.as_bytes())
 }
 
-/// A ciphertext's length as the database counts it.
+/// A ciphertext's length in the type of `octet_length`.
 pub(super) fn length(ciphertext: &Ciphertext) -> i32 {
-    // A `bytea` has at most 1 GiB, so nothing that is longer can be held.
+    // A `bytea` holds at most 1 GiB, so no stored ciphertext is longer than this.
     i32::try_from(ciphertext.len()).unwrap_or(i32::MAX)
 }
 
 /// A vault's row, in the columns from `first` on.
-pub(super) fn vault(row: &Row, first: usize) -> Result<VaultRow, DbError> {
-    Ok(VaultRow {
+pub(super) fn vault(row: &Row, first: usize) -> Result<VaultState, DbError> {
+    Ok(VaultState {
         clock: Timestamp::from_millis(column(row, first)?),
         epoch: Epoch::from_bytes(*column::<Uuid>(row, first + 1)?.as_bytes()),
         receipts: Receipts::from_bytes(column(row, first + 2)?),
     })
 }
 
-/// A record's id and the rest of it, in the columns from `first` on.
+/// A record's id and state, in the columns from `first` on.
 pub(super) fn record(row: &Row, first: usize) -> Result<(String, RecordRow), DbError> {
-    let head = RecordState { version: version(row, first + 1)?, deleted: column(row, first + 2)? };
-    let bytes: i32 = column(row, first + 3)?;
-    let bytes = usize::try_from(bytes).map_err(|_| fault("a ciphertext has a length below 0"))?;
-    Ok((column(row, first)?, RecordRow { head, bytes, digest: column(row, first + 4)? }))
+    let state = RecordState { version: version(row, first + 1)?, deleted: column(row, first + 2)? };
+    let length: i32 = column(row, first + 3)?;
+    let ciphertext_bytes =
+        usize::try_from(length).map_err(|_| fault("a ciphertext has a negative length"))?;
+    let digest = column(row, first + 4)?;
+    Ok((column(row, first)?, RecordRow { state, ciphertext_bytes, digest }))
 }
 
 pub(super) fn conflict(row: &Row) -> Result<Conflict, DbError> {
@@ -111,11 +120,11 @@ pub(super) fn conflict(row: &Row) -> Result<Conflict, DbError> {
 }
 
 pub(super) fn record_id(row: &Row, index: usize) -> Result<RecordId, DbError> {
-    RecordId::new(column::<&str>(row, index)?).map_err(|_| fault("a record has an id that is none"))
+    RecordId::new(column::<&str>(row, index)?).map_err(|_| fault("a record id is not valid"))
 }
 
 pub(super) fn version(row: &Row, index: usize) -> Result<Version, DbError> {
-    Version::new(column(row, index)?).ok_or_else(|| fault("a record has a version that is none"))
+    Version::new(column(row, index)?).ok_or_else(|| fault("a record version is not valid"))
 }
 
 pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, DbError> {

@@ -1,20 +1,20 @@
-//! What the rows of vaults say, in memory: most pulls find nothing, and those are answered from here. A
-//! pull that finds nothing takes a quarter less of a processor by it than by a look at the vault's row.
+//! Cache of the heads of vaults. Most pulls find nothing new and are answered from here: -25 % CPU for
+//! such a pull, compared with reading the vault's row (decision 0010).
 //!
-//! What is here is what the file says, or nothing is. Nobody else writes to the file while this process has
-//! it locked, and the thread that writes forgets a vault before it commits and keeps it again after that,
-//! before it answers anybody. So there is no moment at which the file says more than what is here, which
-//! one who had just read the file would take for going back. Readers keep nothing, because what one of them
-//! has read may be old by the time it is kept.
+//! An entry is always what the file holds. No other process writes to the file while this one has it
+//! locked. The writer thread invalidates a vault's entry before it commits and inserts the new one after
+//! that, before it answers any push. So there is no moment at which the file is ahead of the cache, which a
+//! client that has just read the file would take for a vault that went back. Readers insert nothing: what
+//! they read may be old by then.
 
 use moka::sync::Cache;
 
 use crate::{VaultId, pull::VaultHead};
 
-/// How many vaults are kept. Which are given up first is the cache's to say.
+/// How many vaults the cache holds. It chooses which to evict.
 const VAULTS_MAX: u64 = 100_000;
 
-/// The vaults that were written to lately. A clone is the same.
+/// The heads of vaults that were written to recently. A clone is the same cache.
 #[derive(Clone, Debug)]
 pub(super) struct HeadCache(Cache<VaultId, VaultHead>);
 
@@ -23,17 +23,17 @@ impl HeadCache {
         Self(Cache::new(VAULTS_MAX))
     }
 
-    /// What the vault's row says, if that is here.
+    /// The vault's head, if it is cached.
     pub(super) fn get(&self, vault: VaultId) -> Option<VaultHead> {
         self.0.get(&vault)
     }
 
-    /// Keeps what the vault's row says since a commit. Only for the thread that writes.
+    /// Inserts the vault's head after a commit. Only the writer thread may call this.
     pub(super) fn insert(&self, vault: VaultId, head: VaultHead) {
         self.0.insert(vault, head);
     }
 
-    /// Forgets a vault whose row is about to say something else.
+    /// Removes the head of a vault whose row is about to change.
     pub(super) fn invalidate(&self, vault: VaultId) {
         self.0.invalidate(&vault);
     }
@@ -68,42 +68,38 @@ mod tests {
         }
     }
 
-    /// Whether a pull finds nothing.
+    /// Whether a pull finds nothing new.
     async fn finds_nothing(store: &Sqlite, vault: &Vault, millis: i64) -> bool {
         is_empty(store.pull(vault, &after(millis), Unbounded).await.unwrap().0)
     }
 
-    /// The same, as far as that can be told without a connection.
-    fn known_to_find_nothing(store: &Sqlite, vault: &Vault, millis: i64) -> Option<bool> {
-        store.try_pull_inline(vault.id(), &after(millis), &mut Unbounded).map(is_empty)
+    /// The same, if the cache decides it.
+    fn cached_to_find_nothing(store: &Sqlite, vault: &Vault, millis: i64) -> Option<bool> {
+        store.pull_from_cache(vault.id(), &after(millis)).map(is_empty)
     }
 
     #[tokio::test]
-    async fn only_what_is_later_and_what_is_not_known_is_read_from_the_file() {
+    async fn only_pulls_that_the_cached_head_decides_skip_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let new_epoch = || Epoch::new(Uuid::new_v4());
         let options = StoreOptions { page_bytes_max: 1024, new_epoch };
         let store = Sqlite::open(folder.path().join("head_cache.db"), options).unwrap();
-        let (head_cache, unknown) = (Vault::of("issuer", "known"), Vault::of("issuer", "unknown"));
-        push(&store, &head_cache, "a").await;
-        push(&store, &unknown, "a").await;
-        store.head_cache.invalidate(unknown.id());
-        assert!(!finds_nothing(&store, &head_cache, NOW - 1).await);
-        assert!(finds_nothing(&store, &unknown, NOW).await);
+        let (cached, evicted) = (Vault::of("issuer", "cached"), Vault::of("issuer", "evicted"));
+        push(&store, &cached, "a").await;
+        push(&store, &evicted, "a").await;
+        store.head_cache.invalidate(evicted.id());
+        assert!(!finds_nothing(&store, &cached, NOW - 1).await);
+        assert!(finds_nothing(&store, &evicted, NOW).await);
 
         let all: Vec<_> = std::iter::from_fn(|| store.inline_readers.try_get().ok()).collect();
         assert!(!all.is_empty());
-        assert_eq!(known_to_find_nothing(&store, &head_cache, NOW), Some(true));
-        assert_eq!(known_to_find_nothing(&store, &head_cache, NOW - 1), None, "something is later");
-        assert_eq!(known_to_find_nothing(&store, &unknown, NOW), None, "nothing is known of it");
-        push(&store, &head_cache, "b").await;
-        assert_eq!(
-            known_to_find_nothing(&store, &head_cache, NOW),
-            None,
-            "something is later by now"
-        );
-        assert_eq!(known_to_find_nothing(&store, &head_cache, NOW + 1), Some(true));
+        assert_eq!(cached_to_find_nothing(&store, &cached, NOW), Some(true));
+        assert_eq!(cached_to_find_nothing(&store, &cached, NOW - 1), None, "something is later");
+        assert_eq!(cached_to_find_nothing(&store, &evicted, NOW), None, "its head is not cached");
+        push(&store, &cached, "b").await;
+        assert_eq!(cached_to_find_nothing(&store, &cached, NOW), None, "something is later by now");
+        assert_eq!(cached_to_find_nothing(&store, &cached, NOW + 1), Some(true));
         store.close().await;
-        assert_eq!(known_to_find_nothing(&store, &head_cache, NOW + 1), None, "it is closed");
+        assert_eq!(cached_to_find_nothing(&store, &cached, NOW + 1), None, "the store is closed");
     }
 }

@@ -1,7 +1,7 @@
-//! The store on one SQLite file: one thread that writes, a pool of connections that read.
+//! The store on one SQLite file: one thread writes, a pool of connections reads.
 //!
-//! SQLite lets one writer in at a time, so a thread of its own with a queue costs nothing and gains
-//! two things: nobody ever finds the database busy, and many pushes share one commit.
+//! SQLite admits one writer at a time, so a thread with a queue costs nothing. It gains two things: no
+//! push ever finds the database busy, and many pushes share one commit (decision 0002).
 
 mod head_cache;
 mod open;
@@ -26,28 +26,30 @@ use self::{
 };
 use crate::{
     ChangeNotifier, OpenError, PullOutcome, PushOutcome, ReadBudget, StoreError, StoreOptions,
-    Vault, VaultId, pull::without_records,
+    Vault, VaultId,
+    pull::{VaultHead, without_records},
 };
 
 /// An open SQLite database.
 pub struct Sqlite {
     path: PathBuf,
     writer: Writer,
-    /// For reads that take a fraction of a millisecond, on the caller's own thread.
+    /// For reads of a fraction of a millisecond, on the caller's thread.
     inline_readers: Pool<Connection>,
+    /// For all other reads, on a thread that may block.
     readers: Pool<Connection>,
     notifier: ChangeNotifier,
     head_cache: HeadCache,
     options: StoreOptions,
-    /// Held for as long as this process serves from the file; see [`open::lock`].
+    /// Locked while this process serves from the file; see [`open::lock`].
     _lock: File,
 }
 
 impl Sqlite {
     /// See [`Store::open_sqlite`](crate::Store::open_sqlite).
     pub(crate) fn open(path: PathBuf, options: StoreOptions) -> Result<Self, OpenError> {
-        // A name that begins with `file:` is a URI to SQLite, and then another file than the one
-        // that is locked. A whole path never begins so.
+        // A name that begins with `file:` is a URI to SQLite, which then opens another file than the one
+        // that is locked. An absolute path never begins so.
         let path = std::path::absolute(&path).map_err(|error| OpenError::Io { path, error })?;
         let lock = open::lock(&path)?;
         let writing = open::writing(&path)?;
@@ -55,7 +57,7 @@ impl Sqlite {
             let open = |_| open::reading(&path, busy_timeout);
             (0..reader_count()).map(open).collect::<Result<Vec<_>, _>>().map(Pool::from)
         };
-        // Nobody may wait on a thread that others run on: a busy file is left to those that may.
+        // An async worker must not wait: if the file is busy, the read moves to a blocking thread.
         let inline_readers = connections(Duration::ZERO)?;
         let readers = connections(open::BUSY_TIMEOUT)?;
         let notifier = ChangeNotifier::default();
@@ -79,65 +81,100 @@ impl Sqlite {
         vault: &Vault,
         push: Push,
         now: Timestamp,
-        held: Box<dyn Send>,
+        guard: Box<dyn Send>,
     ) -> Result<PushOutcome, StoreError> {
         let (reply, outcome) = oneshot::channel();
         let queued_at = Instant::now();
-        self.writer.send(Job { vault: vault.clone(), push, now, queued_at, reply, held })?;
+        self.writer.send(Job { vault: vault.clone(), push, now, queued_at, reply, guard })?;
         outcome.await.unwrap_or_else(|_| {
-            Err(StoreError::OutcomeUnknown("the writing thread gave a push up".to_owned()))
+            Err(StoreError::OutcomeUnknown("the writer thread dropped the push".to_owned()))
         })
     }
 
+    /// Reads a page from the first of these that can serve it:
+    ///
+    /// 1. the cache of heads, if it shows that there is nothing new;
+    /// 2. a connection on the caller's thread, within [`INLINE_READ_BUDGET`];
+    /// 3. a connection on a thread that may block.
     pub(crate) async fn pull<R: ReadBudget>(
         &self,
         vault: &Vault,
         pull: &Pull,
-        mut room: R,
+        mut budget: R,
     ) -> Result<(PullOutcome, R), StoreError> {
-        let (id, pull, bytes_max) = (vault.id(), pull.clone(), self.options.page_bytes_max);
-        if let Some(outcome) = self.try_pull_inline(id, &pull, &mut room) {
-            return Ok((outcome, room));
+        let (id, bytes_max) = (vault.id(), self.options.page_bytes_max);
+        if let Some(outcome) = self.pull_from_cache(id, pull) {
+            return Ok((outcome, budget));
         }
-        room.clear();
-        self.read(move |connection| {
-            pull::page(connection, id, &pull, bytes_max, &mut room, None)
-                .map(|outcome| (outcome, room))
+        if let Some(outcome) = self.try_pull_inline(id, pull, &mut budget) {
+            return Ok((outcome, budget));
+        }
+        budget.clear();
+        let pull = pull.clone();
+        self.read_blocking(move |connection| {
+            pull::read_page(
+                connection,
+                id,
+                &pull,
+                &mut pull::Limits { bytes_max, until: None, budget: &mut budget },
+            )
+            .map(|outcome| (outcome, budget))
         })
         .await
     }
 
-    /// The outcome of a pull, on the caller's own thread, if it is soon to be had there. To go by way of
-    /// another thread takes 79 us more of a processor for a pull that finds nothing, and a quarter of the
-    /// rate of pages of 100 records.
+    /// The outcome, if the cached head decides it: -25 % CPU for a pull that finds nothing, compared with
+    /// reading the vault's row (decision 0010).
+    fn pull_from_cache(&self, vault: VaultId, pull: &Pull) -> Option<PullOutcome> {
+        // Most pulls with a cursor find nothing new, and pulls without one find something.
+        if pull.cursor.is_none() || self.inline_readers.is_closed() {
+            return None;
+        }
+        without_records(pull, Some(self.head_cache.get(vault)?))
+    }
+
+    /// The outcome, if it can be read at once on the caller's thread. A blocking thread costs 79 us more
+    /// CPU for a pull that finds nothing, and a quarter of the rate of pages of 100 records. After an
+    /// error the read is repeated on a blocking thread, which reports it.
     fn try_pull_inline(
         &self,
         vault: VaultId,
         pull: &Pull,
-        room: &mut impl ReadBudget,
+        budget: &mut impl ReadBudget,
     ) -> Option<PullOutcome> {
-        // Most pulls with a cursor find nothing, and those without one something.
-        if pull.cursor.is_some()
-            && !self.inline_readers.is_closed()
-            && let Some(head) = self.head_cache.get(vault)
-            && let Some(outcome) = without_records(pull, Some(head))
-        {
-            return Some(outcome);
-        }
-        // What goes wrong here goes wrong again where it can be told.
         let connection = self.inline_readers.try_get().ok()?;
-        if pull.cursor.is_some()
-            && let Some(outcome) = pull::look(&connection, vault, pull).ok()?
-        {
-            return Some(outcome);
+        if pull.cursor.is_some() {
+            let head = pull::read_head(&connection, vault).ok()?;
+            if let Some(outcome) = without_records(pull, head) {
+                return Some(outcome);
+            }
         }
-        let (bytes_max, until) = (self.options.page_bytes_max, Instant::now() + INLINE_READ_BUDGET);
-        pull::page(&connection, vault, pull, bytes_max, room, Some(until)).ok()
+        let (bytes_max, until) =
+            (self.options.page_bytes_max, Some(Instant::now() + INLINE_READ_BUDGET));
+        pull::read_page(&connection, vault, pull, &mut pull::Limits { bytes_max, until, budget })
+            .ok()
+    }
+
+    pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<Timestamp>, StoreError> {
+        let head = match self.head_cache.get(vault).filter(|_| !self.inline_readers.is_closed()) {
+            Some(head) => Some(head),
+            None => self.read_head(vault).await?,
+        };
+        Ok(head.map(|head| head.clock))
+    }
+
+    async fn read_head(&self, vault: VaultId) -> Result<Option<VaultHead>, StoreError> {
+        if let Ok(connection) = self.inline_readers.try_get()
+            && let Ok(head) = pull::read_head(&connection, vault)
+        {
+            return Ok(head);
+        }
+        self.read_blocking(move |connection| pull::read_head(connection, vault)).await
     }
 
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         self.writer.check()?;
-        self.read(|connection| {
+        self.read_blocking(|connection| {
             connection.query_row("select count(*) from vaults where vault_id = x''", [], |_| Ok(()))
         })
         .await
@@ -147,23 +184,23 @@ impl Sqlite {
         &self.notifier
     }
 
-    /// Finishes what is queued; a push that comes later is refused.
+    /// Commits the queued pushes. Later ones are rejected.
     pub(crate) async fn close(&self) {
-        // Readers first: the last connection to close writes the log back into the file, and one that
-        // only reads cannot.
+        // Readers first: the last connection to close writes the log back into the file, and a read-only
+        // one cannot.
         self.inline_readers.close();
         self.readers.close();
         self.writer.close().await;
     }
 
-    /// Runs a query on a connection of the pool, on a thread that may block.
-    async fn read<T: Send + 'static>(
+    /// Runs a query on a pooled connection, on a thread that may block.
+    async fn read_blocking<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let connection = tokio::time::timeout(READER_PATIENCE, self.readers.get())
+        let connection = tokio::time::timeout(READER_TIMEOUT, self.readers.get())
             .await
-            .map_err(|_| StoreError::Unavailable("every connection that reads is busy".to_owned()))?
+            .map_err(|_| StoreError::Unavailable("all read connections are busy".to_owned()))?
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         tokio::task::spawn_blocking(move || query(&connection))
             .await
@@ -178,14 +215,14 @@ impl std::fmt::Debug for Sqlite {
     }
 }
 
-/// How long a read waits for a connection: a server that has too much to do says so within a second.
-const READER_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a read waits for a connection. An overloaded server must say so within a second.
+const READER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// For how long a page is read on a thread that others wait for. One of 100 records of 1 KiB takes a fifth
-/// of that, and one from a disk, or of megabytes, more.
+/// How long a page may be read on the caller's thread, which other requests wait for. A page of 100 records
+/// of 1 KiB takes a fifth of that; one that comes from a disk, or has megabytes, takes more.
 const INLINE_READ_BUDGET: Duration = Duration::from_micros(300);
 
-/// A reader answers tens of thousands of pages a second, so a few are enough.
+/// A connection reads tens of thousands of pages a second, so a few are enough.
 fn reader_count() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
@@ -204,7 +241,7 @@ fn failed(error: &rusqlite::Error) -> StoreError {
     }
 }
 
-/// Where a file beside the database lies: its whole name, and `suffix`.
+/// The path of a file beside the database: its whole name and `suffix`.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

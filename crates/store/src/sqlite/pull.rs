@@ -10,35 +10,36 @@ use crate::{
     pull::{VaultHead, without_records},
 };
 
-/// The outcome, if the vault's row alone tells it. It is in memory as good as always, so that this takes
-/// microseconds.
-pub(super) fn look(
-    connection: &Connection,
-    vault: VaultId,
-    pull: &Pull,
-) -> rusqlite::Result<Option<PullOutcome>> {
-    Ok(without_records(pull, head(connection, vault)?))
+/// Limits of one page.
+pub(super) struct Limits<'a, R> {
+    /// Bytes of ciphertext.
+    pub(super) bytes_max: usize,
+    /// When the read must be given up, as if it had been interrupted.
+    pub(super) until: Option<Instant>,
+    pub(super) budget: &'a mut R,
 }
 
-/// Reads one page, all of it from one snapshot. Fails as interrupted where it would take past `until`.
-pub(super) fn page(
+/// Reads one page, all of it from one snapshot.
+pub(super) fn read_page<R: ReadBudget>(
     connection: &Connection,
     vault: VaultId,
     pull: &Pull,
-    bytes_max: usize,
-    room: &mut impl ReadBudget,
-    until: Option<Instant>,
+    limits: &mut Limits<'_, R>,
 ) -> rusqlite::Result<PullOutcome> {
     let snapshot = connection.unchecked_transaction()?;
-    let head = head(&snapshot, vault)?;
+    let head = read_head(&snapshot, vault)?;
     if let Some(outcome) = without_records(pull, head) {
         return Ok(outcome);
     }
-    let (records, has_more) = records(&snapshot, vault, pull, bytes_max, room, until)?;
+    let (records, has_more) = read_records(&snapshot, vault, pull, limits)?;
     Ok(crate::pull::page(head, records, has_more))
 }
 
-fn head(connection: &Connection, vault: VaultId) -> rusqlite::Result<Option<VaultHead>> {
+/// Reads the vault's row. It is nearly always in memory, so this takes microseconds.
+pub(super) fn read_head(
+    connection: &Connection,
+    vault: VaultId,
+) -> rusqlite::Result<Option<VaultHead>> {
     connection
         .prepare_cached("select epoch, clock from vaults where vault_id = ?1")?
         .query_row([vault.as_bytes()], |row| {
@@ -49,13 +50,11 @@ fn head(connection: &Connection, vault: VaultId) -> rusqlite::Result<Option<Vaul
 }
 
 /// The records of a page, and whether there is a later one.
-fn records(
+fn read_records<R: ReadBudget>(
     connection: &Connection,
     vault: VaultId,
     pull: &Pull,
-    bytes_max: usize,
-    room: &mut impl ReadBudget,
-    until: Option<Instant>,
+    limits: &mut Limits<'_, R>,
 ) -> rusqlite::Result<(Vec<Record>, bool)> {
     let after = pull.cursor.map_or(i64::MIN, |cursor| cursor.timestamp().as_millis());
     let mut select = connection.prepare_cached(
@@ -69,12 +68,12 @@ fn records(
         if records.len() == pull.limit {
             return Ok((records, true));
         }
-        if until.is_some_and(|until| Instant::now() >= until) {
+        if limits.until.is_some_and(|until| Instant::now() >= until) {
             return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None));
         }
         let ciphertext = row.get_ref(4)?.as_blob()?;
         bytes += ciphertext.len();
-        let fits = room.take(ciphertext.len()) && bytes <= bytes_max;
+        let fits = limits.budget.take(ciphertext.len()) && bytes <= limits.bytes_max;
         if !fits && !records.is_empty() {
             return Ok((records, true));
         }

@@ -1,8 +1,8 @@
-//! The thread that writes: it takes what is queued and commits it in one transaction, each push in
-//! a savepoint of its own, so that one refused push does not undo its neighbours.
+//! The writer thread: it drains the queue of pushes and commits them in one transaction, each push in a
+//! savepoint of its own, so that a refused push does not undo the others.
 //!
-//! Nobody is answered before the commit, refused pushes included: what stood in their way may be a
-//! neighbour's write, which is not true before it is durable.
+//! No push is answered before the commit, not even a refused one: the record that it conflicts with may
+//! be another push's write in the same batch, which is not durable yet.
 
 use std::{
     collections::HashMap,
@@ -27,43 +27,44 @@ use super::{
 };
 use crate::{
     ChangeNotifier, PushOutcome, StoreError, StoreOptions, Vault, VaultId, pull::VaultHead,
+    push_plan::PushContext,
 };
 
-/// How many pushes may wait. At the 600 a second of full batches that SQLite commits on two slow
-/// cores, the last one waits less than a second; one more is told to come back later.
+/// How many pushes may be queued. At the 600 full batches a second that SQLite commits on two slow
+/// cores, the last one waits less than a second. Further pushes are rejected.
 const QUEUE_MAX: usize = 512;
 
-/// How long a push may have waited when its turn comes. With what a statement waits for a busy file,
-/// that is a second; a disk that stalls in a commit is waited for.
-const QUEUE_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a push may have been queued when the writer reaches it. With the busy timeout of a
+/// statement that makes a second. A disk that stalls in a commit is waited for.
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How many pushes share a commit at most. Past some dozens the sync is a small part of the cost,
-/// and the first of them waits for the last.
-const GROUP_PUSHES_MAX: usize = 64;
+/// How many pushes share a commit. Past some dozens the sync is a small part of the cost, and the first
+/// push waits for the last.
+const BATCH_PUSHES_MAX: usize = 64;
 
-/// How much ciphertext shares a commit at most; one push may be larger.
-const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How much ciphertext shares a commit, in bytes. A single push may be larger.
+const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// How much ciphertext the conflicts of one group hold at most, all its refused pushes together: they
-/// are in memory until the last of the group is answered. Past it, a refused push is told of its
-/// first conflict and that there are more.
-const GROUP_CONFLICT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How much ciphertext the conflicts of one batch hold, in bytes, all its refused pushes together: they
+/// are in memory until the last of the batch is answered. Past it, a refused push returns its first
+/// conflict and `has_more`.
+const BATCH_CONFLICT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// How many groups are committed between two looks at the write-ahead log's length.
-const LOOK_AT_LOG_EVERY: u32 = 256;
+/// How many batches are committed between two checks of the write-ahead log's length.
+const LOG_CHECK_INTERVAL: u32 = 256;
 
-/// How long the write-ahead log may grow before it is started anew.
+/// How long the write-ahead log may grow before it is truncated, in bytes.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// A push on its way to the database.
+/// A queued push.
 pub(super) struct Job {
     pub(super) vault: Vault,
     pub(super) push: Push,
     pub(super) now: Timestamp,
     pub(super) queued_at: Instant,
     pub(super) reply: oneshot::Sender<Result<PushOutcome, StoreError>>,
-    /// What the push takes of its caller's, let go with it.
-    pub(super) held: Box<dyn Send>,
+    /// The caller's reservation for the push, dropped with it.
+    pub(super) guard: Box<dyn Send>,
 }
 
 enum Message {
@@ -71,7 +72,7 @@ enum Message {
     Stop,
 }
 
-/// The writing thread, seen from outside.
+/// Handle of the writer thread.
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -85,38 +86,38 @@ impl Writer {
         notifier: ChangeNotifier,
         head_cache: HeadCache,
     ) -> std::io::Result<Self> {
-        // SQLite puts its log beside the file itself, wherever a link to it lies.
+        // SQLite creates the log beside the file itself, not beside a link to it.
         let log_path = beside(&std::fs::canonicalize(path)?, "-wal");
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let thread = thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || {
-            let groups_since_look = 0;
-            let writing = Loop {
+            let batches_since_log_check = 0;
+            let writer_loop = WriterLoop {
                 connection,
                 messages,
                 options,
                 notifier,
                 head_cache,
                 log_path,
-                groups_since_look,
+                batches_since_log_check,
             };
-            writing.run();
+            writer_loop.run();
         })?;
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues a push, or refuses it at once where too many wait.
+    /// Queues a push, or rejects it at once if the queue is full.
     pub(super) fn send(&self, job: Job) -> Result<(), StoreError> {
         let sent = self.queue.try_send(Message::Push(Box::new(job)));
         gauge_queue(self.queue.max_capacity() - self.queue.capacity());
         sent.map_err(|error| {
             StoreError::Unavailable(match error {
-                mpsc::error::TrySendError::Full(_) => format!("{QUEUE_MAX} pushes wait already"),
+                mpsc::error::TrySendError::Full(_) => format!("{QUEUE_MAX} pushes are queued"),
                 mpsc::error::TrySendError::Closed(_) => "the database is closing".to_owned(),
             })
         })
     }
 
-    /// Whether the thread is there to write.
+    /// Returns an error if the thread no longer takes pushes.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         if self.queue.is_closed() {
             return Err(StoreError::Unavailable("the database is closing".to_owned()));
@@ -124,9 +125,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Lets the thread finish what is queued, and waits for its end.
+    /// Lets the thread commit what is queued, and waits for it to end.
     pub(super) async fn close(&self) {
-        // Where the thread is gone already, there is nobody to tell.
+        // This fails only if the thread has ended already.
         let _ = self.queue.send(Message::Stop).await;
         let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
         if let Some(thread) = thread {
@@ -140,152 +141,155 @@ fn gauge_queue(pushes: usize) {
     metrics::gauge!("vaultsync_store_queue_pushes").set(pushes as f64);
 }
 
-/// What the row of each vault that a group has written to says.
-type LastHeads = HashMap<VaultId, VaultHead>;
+/// The heads of the vaults that a batch has written to.
+type NewHeads = HashMap<VaultId, VaultHead>;
 
-struct Loop {
+struct WriterLoop {
     connection: Connection,
     messages: mpsc::Receiver<Message>,
     options: StoreOptions,
     notifier: ChangeNotifier,
     head_cache: HeadCache,
     log_path: PathBuf,
-    groups_since_look: u32,
+    batches_since_log_check: u32,
 }
 
-impl Loop {
+impl WriterLoop {
     fn run(mut self) {
         while let Some(message) = self.messages.blocking_recv() {
             match message {
                 Message::Stop => self.messages.close(),
                 Message::Push(first) => {
-                    let group = self.gather(*first);
-                    // A panic drops the transaction, which rolls it back, and the replies, which
-                    // tells the group; the next group finds a connection as good as before.
-                    if catch_unwind(AssertUnwindSafe(|| self.commit(group))).is_err() {
-                        tracing::error!("a group of pushes panicked");
+                    let batch = self.drain_queue(*first);
+                    // A panic drops the transaction, which rolls it back, and the replies, which fails
+                    // the pushes. The connection is as good as before for the next batch.
+                    if catch_unwind(AssertUnwindSafe(|| self.commit(batch))).is_err() {
+                        tracing::error!("the writer thread panicked in a batch of pushes");
                     }
-                    self.keep_log_short();
+                    self.bound_log();
                 }
             }
         }
     }
 
-    /// The first push and those that have queued up behind it.
-    fn gather(&mut self, first: Job) -> Vec<Job> {
+    /// The first push and those queued behind it, without the ones that are abandoned or late.
+    fn drain_queue(&mut self, first: Job) -> Vec<Job> {
         let mut bytes = first.push.ciphertext_bytes();
-        let mut group = vec![first];
-        while group.len() < GROUP_PUSHES_MAX && bytes < GROUP_BYTES_MAX {
+        let mut batch = vec![first];
+        while batch.len() < BATCH_PUSHES_MAX && bytes < BATCH_BYTES_MAX {
             match self.messages.try_recv() {
                 Ok(Message::Push(job)) => {
                     bytes += job.push.ciphertext_bytes();
-                    group.push(*job);
+                    batch.push(*job);
                 }
                 Ok(Message::Stop) => self.messages.close(),
                 Err(_) => break,
             }
         }
         gauge_queue(self.messages.len());
-        // Whoever has gone away cannot be told, so their push is not begun.
-        group.retain(|job| !job.reply.is_closed());
-        let is_late = |job: &mut Job| job.queued_at.elapsed() > QUEUE_PATIENCE;
-        for job in group.extract_if(.., is_late) {
-            let late = StoreError::Unavailable("too many pushes were before it".to_owned());
-            drop((job.push, job.held));
+        // The caller is gone and cannot learn the outcome, so the push is not begun.
+        batch.retain(|job| !job.reply.is_closed());
+        let is_late = |job: &mut Job| job.queued_at.elapsed() > QUEUE_TIMEOUT;
+        for job in batch.extract_if(.., is_late) {
+            let late = StoreError::Unavailable("the push was queued for too long".to_owned());
+            drop((job.push, job.guard));
             let _ = job.reply.send(Err(late));
         }
-        group
+        batch
     }
 
-    /// Now and then starts the write-ahead log anew where it has grown: SQLite does so by itself only
-    /// when it finds nobody reading, and under steady load there always is somebody.
-    fn keep_log_short(&mut self) {
-        self.groups_since_look += 1;
-        if self.groups_since_look < LOOK_AT_LOG_EVERY {
+    /// Truncates the write-ahead log now and then if it has grown. SQLite does so by itself only when it
+    /// finds no reader, and under steady load there always is one.
+    fn bound_log(&mut self) {
+        self.batches_since_log_check += 1;
+        if self.batches_since_log_check < LOG_CHECK_INTERVAL {
             return;
         }
-        self.groups_since_look = 0;
+        self.batches_since_log_check = 0;
         if std::fs::metadata(&self.log_path).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
             let checkpoint = "pragma wal_checkpoint(truncate)";
             if let Err(error) = self.connection.query_row(checkpoint, [], |_| Ok(())) {
-                tracing::warn!(%error, "the write-ahead log could not be shortened");
+                tracing::warn!(%error, "the write-ahead log cannot be truncated");
             }
         }
     }
 
-    /// Applies a group in one transaction, then answers everyone in it.
-    fn commit(&mut self, group: Vec<Job>) {
-        if group.is_empty() {
+    /// Applies a batch in one transaction, then answers each push in it.
+    fn commit(&mut self, batch: Vec<Job>) {
+        if batch.is_empty() {
             return;
         }
-        let (judged, committed) = self.transact(&group);
+        let (applied, committed) = self.transact(&batch);
         if let Ok(heads) = &committed {
             for (vault, head) in heads {
                 self.head_cache.insert(*vault, *head);
                 self.notifier.publish(*vault, head.clock);
             }
         }
-        #[expect(clippy::cast_precision_loss, reason = "a group is far smaller than 2^53")]
-        metrics::histogram!("vaultsync_store_commit_pushes").record(group.len() as f64);
-        for (job, judged) in group.into_iter().zip(judged) {
-            let answer = match (&committed, judged) {
+        #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^53")]
+        metrics::histogram!("vaultsync_store_commit_pushes").record(batch.len() as f64);
+        for (job, applied) in batch.into_iter().zip(applied) {
+            let outcome = match (&committed, applied) {
                 (_, Err(error)) => Err(error),
                 (Err(error), Ok(_)) => Err(not_committed(error)),
                 (Ok(_), Ok(applied)) => Ok(applied.outcome),
             };
-            // Before the answer: whoever has it may count on what the push took being free again.
-            drop((job.push, job.held));
-            // Nobody there to be answered: the push stands all the same, and a retry finds it.
-            let _ = job.reply.send(answer);
+            // Before the reply: its receiver may rely on the reservation being free again.
+            drop((job.push, job.guard));
+            // If the caller is gone, the push stands all the same, and a retry finds its receipt.
+            let _ = job.reply.send(outcome);
         }
     }
 
-    /// What became of each push, and of the commit: what it left in the vaults that were written to.
+    /// What each push did, and the heads that the commit left in the vaults written to.
     fn transact(
         &mut self,
-        group: &[Job],
-    ) -> (Vec<Result<Applied, StoreError>>, rusqlite::Result<LastHeads>) {
-        let nothing = || Ok(LastHeads::new());
+        batch: &[Job],
+    ) -> (Vec<Result<Applied, StoreError>>, rusqlite::Result<NewHeads>) {
+        let nothing = || Ok(NewHeads::new());
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let mut transaction = match begun {
             Ok(transaction) => transaction,
-            Err(error) => return (group.iter().map(|_| Err(failed(&error))).collect(), nothing()),
+            Err(error) => return (batch.iter().map(|_| Err(failed(&error))).collect(), nothing()),
         };
-        let mut judged = Vec::with_capacity(group.len());
-        let mut conflict_bytes_left = GROUP_CONFLICT_BYTES_MAX;
-        for job in group {
-            let mut options = self.options;
-            options.page_bytes_max = options.page_bytes_max.min(conflict_bytes_left);
-            let Ok(applied) = apply_alone(&mut transaction, job, &options) else {
-                return (undone(group), nothing());
+        let mut applied = Vec::with_capacity(batch.len());
+        let mut conflict_bytes_left = BATCH_CONFLICT_BYTES_MAX;
+        for job in batch {
+            let context = PushContext {
+                now: job.now,
+                page_bytes_max: self.options.page_bytes_max.min(conflict_bytes_left),
+                new_epoch: (self.options.new_epoch)(),
             };
-            if let Ok(Applied { outcome: PushOutcome::Refused(refused), .. }) = &applied {
+            let Ok(one) = apply_in_savepoint(&mut transaction, job, context) else {
+                return (undone(batch), nothing());
+            };
+            if let Ok(Applied { outcome: PushOutcome::Refused(refused), .. }) = &one {
                 let bytes = refused.conflicts.iter().map(|conflict| conflict.ciphertext.len());
                 conflict_bytes_left = conflict_bytes_left.saturating_sub(bytes.sum());
             }
-            judged.push(applied.map_err(|error| failed(&error)));
-            // Some faults, a full disk among them, make SQLite roll back the whole transaction.
+            applied.push(one.map_err(|error| failed(&error)));
+            // Some errors, a full disk among them, make SQLite roll back the whole transaction.
             if transaction.is_autocommit() {
-                return (undone(group), nothing());
+                return (undone(batch), nothing());
             }
         }
-        let heads = last_heads(group, &judged);
+        let heads = new_heads(batch, &applied);
         for vault in heads.keys() {
             self.head_cache.invalidate(*vault);
         }
-        (judged, transaction.commit().map(|()| heads))
+        (applied, transaction.commit().map(|()| heads))
     }
 }
 
-/// Applies a push in a savepoint of its own. Where it fails, nothing of it is left in the transaction;
-/// `Err` where that cannot be said, and then the transaction must not be committed.
-fn apply_alone(
+/// Applies a push in a savepoint of its own. If that fails, nothing of it is left in the transaction.
+/// The outer `Err` means that this is not certain, and the transaction must not be committed.
+fn apply_in_savepoint(
     transaction: &mut Transaction<'_>,
     job: &Job,
-    options: &StoreOptions,
+    context: PushContext,
 ) -> rusqlite::Result<rusqlite::Result<Applied>> {
     let mut savepoint = transaction.savepoint()?;
-    let applied = apply(&savepoint, &job.vault, &job.push, job.now, options);
+    let applied = apply(&savepoint, &job.vault, &job.push, context);
     if applied.is_ok() {
         savepoint.commit()?;
     } else if !savepoint.is_autocommit() {
@@ -295,20 +299,20 @@ fn apply_alone(
     Ok(applied)
 }
 
-/// What is to be told once the group is committed: where several pushes are to one vault, what the last
-/// of them left.
-fn last_heads(group: &[Job], judged: &[Result<Applied, StoreError>]) -> LastHeads {
-    let heads = group.iter().zip(judged).filter_map(|(job, judged)| {
-        let head = judged.as_ref().ok()?.head?;
+/// The heads to publish once the batch is committed. If several pushes wrote to one vault, the last one
+/// counts.
+fn new_heads(batch: &[Job], applied: &[Result<Applied, StoreError>]) -> NewHeads {
+    let heads = batch.iter().zip(applied).filter_map(|(job, applied)| {
+        let head = applied.as_ref().ok()?.new_head?;
         Some((job.vault.id(), head))
     });
     heads.collect()
 }
 
-/// The answers to a group whose transaction is rolled back whole.
-fn undone(group: &[Job]) -> Vec<Result<Applied, StoreError>> {
-    let undone = || StoreError::Unavailable("a neighbour's fault undid it".to_owned());
-    group.iter().map(|_| Err(undone())).collect()
+/// The outcomes of a batch whose transaction is rolled back whole.
+fn undone(batch: &[Job]) -> Vec<Result<Applied, StoreError>> {
+    let undone = || StoreError::Unavailable("an error in the same batch undid the push".to_owned());
+    batch.iter().map(|_| Err(undone())).collect()
 }
 
 fn not_committed(error: &rusqlite::Error) -> StoreError {

@@ -1,5 +1,6 @@
 //! Pages: by cursor, of every size, bounded by bytes, with what they say of the vault.
 
+use vaultsync_protocol::Timestamp;
 use vaultsync_store::Vault;
 
 use crate::{
@@ -16,6 +17,7 @@ backends!(
     a_cursor_between_two_records_finds_the_later_one,
     a_record_written_between_two_pages_is_found_once_more_at_the_end,
     every_page_tells_the_head_and_the_epoch,
+    the_head_is_the_last_time_that_the_vault_assigned,
     a_page_ends_before_its_bytes_pass_the_bound,
     the_first_record_of_a_page_is_told_whatever_its_size,
     pages_bounded_by_bytes_find_every_record,
@@ -103,6 +105,20 @@ async fn a_record_written_between_two_pages_is_found_once_more_at_the_end(store:
     let expected =
         [live("r4", 1, "r4 v1"), live("r1", 2, "v2"), live("r5", 2, "v2"), live("n", 1, "v1")];
     assert_eq!(found, expected);
+}
+
+async fn the_head_is_the_last_time_that_the_vault_assigned(store: TestStore) {
+    let vault = user();
+    let head = async || store.store.head(&vault).await.unwrap().map(Timestamp::as_millis);
+    assert_eq!(head().await, None);
+    store.applied(&vault, &creates("a", 3)).await;
+    assert_eq!(head().await, Some(NOW + 2));
+    store.refused(&vault, &[create("a0", "theirs")]).await;
+    store.applied_at(&vault, &[update("a0", 1, "v2")], NOW + 1_000).await;
+    assert_eq!(head().await, Some(NOW + 1_000));
+    let store = store.reopened().await;
+    let read = store.store.head(&vault).await.unwrap();
+    assert_eq!(read.map(Timestamp::as_millis), Some(NOW + 1_000));
 }
 
 async fn every_page_tells_the_head_and_the_epoch(store: TestStore) {

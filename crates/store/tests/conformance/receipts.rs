@@ -1,7 +1,7 @@
 //! How long a push is remembered: while fewer than 32 other pushes of its vault lie between.
 
 use vaultsync_protocol::Operation;
-use vaultsync_store::{RECEIPTS_MAX, Vault};
+use vaultsync_store::{PushOutcome, RECEIPTS_MAX, Vault};
 
 use crate::{
     dsl::{create, creates, delete, in_the_way, live, update, user, versions},
@@ -16,8 +16,10 @@ backends!(
     a_batch_that_held_everything_is_remembered_as_a_batch_of_its_own,
     each_of_the_last_32_pushes_is_remembered,
     receipts_outlive_the_process,
-    an_insert_whose_base_version_has_come_true_is_shown_what_stands_there,
-    an_insert_above_version_1_is_remembered_until_its_base_version_comes_true,
+    a_remembered_insert_conflicts_from_its_base_version_on,
+    a_remembered_insert_is_answered_as_before_below_its_base_version,
+    a_remembered_batch_is_a_new_one_only_after_its_receipt_has_aged_out,
+    a_retry_never_overwrites_what_others_wrote_meanwhile,
 );
 
 /// A push that only its receipt can answer: another device wrote on top of it.
@@ -124,28 +126,28 @@ async fn receipts_outlive_the_process(store: TestStore) {
     assert_eq!(versions(&written), [("mine", 1), ("inserted", 1)]);
 }
 
-async fn an_insert_whose_base_version_has_come_true_is_shown_what_stands_there(store: TestStore) {
+async fn a_remembered_insert_conflicts_from_its_base_version_on(store: TestStore) {
     let vault = user();
     let delete_at_2 = [delete("a", 2), create("other", "v1")];
     let written = store.applied(&vault, &delete_at_2).await;
     assert_eq!(versions(&written), [("a", 1), ("other", 1)]);
     store.applied(&vault, &[update("a", 1, "live again")]).await;
-    // The same bytes may be a retry, or a delete of what has come to live since: to answer them as
-    // before would drop the delete, and to write them would drop what a retry has not seen.
-    let before = store.state(&vault).await;
+    // The same bytes may be a retry, or a delete of the live record: to answer them as before would
+    // drop the delete, and to write them would overwrite what a retrying client has not seen.
+    for _ in 0..3 {
+        let before = store.state(&vault).await;
+        let refused = store.refused(&vault, &delete_at_2).await;
+        assert_eq!(in_the_way(&refused), [live("a", 2, "live again")]);
+        assert_eq!(store.state(&vault).await, before);
+    }
+    // A client that has seen the conflict deletes the record in a batch with other bytes.
+    let written = store.applied(&vault, &[delete("a", 2)]).await;
+    assert_eq!(versions(&written), [("a", 3)]);
     let refused = store.refused(&vault, &delete_at_2).await;
-    assert_eq!(in_the_way(&refused), [live("a", 2, "live again")]);
-    assert_eq!(store.state(&vault).await, before);
-    // Whoever sends them again has seen it.
-    let written = store.applied(&vault, &delete_at_2).await;
-    assert_eq!(versions(&written), [("a", 3), ("other", 1)]);
-    let written = store.applied(&vault, &delete_at_2).await;
-    assert_eq!(versions(&written), [("a", 3), ("other", 1)]);
+    assert_eq!(in_the_way(&refused), [("a".to_owned(), 3, Vec::new(), true)]);
 }
 
-async fn an_insert_above_version_1_is_remembered_until_its_base_version_comes_true(
-    store: TestStore,
-) {
+async fn a_remembered_insert_is_answered_as_before_below_its_base_version(store: TestStore) {
     let vault = user();
     let inserted = [update("a", 3, "v1"), update("b", 1, "v1")];
     store.applied(&vault, &inserted).await;
@@ -160,4 +162,52 @@ async fn an_insert_above_version_1_is_remembered_until_its_base_version_comes_tr
     }
     let refused = store.refused(&vault, &inserted).await;
     assert_eq!(in_the_way(&refused), [live("a", 3, "theirs")]);
+}
+
+async fn a_remembered_batch_is_a_new_one_only_after_its_receipt_has_aged_out(store: TestStore) {
+    let vault = user();
+    let inserted = [update("a", 2, "mine")];
+    store.applied(&vault, &inserted).await;
+    store.applied(&vault, &[update("a", 1, "theirs")]).await;
+    // One other push lies between already.
+    for count in 2..RECEIPTS_MAX {
+        let refused = store.refused(&vault, &inserted).await;
+        assert_eq!(in_the_way(&refused), [live("a", 2, "theirs")], "after {count} pushes");
+        store.applied(&vault, &[create(&format!("other {count}"), "v1")]).await;
+    }
+    store.refused(&vault, &inserted).await;
+    store.applied(&vault, &[create("the last", "v1")]).await;
+    assert_eq!(versions(&store.applied(&vault, &inserted).await), [("a", 3)]);
+}
+
+/// A client pushes an update of a record that the server does not have, loses the response, and retries
+/// it after others have written any number of versions. Whatever they wrote is never overwritten.
+async fn a_retry_never_overwrites_what_others_wrote_meanwhile(store: TestStore) {
+    for base in 1..=4 {
+        for others in 0..=5 {
+            let vault = user();
+            let mine = [update("a", base, "mine")];
+            let first = store.applied(&vault, &mine).await;
+            assert_eq!(versions(&first), [("a", 1)]);
+            for version in 1..=others {
+                store.applied(&vault, &[update("a", version, &format!("theirs {version}"))]).await;
+            }
+            let before = store.state(&vault).await;
+            for _ in 0..2 {
+                match store.try_push(&vault, &mine).await {
+                    PushOutcome::Applied(written) => {
+                        assert_eq!(written, first);
+                        assert!(base == 1 || others + 1 < base, "base {base}, {others} others");
+                    }
+                    PushOutcome::Refused(refused) => {
+                        let current = live("a", others + 1, &format!("theirs {others}"));
+                        assert_eq!(in_the_way(&refused), [current]);
+                        assert!(base > 1 && others + 1 >= base, "base {base}, {others} others");
+                    }
+                    PushOutcome::EpochChanged => panic!("no epoch is named"),
+                }
+                assert_eq!(store.state(&vault).await, before);
+            }
+        }
+    }
 }

@@ -97,11 +97,8 @@ impl VaultModel {
             if came_true.is_empty() {
                 return Answer::Applied(answer);
             }
-            // The same bytes may be a new write by now: the client is shown what stands there.
+            // The same bytes may be a new write by now: the client decides.
             let told = within_bytes(&came_true);
-            if told == came_true.len() {
-                self.receipts.remove(index);
-            }
             return Answer::Refused(came_true[..told].to_vec(), told < came_true.len());
         }
         let (mut answer, mut to_write, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());

@@ -66,6 +66,49 @@ async fn another_writer_in_between_does_not_make_it_a_conflict() {
     }
 }
 
+/// The push inserts a record with base version 3, and its commit's response is lost. Others bring the
+/// record to version 3 before the second attempt, or after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_commit_response_never_lets_a_retry_overwrite_what_others_wrote() {
+    let proxy = Proxy::to(shared_postgres().port()).await;
+    let (store, other, vault) = (open_by(&proxy).await, open(postgres_options()).await, user());
+    for round in 0..30 {
+        let id = format!("r{round}");
+        proxy.lose_answers(1);
+        let mine = [(id.as_str(), Some(3), "mine")];
+        let pushing = push(&store, &vault, &mine);
+        let others = async {
+            while proxy.left_to_lose() > 0 {
+                tokio::task::yield_now().await;
+            }
+            for base in 1..=2 {
+                assert_eq!(
+                    applied(&other, &vault, &[(&id, Some(base), "theirs")]).await,
+                    [base + 1]
+                );
+            }
+        };
+        let (pushed, ()) = tokio::join!(pushing, others);
+        let check = |outcome: &PushOutcome| match outcome {
+            PushOutcome::Applied(written) => assert_eq!(written[0].version.get(), 1),
+            PushOutcome::Refused(refused) => {
+                assert_eq!(refused.conflicts[0].current_version.get(), 3);
+            }
+            PushOutcome::EpochChanged => panic!("no epoch is named"),
+        };
+        check(&pushed.expect("the second attempt finds the receipt"));
+        // The client sends the same bytes again, however often.
+        for _ in 0..3 {
+            let again = push(&store, &vault, &mine).await.expect("the line is back");
+            check(&again);
+            assert!(matches!(again, PushOutcome::Refused(_)), "{again:?}");
+        }
+    }
+    for (id, version, text) in state(&store, &vault).await {
+        assert_eq!((version, text.as_str()), (3, "theirs"), "{id}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_nobody_can_be_asked_the_outcome_is_unknown_and_a_retry_finds_it() {
     let proxy = Proxy::to(shared_postgres().port()).await;

@@ -1,6 +1,6 @@
 //! How statements are carried out: by index, in few flights, and on Citus on one node.
 
-use vaultsync_store::{hot_statements, joined_statements};
+use vaultsync_store::{batch_statements, hot_statements};
 use vaultsync_test_servers::{query, shared_postgres};
 
 use crate::{
@@ -98,20 +98,20 @@ fn plans(psql: &str, statements: &[(&'static str, &'static str)]) -> Vec<(&'stat
     let explained = statements.iter().map(|&(name, text)| {
         let values = match name {
             "lock" => format!("{vault}, 'issuer', 'subject', {vault}"),
-            "heads" => format!("{vault}, {ids}, '{{1,2}}', '{{3}}'"),
+            "record states" => format!("{vault}, {ids}, '{{1,2}}', '{{3}}'"),
             "conflicts" => format!("{vault}, {ids}"),
             "insert" | "write" => {
                 format!("{vault}, {ids}, '{{1,1}}', '{{f,f}}', '{{x,y}}', '{{1,2}}'")
             }
-            "save" => format!("{vault}, 1, ''"),
-            "look" => vault.to_owned(),
+            "update vault" => format!("{vault}, 1, ''"),
+            "head" => vault.to_owned(),
             "page" => format!("{vault}, 0, 100, 1000000"),
-            "look each" | "lock each" => vaults.to_owned(),
-            "heads each" => format!("{vaults}, {ids}, '{{1,2}}', '{{3,4}}'"),
-            "insert each" | "write each" => {
+            "heads batch" | "lock batch" => vaults.to_owned(),
+            "record states batch" => format!("{vaults}, {ids}, '{{1,2}}', '{{3,4}}'"),
+            "insert batch" | "write batch" => {
                 format!("{vaults}, {ids}, '{{1,1}}', '{{f,f}}', '{{x,y}}', '{{1,2}}'")
             }
-            "save each" => format!("{vaults}, '{{1,2}}', '{{x,y}}'"),
+            "update vaults batch" => format!("{vaults}, '{{1,2}}', '{{x,y}}'"),
             other => panic!("a statement without values: {other}"),
         };
         // As the store's own connections have it.
@@ -145,7 +145,7 @@ async fn rows_are_looked_up_by_whole_keys() {
 
 fn check_plans(psql: &str) {
     let mut plans = plans(psql, &hot_statements());
-    plans.extend(self::plans(psql, &joined_statements()));
+    plans.extend(self::plans(psql, &batch_statements()));
     for (name, plan) in plans {
         assert!(plan.contains("vaults") || plan.contains("records"), "{name}: {plan}");
         for whole in ["Seq Scan", "Hash", "Merge", "Bitmap", "Join Filter"] {
