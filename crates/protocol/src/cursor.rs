@@ -1,29 +1,29 @@
-//! Where a pull goes on from.
+//! Position in a vault from which a pull continues.
 
 use jiff::{SignedDuration, civil::DateTime};
 
 use crate::{Timestamp, timestamp::EPOCH};
 
-/// The `updated_at` of the last record a client holds: a pull answers what is later.
+/// The `updated_at` of the last record that a client has; a pull returns later records only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(Timestamp);
 
-/// A text that is no RFC 3339 date and time with an offset.
+/// Text that is not an RFC 3339 date and time with an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be an RFC 3339 date and time with an offset, such as 2024-01-15T10:30:00Z")]
 pub struct CursorError;
 
 impl Cursor {
-    /// The time the cursor stands at.
+    /// The cursor's point in time.
     pub const fn timestamp(self) -> Timestamp {
         self.0
     }
 
-    /// Reads an RFC 3339 date and time ([RFC 3339, section 5.6]).
+    /// Parses an RFC 3339 date and time ([RFC 3339, section 5.6]).
     ///
-    /// A blank counts as the `+` of an offset, because that is what an unescaped `+` in a query
-    /// decodes to. Digits finer than a millisecond are cut, never rounded: a cursor that was rounded
-    /// up would skip a record.
+    /// A space is accepted as the `+` of an offset, because an unescaped `+` in a query decodes to
+    /// a space. Digits finer than a millisecond are truncated, never rounded: a cursor that was
+    /// rounded up would skip a record.
     ///
     /// [RFC 3339, section 5.6]: https://www.rfc-editor.org/rfc/rfc3339#section-5.6
     pub fn parse(text: &str) -> Result<Self, CursorError> {
@@ -42,10 +42,12 @@ impl From<Timestamp> for Cursor {
     }
 }
 
-/// The shape of RFC 3339, held more strictly than a date library does: those also take week dates,
-/// time zone names and offsets with seconds.
+/// Parts of an RFC 3339 date and time.
+///
+/// Split by hand, because date libraries are more lenient: they also accept week dates, time zone
+/// names and offsets with seconds.
 struct Parts<'a> {
-    /// `YYYY-MM-DDTHH:MM:SS`; whether such a day exists is for the calendar to say.
+    /// `YYYY-MM-DDTHH:MM:SS`. The calendar has not checked yet that the day exists.
     date_time: &'a str,
     fraction_millis: i64,
     offset_seconds: i64,
@@ -53,14 +55,14 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn split(text: &'a str) -> Option<Self> {
-        const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd";
-        let (date_time, rest) = text.split_at_checked(SHAPE.len())?;
-        let fits = |(byte, shape): (u8, &u8)| match shape {
+        const PATTERN: &[u8] = b"dddd-dd-ddTdd:dd:dd";
+        let (date_time, rest) = text.split_at_checked(PATTERN.len())?;
+        let matches = |(byte, pattern): (u8, &u8)| match pattern {
             b'd' => byte.is_ascii_digit(),
             b'T' => byte.eq_ignore_ascii_case(&b'T'),
             other => byte == *other,
         };
-        if !date_time.bytes().zip(SHAPE).all(fits) {
+        if !date_time.bytes().zip(PATTERN).all(matches) {
             return None;
         }
         let (fraction_millis, offset) = split_fraction(rest)?;
@@ -68,7 +70,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Cuts `.123456Z` into 123 milliseconds and `Z`.
+/// Splits `.123456Z` into 123 milliseconds and `Z`.
 fn split_fraction(rest: &str) -> Option<(i64, &str)> {
     let Some(fraction) = rest.strip_prefix('.') else {
         return Some((0, rest));
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_finer_than_a_millisecond_are_cut() {
+    fn digits_finer_than_a_millisecond_are_truncated() {
         check("2024-01-15T10:30:00.1239Z", Some(1_705_314_600_123));
         check("2024-01-15T10:30:00.999999999Z", Some(1_705_314_600_999));
         check("2024-01-15T10:30:00.99999999999999999999Z", Some(1_705_314_600_999));
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_formats_are_rejected() {
         for text in [
             " ",
             "now",
@@ -185,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_timestamp_prints_is_a_cursor_at_that_millisecond(
+        fn a_printed_timestamp_parses_as_a_cursor_at_the_same_millisecond(
             millis in -62_167_219_200_000_i64..=253_402_300_799_999,
         ) {
             let printed = Timestamp::from_millis(millis).to_string();
@@ -193,12 +195,12 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in "\\PC*") {
+        fn the_parser_does_not_panic_on_any_text(text in "\\PC*") {
             let _ = Cursor::parse(&text);
         }
 
         #[test]
-        fn no_text_of_the_right_letters_makes_the_parser_panic(text in "[0-9TtZz:.+ -]{0,40}") {
+        fn the_parser_does_not_panic_on_text_of_valid_characters(text in "[0-9TtZz:.+ -]{0,40}") {
             let _ = Cursor::parse(&text);
         }
     }

@@ -1,27 +1,27 @@
-//! The name of a vault's history.
+//! Epochs: the names of a vault's histories.
 
 use std::fmt;
 
 use uuid::Uuid;
 
-/// Names one history of a vault: a restored or fenced vault has another one.
+/// Name of one history of a vault; restoring or fencing a vault starts a new epoch.
 ///
-/// To a client it is opaque.
+/// Opaque to clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(Uuid);
 
 impl Epoch {
-    /// The epoch of that name. Whoever starts a history draws the name at random.
+    /// Creates an epoch from its name, which the caller draws at random when a history starts.
     pub const fn new(name: Uuid) -> Self {
         Self(name)
     }
 
-    /// The name's bytes, as the store keeps them.
+    /// Bytes of the name, as the store saves them.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
-    /// The epoch with these bytes as its name.
+    /// Creates an epoch from the bytes of its name.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
@@ -39,22 +39,22 @@ impl serde::Serialize for Epoch {
     }
 }
 
-/// The epoch that a client sends back: 1 to 64 bytes that name a history, perhaps another one.
+/// Epoch that a client sends, 1 to 64 bytes. It may name a history that no longer exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownEpoch(Box<str>);
 
 impl KnownEpoch {
-    /// The longest text that is taken for an epoch.
+    /// Maximum length of the text.
     pub const BYTES_MAX: usize = 64;
 
-    pub(crate) const RULE: &'static str = "must be the epoch of an earlier answer, 1 to 64 bytes";
+    pub(crate) const RULE: &'static str = "must be the epoch of an earlier response, 1 to 64 bytes";
 
-    /// Takes a client's text; `None` where it is empty or longer than [`Self::BYTES_MAX`].
+    /// Wraps a client's text; `None` if it is empty or longer than [`Self::BYTES_MAX`].
     pub fn new(text: &str) -> Option<Self> {
         (1..=Self::BYTES_MAX).contains(&text.len()).then(|| Self(text.into()))
     }
 
-    /// Whether the client means `epoch`.
+    /// Whether the client's text is the name of `epoch`.
     pub fn names(&self, epoch: Epoch) -> bool {
         *self.0 == *epoch.to_string()
     }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_history_is_known_by_its_name_alone() {
+    fn only_the_exact_name_matches_an_epoch() {
         let epoch = Epoch::from_bytes([0xab; 16]);
         let name = "abababab-abab-abab-abab-abababababab";
         assert_eq!(epoch.to_string(), name);

@@ -1,8 +1,8 @@
-//! A push body, read as it stands: what each member holds, right or wrong.
+//! Raw contents of a push body, valid or not.
 //!
-//! Decoding straight into the right types would stop at the first wrong one. A client's author wants
-//! all of them at once, so decoding keeps what it finds and `push` judges it.
-//! Texts are borrowed from the body where they have no escapes.
+//! Deserializing straight into the validated types would stop at the first error. Client developers
+//! need all of them at once, so this module keeps what each member contains and `push` validates
+//! it. Strings without escapes borrow from the body.
 
 use std::{borrow::Cow, fmt};
 
@@ -10,65 +10,69 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use crate::OPERATIONS_MAX;
 
-/// How deep objects and arrays may stand in one another.
+/// Maximum nesting depth of objects and arrays.
 pub(crate) const NESTING_MAX: usize = 16;
 
-/// What stands at one place of a body.
+/// Raw state of one member of an object.
 #[derive(Debug, Default)]
-pub(crate) enum Found<'a> {
+pub(crate) enum RawMember<'a> {
     #[default]
-    Nothing,
+    Missing,
+    /// The member appears more than once, so its value is ambiguous.
+    Duplicate,
     Null,
     Bool(bool),
-    /// A number that is whole, `1.0` included, and in the range of an `i64`.
-    Whole(i64),
+    /// A whole number in the range of an `i64`, `1.0` included.
+    Integer(i64),
     OtherNumber,
-    Text(Cow<'a, str>),
+    String(Cow<'a, str>),
     Array,
     Object,
-    /// The same member twice in one object: no telling which one is meant.
-    Twice,
 }
 
-/// The members of an operation that mean something here.
+/// Members of an operation that the protocol defines.
 #[derive(Debug, Default)]
-pub(crate) struct FoundOperation<'a> {
-    pub(crate) record_id: Found<'a>,
-    pub(crate) base_version: Found<'a>,
-    pub(crate) ciphertext: Found<'a>,
-    pub(crate) deleted: Found<'a>,
+pub(crate) struct RawOperation<'a> {
+    pub(crate) record_id: RawMember<'a>,
+    pub(crate) base_version: RawMember<'a>,
+    pub(crate) ciphertext: RawMember<'a>,
+    pub(crate) deleted: RawMember<'a>,
 }
 
-/// What stands where `operations` should.
+/// Raw state of the member `operations`.
 #[derive(Debug, Default)]
-pub(crate) enum FoundOperations<'a> {
+pub(crate) enum RawOperations<'a> {
     #[default]
-    Nothing,
-    Twice,
-    NoArray,
-    /// The first [`OPERATIONS_MAX`] of them (`None`: not an object) and how many there are.
-    Array(Vec<Option<FoundOperation<'a>>>, usize),
+    Missing,
+    Duplicate,
+    NotAnArray,
+    Array {
+        /// The first [`OPERATIONS_MAX`] elements; `None` for an element that is not an object.
+        operations: Vec<Option<RawOperation<'a>>>,
+        /// Number of elements in the body.
+        count: usize,
+    },
 }
 
-/// The members of a push body that mean something here.
+/// Members of a push body that the protocol defines.
 #[derive(Debug, Default)]
-pub(crate) struct FoundPush<'a> {
-    pub(crate) operations: FoundOperations<'a>,
-    pub(crate) epoch: Found<'a>,
+pub(crate) struct RawPush<'a> {
+    pub(crate) operations: RawOperations<'a>,
+    pub(crate) epoch: RawMember<'a>,
 }
 
-/// Reads a body; `Ok(None)` where it is JSON but not an object.
-pub(crate) fn read(body: &[u8]) -> Result<Option<FoundPush<'_>>, serde_json::Error> {
+/// Parses a push body; `Ok(None)` if it is JSON but not an object.
+pub(crate) fn parse_push(body: &[u8]) -> Result<Option<RawPush<'_>>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let found = Object { levels_left: NESTING_MAX, make: FoundPush::default }
+    let push = ObjectSeed { levels_left: NESTING_MAX, new: RawPush::default }
         .deserialize(&mut deserializer)?;
     deserializer.end()?;
-    Ok(found)
+    Ok(push)
 }
 
-/// An object whose members are set one by one.
-trait Members<'de> {
-    fn set<A: MapAccess<'de>>(
+/// Object whose members are deserialized one by one.
+trait SetMember<'de> {
+    fn set_member<A: MapAccess<'de>>(
         &mut self,
         name: &str,
         value: &mut A,
@@ -76,30 +80,30 @@ trait Members<'de> {
     ) -> Result<(), A::Error>;
 }
 
-impl<'de> Members<'de> for FoundPush<'de> {
-    fn set<A: MapAccess<'de>>(
+impl<'de> SetMember<'de> for RawPush<'de> {
+    fn set_member<A: MapAccess<'de>>(
         &mut self,
         name: &str,
         value: &mut A,
         levels_left: usize,
     ) -> Result<(), A::Error> {
         match (name, &self.operations) {
-            ("operations", FoundOperations::Nothing) => {
-                self.operations = value.next_value_seed(Operations { levels_left })?;
+            ("operations", RawOperations::Missing) => {
+                self.operations = value.next_value_seed(OperationsSeed { levels_left })?;
             }
             ("operations", _) => {
-                value.next_value_seed(Skip { levels_left })?;
-                self.operations = FoundOperations::Twice;
+                value.next_value_seed(SkipSeed { levels_left })?;
+                self.operations = RawOperations::Duplicate;
             }
             ("epoch", _) => set_once(&mut self.epoch, value, levels_left)?,
-            _ => value.next_value_seed(Skip { levels_left })?,
+            _ => value.next_value_seed(SkipSeed { levels_left })?,
         }
         Ok(())
     }
 }
 
-impl<'de> Members<'de> for FoundOperation<'de> {
-    fn set<A: MapAccess<'de>>(
+impl<'de> SetMember<'de> for RawOperation<'de> {
+    fn set_member<A: MapAccess<'de>>(
         &mut self,
         name: &str,
         value: &mut A,
@@ -110,111 +114,111 @@ impl<'de> Members<'de> for FoundOperation<'de> {
             "baseVersion" => set_once(&mut self.base_version, value, levels_left),
             "ciphertext" => set_once(&mut self.ciphertext, value, levels_left),
             "deleted" => set_once(&mut self.deleted, value, levels_left),
-            _ => value.next_value_seed(Skip { levels_left }),
+            _ => value.next_value_seed(SkipSeed { levels_left }),
         }
     }
 }
 
 fn set_once<'de, A: MapAccess<'de>>(
-    member: &mut Found<'de>,
+    member: &mut RawMember<'de>,
     value: &mut A,
     levels_left: usize,
 ) -> Result<(), A::Error> {
-    let found = value.next_value_seed(Anything { levels_left })?;
-    *member = if matches!(member, Found::Nothing) { found } else { Found::Twice };
+    let raw = value.next_value_seed(MemberSeed { levels_left })?;
+    *member = if matches!(member, RawMember::Missing) { raw } else { RawMember::Duplicate };
     Ok(())
 }
 
-fn one_level_down<E: Error>(levels_left: usize) -> Result<usize, E> {
+fn descend<E: Error>(levels_left: usize) -> Result<usize, E> {
     levels_left
         .checked_sub(1)
         .ok_or_else(|| E::custom(format_args!("nested more than {NESTING_MAX} levels deep")))
 }
 
-/// The visits of a scalar, alike for every visitor here but for what becomes of it.
-macro_rules! on_scalars {
-    ($found:ident => $result:expr) => {
+/// Visitor methods for scalars, which differ between the visitors in their result only.
+macro_rules! visit_scalars {
+    ($scalar:ident => $result:expr) => {
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("any JSON value")
         }
 
         fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-            let $found = Found::Null;
+            let $scalar = RawMember::Null;
             Ok($result)
         }
 
         fn visit_bool<E: Error>(self, bool: bool) -> Result<Self::Value, E> {
-            let $found = Found::Bool(bool);
+            let $scalar = RawMember::Bool(bool);
             Ok($result)
         }
 
         fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-            let $found = Found::Whole(number);
+            let $scalar = RawMember::Integer(number);
             Ok($result)
         }
 
         fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-            let $found = i64::try_from(number).map_or(Found::OtherNumber, Found::Whole);
+            let $scalar = i64::try_from(number).map_or(RawMember::OtherNumber, RawMember::Integer);
             Ok($result)
         }
 
         fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
-            let $found = whole(number).map_or(Found::OtherNumber, Found::Whole);
+            let $scalar = integer(number).map_or(RawMember::OtherNumber, RawMember::Integer);
             Ok($result)
         }
 
         fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-            let $found = Found::Text(Cow::Borrowed(text));
+            let $scalar = RawMember::String(Cow::Borrowed(text));
             Ok($result)
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-            let $found = Found::Text(Cow::Owned(text.to_owned()));
+            let $scalar = RawMember::String(Cow::Owned(text.to_owned()));
             Ok($result)
         }
     };
 }
 
-/// `1.0` and `1e0` are 1 to every JavaScript client, so they are 1 here.
-fn whole(number: f64) -> Option<i64> {
-    const EXACT: f64 = 9_007_199_254_740_991.0;
+/// Converts `1.0` and `1e0` to 1, because JavaScript does not distinguish them.
+fn integer(number: f64) -> Option<i64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
     #[expect(clippy::cast_possible_truncation, reason = "whole and in the range of an i64")]
-    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+    (number.fract() == 0.0 && number.abs() <= EXACT_MAX).then_some(number as i64)
 }
 
-/// Keeps a scalar, skips through an object or array.
-struct Anything {
+/// Keeps a scalar; skips an object or array.
+struct MemberSeed {
     levels_left: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Anything {
-    type Value = Found<'de>;
+impl<'de> DeserializeSeed<'de> for MemberSeed {
+    type Value = RawMember<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
         from.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Anything {
-    type Value = Found<'de>;
+impl<'de> Visitor<'de> for MemberSeed {
+    type Value = RawMember<'de>;
 
-    on_scalars!(found => found);
+    visit_scalars!(scalar => scalar);
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        Skip { levels_left: self.levels_left }.visit_seq(seq).map(|()| Found::Array)
+        SkipSeed { levels_left: self.levels_left }.visit_seq(seq).map(|()| RawMember::Array)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        Skip { levels_left: self.levels_left }.visit_map(map).map(|()| Found::Object)
+        SkipSeed { levels_left: self.levels_left }.visit_map(map).map(|()| RawMember::Object)
     }
 }
 
-/// Passes over a value of which only the depth matters.
-struct Skip {
+/// Skips a value, checking its nesting depth.
+struct SkipSeed {
     levels_left: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Skip {
+impl<'de> DeserializeSeed<'de> for SkipSeed {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -222,33 +226,33 @@ impl<'de> DeserializeSeed<'de> for Skip {
     }
 }
 
-impl<'de> Visitor<'de> for Skip {
+impl<'de> Visitor<'de> for SkipSeed {
     type Value = ();
 
-    on_scalars!(_found => ());
+    visit_scalars!(_scalar => ());
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let levels_left = one_level_down(self.levels_left)?;
-        while seq.next_element_seed(Skip { levels_left })?.is_some() {}
+        let levels_left = descend(self.levels_left)?;
+        while seq.next_element_seed(SkipSeed { levels_left })?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let levels_left = one_level_down(self.levels_left)?;
+        let levels_left = descend(self.levels_left)?;
         while map.next_key::<IgnoredAny>()?.is_some() {
-            map.next_value_seed(Skip { levels_left })?;
+            map.next_value_seed(SkipSeed { levels_left })?;
         }
         Ok(())
     }
 }
 
-/// Fills an object's known members; `None` where something else stands there.
-struct Object<F> {
+/// Deserializes an object into the `T` that `new` creates; `None` for any other value.
+struct ObjectSeed<F> {
     levels_left: usize,
-    make: F,
+    new: F,
 }
 
-impl<'de, T: Members<'de>, F: FnOnce() -> T> DeserializeSeed<'de> for Object<F> {
+impl<'de, T: SetMember<'de>, F: FnOnce() -> T> DeserializeSeed<'de> for ObjectSeed<F> {
     type Value = Option<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
@@ -256,74 +260,76 @@ impl<'de, T: Members<'de>, F: FnOnce() -> T> DeserializeSeed<'de> for Object<F> 
     }
 }
 
-impl<'de, T: Members<'de>, F: FnOnce() -> T> Visitor<'de> for Object<F> {
+impl<'de, T: SetMember<'de>, F: FnOnce() -> T> Visitor<'de> for ObjectSeed<F> {
     type Value = Option<T>;
 
-    on_scalars!(_found => None);
+    visit_scalars!(_scalar => None);
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        Skip { levels_left: self.levels_left }.visit_seq(seq).map(|()| None)
+        SkipSeed { levels_left: self.levels_left }.visit_seq(seq).map(|()| None)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let levels_left = one_level_down(self.levels_left)?;
-        let mut members = (self.make)();
-        while let Some(Name(name)) = map.next_key()? {
-            members.set(&name, &mut map, levels_left)?;
+        let levels_left = descend(self.levels_left)?;
+        let mut object = (self.new)();
+        while let Some(MemberName(name)) = map.next_key()? {
+            object.set_member(&name, &mut map, levels_left)?;
         }
-        Ok(Some(members))
+        Ok(Some(object))
     }
 }
 
-/// The array of operations.
-struct Operations {
+/// Deserializes the array of operations.
+struct OperationsSeed {
     levels_left: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Operations {
-    type Value = FoundOperations<'de>;
+impl<'de> DeserializeSeed<'de> for OperationsSeed {
+    type Value = RawOperations<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
         from.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Operations {
-    type Value = FoundOperations<'de>;
+impl<'de> Visitor<'de> for OperationsSeed {
+    type Value = RawOperations<'de>;
 
-    on_scalars!(_found => FoundOperations::NoArray);
+    visit_scalars!(_scalar => RawOperations::NotAnArray);
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        Skip { levels_left: self.levels_left }.visit_map(map).map(|()| FoundOperations::NoArray)
+        SkipSeed { levels_left: self.levels_left }
+            .visit_map(map)
+            .map(|()| RawOperations::NotAnArray)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let levels_left = one_level_down(self.levels_left)?;
-        let mut kept = Vec::new();
-        let make = FoundOperation::default;
-        while kept.len() < OPERATIONS_MAX {
-            let Some(operation) = seq.next_element_seed(Object { levels_left, make })? else {
-                let count = kept.len();
-                return Ok(FoundOperations::Array(kept, count));
+        let levels_left = descend(self.levels_left)?;
+        let mut operations = Vec::new();
+        let new = RawOperation::default;
+        while operations.len() < OPERATIONS_MAX {
+            let Some(operation) = seq.next_element_seed(ObjectSeed { levels_left, new })? else {
+                let count = operations.len();
+                return Ok(RawOperations::Array { operations, count });
             };
-            kept.push(operation);
+            operations.push(operation);
         }
-        let mut count = kept.len();
-        while seq.next_element_seed(Skip { levels_left })?.is_some() {
+        let mut count = operations.len();
+        while seq.next_element_seed(SkipSeed { levels_left })?.is_some() {
             count += 1;
         }
-        Ok(FoundOperations::Array(kept, count))
+        Ok(RawOperations::Array { operations, count })
     }
 }
 
-/// A member's name, borrowed where it has no escapes.
-struct Name<'a>(Cow<'a, str>);
+/// A member's name, borrowed if it has no escapes.
+struct MemberName<'a>(Cow<'a, str>);
 
-impl<'de> serde::Deserialize<'de> for Name<'de> {
+impl<'de> serde::Deserialize<'de> for MemberName<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        match (Anything { levels_left: 0 }).deserialize(from)? {
-            Found::Text(name) => Ok(Self(name)),
-            _ => Err(D::Error::custom("a member's name must be a string")),
+        match (MemberSeed { levels_left: 0 }).deserialize(from)? {
+            RawMember::String(name) => Ok(Self(name)),
+            _ => Err(D::Error::custom("the name of a member must be a string")),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What a push and a pull are on the wire, and when they are valid.
+//! Wire types of the sync protocol: pushes, pulls, records and their validation.
 //!
-//! Not here: sockets, HTTP status codes, SQL, keys. Nothing in this crate waits or looks at a clock.
+//! Not here: sockets, HTTP status codes, SQL, keys. Nothing in this crate blocks or reads a clock.
 
 mod cursor;
 mod epoch;
@@ -8,6 +8,7 @@ mod issue;
 mod json;
 mod pull;
 mod push;
+mod push_response;
 mod record;
 mod timestamp;
 
@@ -15,9 +16,10 @@ pub use cursor::{Cursor, CursorError};
 pub use epoch::{Epoch, KnownEpoch};
 pub use issue::{Issue, Issues};
 pub use pull::{PAGE_RECORDS_MAX, Page, Pull, WAIT_SECONDS_MAX};
-pub use push::{Conflict, Operation, Push, PushError, Written};
+pub use push::{Operation, Push, PushError};
+pub use push_response::{Conflict, Written};
 pub use record::{Ciphertext, Record, RecordId, Version};
 pub use timestamp::Timestamp;
 
-/// The most operations one push may carry.
+/// Maximum number of operations in one push.
 pub const OPERATIONS_MAX: usize = 100;

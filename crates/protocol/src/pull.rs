@@ -1,4 +1,4 @@
-//! A question for what has changed.
+//! Pulls: requests for changes, and the pages of changes that they return.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -7,42 +7,42 @@ use utoipa::ToSchema;
 
 use crate::{Cursor, Epoch, Issue, Issues, KnownEpoch, Record, Timestamp, record::write_json};
 
-/// The most records of one page, and how many it has where the client does not say.
+/// Maximum number of records in one page, and the default.
 pub const PAGE_RECORDS_MAX: usize = 100;
 
-/// The longest that an empty page waits for a change, in seconds.
+/// Maximum time that a pull waits for a change if its page is empty, in seconds.
 pub const WAIT_SECONDS_MAX: u64 = 55;
 
-/// A request for one page of changes.
+/// Request for one page of changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pull {
-    /// Only what is later; `None` for everything.
+    /// Returns only later records; `None` returns all.
     pub cursor: Option<Cursor>,
-    /// From 1 to [`PAGE_RECORDS_MAX`] records.
+    /// Maximum number of records in the page, from 1 to [`PAGE_RECORDS_MAX`].
     pub limit: usize,
-    /// How long an empty page waits for a change before it is answered.
+    /// How long the pull waits for a change if its page is empty.
     pub wait: Duration,
-    /// The history that the client believes to read, if it says so.
+    /// Epoch of the history that the client expects to read, if it sent one.
     pub epoch: Option<KnownEpoch>,
 }
 
 impl Default for Pull {
-    /// The first page from the start, at once.
+    /// The first page of the vault, without waiting.
     fn default() -> Self {
         Self { cursor: None, limit: PAGE_RECORDS_MAX, wait: Duration::ZERO, epoch: None }
     }
 }
 
 impl Pull {
-    /// Reads the query of a request, without its `?`.
+    /// Parses the query of a request, without its `?`.
     ///
-    /// Unknown parameters are ignored. An empty `cursor` or `epoch` counts as none.
+    /// Unknown parameters are ignored. An empty `cursor` or `epoch` counts as absent.
     pub fn from_query(query: &str) -> Result<Self, Vec<Issue>> {
         let mut pull = Self::default();
         let mut issues = Issues::default();
         let mut seen = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            if seen.contains(&name) && is_known(&name) {
+            if seen.contains(&name) && is_parameter(&name) {
                 issues.add(name, "must not be given twice");
                 continue;
             }
@@ -62,7 +62,7 @@ impl Pull {
                 self.cursor = Some(cursor);
             }
             "limit" => {
-                let limit = whole(value)
+                let limit = digits(value)
                     .and_then(|limit| usize::try_from(limit).ok())
                     .filter(|limit| (1..=PAGE_RECORDS_MAX).contains(limit));
                 self.limit = limit.ok_or_else(|| {
@@ -70,7 +70,7 @@ impl Pull {
                 })?;
             }
             "wait" => {
-                let seconds = whole(value).filter(|seconds| *seconds <= WAIT_SECONDS_MAX);
+                let seconds = digits(value).filter(|seconds| *seconds <= WAIT_SECONDS_MAX);
                 self.wait = seconds.map(Duration::from_secs).ok_or_else(|| {
                     format!("must be a whole number of seconds from 0 to {WAIT_SECONDS_MAX}")
                 })?;
@@ -83,12 +83,12 @@ impl Pull {
     }
 }
 
-fn is_known(name: &str) -> bool {
+fn is_parameter(name: &str) -> bool {
     ["cursor", "limit", "wait", "epoch"].contains(&name)
 }
 
-/// Digits and nothing else: `str::parse` would take a `+` too.
-fn whole(text: &str) -> Option<u64> {
+/// Parses digits only: `str::parse` would also accept a `+`.
+fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
@@ -96,29 +96,29 @@ fn whole(text: &str) -> Option<u64> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
-    /// The records, each as it is now, by `updated_at`.
+    /// Current state of the changed records, ordered by `updated_at`.
     pub records: Vec<Record>,
-    /// The last record's `updated_at`, to be sent as `cursor` next; null where the page is empty,
-    /// and then the client keeps the cursor it has.
+    /// The `updated_at` of the last record, to be sent as `cursor` in the next pull. Null if the
+    /// page is empty; the client then keeps its cursor.
     #[schema(required = true, value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
     pub next_cursor: Option<Timestamp>,
-    /// Whether there is a later record than this page's last.
+    /// Whether there are records later than the last one of this page.
     pub has_more: bool,
-    /// The name of the vault's history; null where nothing was ever pushed.
+    /// Name of the vault's history; null if nothing was ever pushed.
     #[schema(required = true, value_type = Option<String>, example = "8a0f6c3e-1d1b-4c55-9a1e-3f0e2b7c9d10")]
     pub epoch: Option<Epoch>,
-    /// The vault's clock: the latest `updated_at` it has handed out; null where nothing was ever
+    /// The vault's clock: the latest `updated_at` that it has assigned; null if nothing was ever
     /// pushed.
     #[schema(required = true, value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
     pub head: Option<Timestamp>,
 }
 
 impl Page {
-    /// The page as JSON, as serde writes it.
+    /// Serializes the page to the same JSON as serde.
     ///
-    /// Written once into one buffer: base64 goes where it stays, and nobody looks in it for what JSON has
-    /// to escape. A page of 100 records of 1 KiB takes a fifth of the instructions that it takes by way
-    /// of serde, which is why this one answer is not left to it.
+    /// Hand-written because it takes a fifth of the instructions that serde takes for a page of 100
+    /// records of 1 KiB: base64 is encoded straight into the one output buffer and is not scanned
+    /// for characters that JSON escapes.
     pub fn to_json(&self) -> Vec<u8> {
         let mut json = Vec::with_capacity(self.json_bytes_max());
         json.extend_from_slice(br#"{"records":["#);
@@ -140,7 +140,7 @@ impl Page {
         json
     }
 
-    /// More than enough, but for an id that is full of quotes.
+    /// Upper bound of the JSON's size, unless ids contain characters that JSON escapes.
     fn json_bytes_max(&self) -> usize {
         const PAGE_BYTES: usize = 256;
         const RECORD_BYTES: usize = 160;
@@ -166,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn no_query_asks_for_the_first_hundred() {
+    fn an_empty_query_requests_the_first_hundred_records() {
         for query in ["", "cursor=", "epoch=", "&&", "unknown=1&unknown=2", "limit=100&wait=0"] {
             assert_eq!(Pull::from_query(query), Ok(Pull::default()), "{query}");
         }
     }
 
     #[test]
-    fn every_parameter_is_read() {
+    fn all_parameters_are_parsed() {
         let pull =
             Pull::from_query("cursor=2024-01-15T11:30:00.5+01:00&limit=7&wait=55&epoch=8a0f6c3e");
         assert_eq!(
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_told_at_once() {
+    fn all_issues_are_reported_at_once() {
         for limit in
             ["", "0", "101", "-1", "+5", "5.0", "0x5", "1e1", "ten", "٣", "99999999999999999999"]
         {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_room_for_long_ids() {
+    fn the_buffer_size_includes_long_ids() {
         let record = |n: i64| Record {
             record_id: RecordId::new(&"x".repeat(128)).unwrap(),
             version: Version::new(1).unwrap(),
@@ -240,7 +240,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_page_is_written_as_serde_writes_it(
+        fn a_page_is_serialized_as_by_serde(
             records in prop::collection::vec(records(), 0..5),
             has_more: bool,
             epoch: Option<[u8; 16]>,
@@ -254,7 +254,7 @@ mod tests {
                 head: head.map(Timestamp::from_millis),
             };
             let written = String::from_utf8(page.to_json()).unwrap();
-            // The buffer is neither grown on the way nor far too large.
+            // The buffer never grows and is not much too large.
             let quoted = written.matches('\\').count();
             prop_assert!(written.len() <= page.json_bytes_max() + quoted);
             prop_assert!(page.json_bytes_max() <= written.len() + 256 + 160 * page.records.len());

@@ -1,4 +1,4 @@
-//! A record and its parts.
+//! Records and their parts.
 
 use std::{borrow::Borrow, fmt, hash::Hash};
 
@@ -7,21 +7,21 @@ use utoipa::ToSchema;
 
 use crate::Timestamp;
 
-/// What a client calls a record: 1 to 255 bytes of UTF-8 without control characters.
+/// Record id, chosen by the client: 1 to 255 bytes of UTF-8 without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct RecordId(Box<str>);
 
 impl RecordId {
-    /// The longest id.
+    /// Maximum length of an id.
     pub const BYTES_MAX: usize = 255;
 
-    /// Takes a client's text for an id, or says what keeps it from being one.
+    /// Validates a client's text; the error is the rule that it breaks.
     pub fn new(text: &str) -> Result<Self, &'static str> {
         if !(1..=Self::BYTES_MAX).contains(&text.len()) {
             return Err("must be 1 to 255 bytes of UTF-8");
         }
         if text.chars().any(char::is_control) {
-            return Err("must have no control characters");
+            return Err("must not contain control characters");
         }
         Ok(Self(text.into()))
     }
@@ -44,31 +44,31 @@ impl fmt::Display for RecordId {
     }
 }
 
-/// How often a record was written: 1 for the first write, without gaps.
+/// Number of writes to a record: 1 after the first write, without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Version(i64);
 
 impl Version {
-    /// No record has this version: it stands for one that the server does not have.
+    /// Version of a record that the server does not have; no stored record has it.
     pub const NONE: Self = Self(0);
 
-    /// The version of a record's first write.
+    /// Version after a record's first write.
     pub const FIRST: Self = Self(1);
 
-    /// The largest one: what JavaScript counts exactly, 2^53 - 1.
+    /// Largest version, 2^53 - 1: the largest integer that JavaScript represents exactly.
     pub const MAX: Self = Self((1 << 53) - 1);
 
-    /// That version; `None` unless it is from 0 to [`Self::MAX`].
+    /// Validates a number; `None` unless it is from 0 to [`Self::MAX`].
     pub fn new(number: i64) -> Option<Self> {
         (Self::NONE.0..=Self::MAX.0).contains(&number).then_some(Self(number))
     }
 
-    /// The number itself.
+    /// The version as a number.
     pub const fn get(self) -> i64 {
         self.0
     }
 
-    /// The version that the next write makes.
+    /// Version after the next write.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
@@ -81,7 +81,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// Bytes that the server cannot read. Base64 on the wire, raw everywhere else.
+/// Encrypted bytes, which the server cannot read. Base64 on the wire, raw everywhere else.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Ciphertext(Vec<u8>);
 
@@ -96,18 +96,18 @@ impl Ciphertext {
         &self.0
     }
 
-    /// How many raw bytes there are.
+    /// Number of raw bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none, as in a tombstone that keeps nothing.
+    /// Whether there are no bytes, as in a tombstone without content.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Reads canonical standard base64 with padding (RFC 4648, section 4) of at most `bytes_max`
-    /// bytes, or says what is wrong with it.
+    /// Decodes canonical standard base64 with padding (RFC 4648, section 4) to at most `bytes_max`
+    /// bytes; the error is the rule that the text breaks.
     pub(crate) fn from_base64(text: &str, bytes_max: usize) -> Result<Self, String> {
         let malformed = |_| "must be canonical standard base64 with padding".to_owned();
         let bytes = base64_simd::STANDARD.decoded_length(text.as_bytes()).map_err(malformed)?;
@@ -118,7 +118,7 @@ impl Ciphertext {
     }
 }
 
-/// Says how long it is and not what it is: ciphertext has no place in a log.
+/// Prints the length only: ciphertext must not appear in logs.
 impl fmt::Debug for Ciphertext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Ciphertext({} bytes)", self.0.len())
@@ -131,28 +131,28 @@ impl Serialize for Ciphertext {
     }
 }
 
-/// A record as a pull answers it.
+/// Record as a pull returns it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Record {
-    /// What the client called it.
+    /// Id chosen by the client.
     #[serde(rename = "recordId")]
     #[schema(value_type = String, example = "note-1")]
     pub record_id: RecordId,
-    /// Standard base64 of the bytes last pushed.
+    /// Standard base64 of the last pushed bytes.
     #[schema(value_type = String, content_encoding = "base64", example = "aGVsbG8=")]
     pub ciphertext: Ciphertext,
-    /// How often it was written.
+    /// Number of writes to the record.
     #[schema(value_type = u64, minimum = 1, example = 1)]
     pub version: Version,
-    /// Whether it is a tombstone.
+    /// Whether the record is a tombstone.
     pub deleted: bool,
-    /// Where it stands in the vault's order; later for each write.
+    /// Position in the vault's order; each write moves the record to a later one.
     #[schema(value_type = String, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
     pub updated_at: Timestamp,
 }
 
 impl Record {
-    /// Appends the record as serde writes it.
+    /// Appends the same JSON as serde.
     pub(crate) fn write_json(&self, json: &mut Vec<u8>) {
         json.extend_from_slice(br#"{"recordId":"#);
         write_json(json, &self.record_id);
@@ -168,9 +168,9 @@ impl Record {
     }
 }
 
-/// Appends a scalar by way of serde.
+/// Appends a scalar, serialized by serde.
 pub(crate) fn write_json(json: &mut Vec<u8>, scalar: &impl Serialize) {
-    serde_json::to_writer(json, scalar).expect("a scalar can be written to memory as JSON");
+    serde_json::to_writer(json, scalar).expect("a scalar serializes to JSON");
 }
 
 #[cfg(test)]
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn an_id_is_1_to_255_bytes_without_control_characters() {
-        for (text, fits) in [
+        for (text, valid) in [
             ("a", true),
             ("", false),
             (&"x".repeat(255), true),
@@ -200,12 +200,12 @@ mod tests {
             ("../../etc/passwd", true),
             ("'; drop table records; --", true),
         ] {
-            assert_eq!(RecordId::new(text).is_ok(), fits, "{text:?}");
+            assert_eq!(RecordId::new(text).is_ok(), valid, "{text:?}");
         }
     }
 
     #[test]
-    fn ids_and_versions_are_shown_as_they_are_and_ciphertext_is_not() {
+    fn ids_and_versions_are_printed_but_ciphertext_is_not() {
         let id = RecordId::new("note-1").unwrap();
         assert_eq!(id.to_string(), "note-1");
         assert_eq!(Version::FIRST.next().next().to_string(), "3");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_found_by_its_text() {
+    fn a_map_finds_an_id_by_its_text() {
         let ids: HashMap<RecordId, u8> = ["a", "b"]
             .into_iter()
             .zip(1..)
@@ -225,23 +225,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn base64_is_read_as_strictly_as_another_implementation_reads_it(
+        fn base64_decoding_agrees_with_another_implementation(
             text in "[A-Za-z0-9+/=_ -]{0,40}"
         ) {
-            let ours = Ciphertext::from_base64(&text, 1024).ok().map(|read| read.0);
+            let ours = Ciphertext::from_base64(&text, 1024).ok().map(|ciphertext| ciphertext.0);
             prop_assert_eq!(ours, STANDARD.decode(&text).ok());
         }
 
         #[test]
-        fn what_is_written_is_read_again(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        fn ciphertext_survives_a_round_trip(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             let text = STANDARD.encode(&bytes);
-            let written = serde_json::to_string(&Ciphertext(bytes.clone())).unwrap();
-            prop_assert_eq!(&written, &format!("\"{text}\""));
+            let serialized = serde_json::to_string(&Ciphertext(bytes.clone())).unwrap();
+            prop_assert_eq!(&serialized, &format!("\"{text}\""));
             prop_assert_eq!(Ciphertext::from_base64(&text, bytes.len()).unwrap().0, bytes);
         }
 
         #[test]
-        fn one_byte_over_the_bound_is_refused(len in 1_usize..600) {
+        fn one_byte_over_the_limit_is_rejected(len in 1_usize..600) {
             let text = STANDARD.encode(vec![7; len]);
             prop_assert!(Ciphertext::from_base64(&text, len - 1).is_err());
             prop_assert!(Ciphertext::from_base64(&text, len).is_ok());

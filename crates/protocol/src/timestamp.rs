@@ -1,47 +1,48 @@
 //! Points in time on a vault's clock.
 //!
-//! Not here: reading any clock. Whoever needs the time is handed it.
+//! Not here: reading a clock. Callers pass the time in.
 
 use std::fmt;
 
 use jiff::{SignedDuration, civil::DateTime};
 
-/// A millisecond, counted from 1970-01-01T00:00:00Z.
+/// Milliseconds since 1970-01-01T00:00:00Z.
 ///
-/// As a record's `updated_at` it means order, not wall time: each record written gets a millisecond
-/// of its own, later than every one its vault has handed out before.
+/// A record's `updated_at` defines order, not wall-clock time: each write gets its own millisecond,
+/// later than all that its vault has assigned before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// 0000-01-01T00:00:00.000Z: the first millisecond that RFC 3339 can write.
+/// 0000-01-01T00:00:00.000Z, the first millisecond that RFC 3339 can represent.
 const FIRST_MILLIS: i64 = -62_167_219_200_000;
 
-/// 9999-12-31T23:59:59.999Z: the last one.
+/// 9999-12-31T23:59:59.999Z, the last one.
 const LAST_MILLIS: i64 = 253_402_300_799_999;
 
-// `jiff::Timestamp` ends a day before RFC 3339 does, so its civil time, read as UTC, serves here.
+// Civil time, interpreted as UTC, because the range of `jiff::Timestamp` ends a day before that of
+// RFC 3339.
 pub(crate) const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 impl Timestamp {
-    /// The millisecond that many after 1970 began; before it where `millis` is negative.
+    /// Creates a timestamp from milliseconds since 1970; negative values are earlier.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since 1970 began.
+    /// Milliseconds since 1970.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// This time moved by `millis`, held at the ends of what an `i64` counts.
+    /// This time plus `millis`, saturating at the bounds of `i64`.
     #[must_use]
     pub const fn plus_millis(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }
 }
 
-/// `YYYY-MM-DDTHH:MM:SS.mmmZ`, exactly what `Date.prototype.toISOString` prints, so that a
-/// JavaScript client that parses and prints it again loses nothing.
+/// `YYYY-MM-DDTHH:MM:SS.mmmZ`, exactly as `Date.prototype.toISOString` prints it, so that a
+/// JavaScript client can parse and print it without loss.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since_1970 = SignedDuration::from_millis(self.0.clamp(FIRST_MILLIS, LAST_MILLIS));
