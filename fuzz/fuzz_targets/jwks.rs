@@ -1,40 +1,41 @@
-//! The keys that an issuer answers with, beside a plain reading of the same JSON.
+//! Fuzzes the parser of an issuer's key set, and compares it with a plain JSON parser.
 //!
-//! Not here: the fetch of them, and whether a key verifies anything.
+//! Not here: fetching, and whether a key verifies anything.
 
 #![no_main]
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use vaultsync_server::auth::fuzzed;
+use vaultsync_server::auth::fuzzing;
 
-/// More would only make bodies longer, not stranger.
+/// Maximum number of keys in an accepted set.
 const KEYS_MAX: usize = 64;
 
 fuzz_target!(|body: &[u8]| check(body));
 
 fn check(body: &[u8]) {
     let plain: Result<Value, _> = serde_json::from_slice(body);
-    let Ok((keys, count)) = fuzzed::jwks(body) else { return };
-    let plain = plain.expect("what is accepted is JSON");
-    let listed = plain["keys"].as_array().expect("a set lists keys");
+    let Ok((keys, count)) = fuzzing::jwks(body) else { return };
+    let plain = plain.expect("an accepted body is JSON");
+    let listed = plain["keys"].as_array().expect("a key set has an array of keys");
     assert!(listed.len() <= KEYS_MAX);
 
-    let useful: Vec<&Value> = listed.iter().filter(|key| may_be_useful(key)).collect();
-    assert!((1..=useful.len()).contains(&count), "{count} keys of {}", useful.len());
+    let usable: Vec<&Value> = listed.iter().filter(|key| may_be_usable(key)).collect();
+    assert!((1..=usable.len()).contains(&count), "{count} keys of {}", usable.len());
 
-    // What is of no use spoils nothing, and neither does an order.
-    let printed = json!({ "keys": useful });
-    assert!(fuzzed::jwks(printed.to_string().as_bytes()) == Ok((keys, count)), "{printed}");
-    let shuffled = json!({ "keys": useful.into_iter().rev().collect::<Vec<_>>() });
-    let (same, _) = fuzzed::jwks(shuffled.to_string().as_bytes()).expect("they were keys");
-    let (keys, _) = fuzzed::jwks(body).expect("they were keys");
-    assert!(same == keys, "another order makes other keys of {printed}");
+    // Neither unusable keys nor the order make a difference.
+    let printed = json!({ "keys": usable });
+    assert!(fuzzing::jwks(printed.to_string().as_bytes()) == Ok((keys, count)), "{printed}");
+    let shuffled = json!({ "keys": usable.into_iter().rev().collect::<Vec<_>>() });
+    let (shuffled_keys, _) =
+        fuzzing::jwks(shuffled.to_string().as_bytes()).expect("the same keys parse again");
+    let (keys, _) = fuzzing::jwks(body).expect("the same keys parse again");
+    assert!(shuffled_keys == keys, "the order of {printed} makes a difference");
 }
 
-/// What every key that is taken must be, by RFC 7517, 7518 and 8037.
-fn may_be_useful(key: &Value) -> bool {
+/// Minimum requirements of RFC 7517, 7518 and 8037 on every accepted key.
+fn may_be_usable(key: &Value) -> bool {
     let bytes = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap_or_default());
     let has = |name: &str, len: usize| bytes(name).is_ok_and(|bytes| bytes.len() == len);
     let kind = match key["kty"].as_str() {

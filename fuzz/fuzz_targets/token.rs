@@ -1,8 +1,10 @@
-//! The `Authorization` header and the token in it, beside a plain reading of the token's JSON.
+//! Fuzzes the parsers of the `Authorization` header and of tokens, and compares tokens with a plain
+//! JSON parser.
 //!
-//! The input is the header's value, and then again a token to be encoded: its header, its claims and
-//! its signature, with a line break between them. By chance alone no JSON would come out of base64.
-//! Not here: signatures and what claims must be, which nobody reaches without a key.
+//! Each input is used twice: as the value of the header, and as a token to encode, with line breaks
+//! between header, claims and signature. Random base64 would almost never decode to JSON.
+//!
+//! Not here: signatures and the rules for claims, which input without a key does not reach.
 
 #![no_main]
 
@@ -10,9 +12,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
-use vaultsync_server::auth::fuzzed::{self, Written};
+use vaultsync_server::auth::fuzzing::{self, ParsedToken};
 
-/// Small, so that made-up tokens are on both sides of it.
+/// Small, so that fuzzed tokens are on both sides of the limit.
 const TOKEN_BYTES_MAX: usize = 512;
 
 fuzz_target!(|data: &[u8]| {
@@ -30,28 +32,29 @@ fn check_header(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else { return };
     let mut headers = HeaderMap::new();
     headers.append(AUTHORIZATION, value.clone());
-    if let Ok(token) = fuzzed::bearer(&headers, TOKEN_BYTES_MAX) {
+    if let Ok(token) = fuzzing::bearer(&headers, TOKEN_BYTES_MAX) {
         assert!((1..=TOKEN_BYTES_MAX).contains(&token.len()));
         assert!(!token.contains([' ', '\t', ',']) && data.ends_with(token.as_bytes()));
         assert!(data[..6].eq_ignore_ascii_case(b"bearer"));
         check_token(token);
-        let printed = HeaderValue::from_str(&format!("Bearer {token}")).expect("it was in one");
+        let printed = HeaderValue::from_str(&format!("Bearer {token}"))
+            .expect("the token came from a header");
         let printed = HeaderMap::from_iter([(AUTHORIZATION, printed)]);
-        assert_eq!(fuzzed::bearer(&printed, TOKEN_BYTES_MAX), Ok(token));
+        assert_eq!(fuzzing::bearer(&printed, TOKEN_BYTES_MAX), Ok(token));
     }
     headers.append(AUTHORIZATION, value);
-    assert!(fuzzed::bearer(&headers, TOKEN_BYTES_MAX).is_err(), "one of two headers was taken");
+    assert!(fuzzing::bearer(&headers, TOKEN_BYTES_MAX).is_err(), "two headers are accepted");
 }
 
 fn check_token(text: &str) {
-    let Ok(token) = fuzzed::token(text) else { return };
-    let Written { signed, signature, kid, header, claims } = token;
+    let Ok(token) = fuzzing::token(text) else { return };
+    let ParsedToken { signed, signature, kid, header, claims } = token;
     assert_eq!(format!("{signed}.{signature}"), text);
     let (first, second) = signed.split_once('.').expect("a token has three parts");
     assert_eq!(header, members(first));
     assert_eq!(claims, members(second));
     let bytes = URL_SAFE_NO_PAD.decode(signature).expect("a signature is base64url");
-    assert!(!bytes.is_empty(), "nobody signed it");
+    assert!(!bytes.is_empty(), "the signature is empty");
     assert_eq!(header.get("kid").and_then(Value::as_str), Some(&*kid));
     assert!(!header.contains_key("crit") && !header.contains_key("b64"));
 
@@ -59,25 +62,28 @@ fn check_token(text: &str) {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(members).expect("members are JSON"))
     });
     let printed = format!("{}.{}.{signature}", encoded[0], encoded[1]);
-    let again = fuzzed::token(&printed).expect("what is printed is read");
-    assert!(alike(&header.into(), &again.header.into()), "{printed}");
-    assert!(alike(&claims.into(), &again.claims.into()), "{printed}");
+    let reparsed = fuzzing::token(&printed).expect("a printed token parses");
+    assert!(almost_equal(&header.into(), &reparsed.header.into()), "{printed}");
+    assert!(almost_equal(&claims.into(), &reparsed.claims.into()), "{printed}");
 }
 
-/// What two independent crates read in a part of a token.
+/// Decodes a part of a token with two independent crates.
 fn members(part: &str) -> Map<String, Value> {
     let json = URL_SAFE_NO_PAD.decode(part).expect("a part is base64url");
     serde_json::from_slice(&json).expect("a part is a JSON object")
 }
 
-/// The same but for the last bits of fractions, which `serde_json` does not promise to keep.
-fn alike(one: &Value, other: &Value) -> bool {
+/// Compares values except for the last bits of fractions, which `serde_json` does not promise to
+/// keep.
+fn almost_equal(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Array(one), Value::Array(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| alike(one, other))
+            one.len() == other.len()
+                && one.iter().zip(other).all(|(one, other)| almost_equal(one, other))
         }
         (Value::Object(one), Value::Object(other)) => {
-            let same = |(name, value)| other.get(name).is_some_and(|other| alike(value, other));
+            let same =
+                |(name, value)| other.get(name).is_some_and(|other| almost_equal(value, other));
             one.len() == other.len() && one.iter().all(same)
         }
         (Value::Number(one), Value::Number(other)) if one.is_f64() && other.is_f64() => {

@@ -1,25 +1,25 @@
-//! From the headers of a request to the text of its one bearer token.
+//! Extraction of the one bearer token from a request's headers.
 //!
-//! Not here: what is in the token. Cookies and query parameters are never looked at.
+//! Not here: the contents of the token. Cookies and query parameters are never read.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::reason::Reason;
 
-/// The token of `Authorization: Bearer <token>`.
+/// Returns the token of `Authorization: Bearer <token>`.
 ///
-/// A second `Authorization` header makes the first one void: a proxy before this server might have
-/// judged the other one. Another scheme counts as no token, as RFC 6750 has it.
+/// Rejects requests with more than one `Authorization` header, because a proxy in front of this
+/// server may have checked the other one. Another scheme counts as no token (RFC 6750).
 pub(super) fn token(headers: &HeaderMap, token_bytes_max: usize) -> Result<&str, Reason> {
-    let mut all = headers.get_all(AUTHORIZATION).iter();
-    let Some(only) = all.next() else {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
         return Err(Reason::SessionTokenMissing);
     };
-    if all.next().is_some() {
+    if values.next().is_some() {
         return Err(Reason::TokenInvalid);
     }
-    let value = only.to_str().map_err(|_| Reason::TokenInvalid)?;
+    let value = value.to_str().map_err(|_| Reason::TokenInvalid)?;
     let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Reason::SessionTokenMissing);

@@ -1,34 +1,36 @@
-//! What a Clerk session token must say, and how to tell it from the other tokens that the same key
-//! signs.
+//! Rules for Clerk session tokens, which distinguish them from other tokens signed by the same key.
 //!
-//! Not here: the signature. [`ClerkRules::judge_header`] is asked before it, the rest after it.
+//! [`ClerkRules::check_header`] runs before the signature is verified, the other rules after it.
+//!
+//! Not here: the signature.
 
 use serde_json::Value;
 use vaultsync_protocol::Timestamp;
 
-use super::claims::{Accepted, Claims, audience_fits, subject, times};
+use super::claims::{Claims, VerifiedClaims, audience_matches, check_times, subject};
 use super::reason::Reason;
 
-/// `cat` of a session token, and the one that Clerk says to ignore (`jwtCategories.ts`).
+/// Accepted values of `cat`: session tokens, and the category that Clerk's `jwtCategories.ts` says
+/// to ignore.
 const CATEGORIES: [&str; 2] = ["cl_B7d4PD111AAA", "cl_I7d4PD111III"];
 
-/// The rules of one Clerk instance.
+/// Token rules of one Clerk instance.
 #[derive(Debug)]
 pub(super) struct ClerkRules {
-    /// The origins whose tokens are taken; empty takes all.
+    /// Origins whose tokens are accepted; all origins if empty.
     pub(super) authorized_parties: Vec<String>,
-    /// Whether a token without `azp` is taken nevertheless. One with an empty `azp` is not.
+    /// Whether tokens without `azp` are accepted even so. Tokens with an empty `azp` never are.
     pub(super) allow_missing_azp: bool,
-    /// What this API is called; empty does not look at `aud`.
+    /// Accepted audiences; `aud` is not checked if empty.
     pub(super) audience: Vec<String>,
-    /// Whether somebody who acts as a user may do so here.
+    /// Whether tokens of an actor who impersonates a user are accepted.
     pub(super) allow_impersonation: bool,
 }
 
 impl ClerkRules {
-    /// `typ` and `cat`. JWT templates and machine tokens come from the same key, and one of them
-    /// would outlive the session it was made in.
-    pub(super) fn judge_header(header: &Claims) -> Result<(), Reason> {
+    /// Checks `typ` and `cat`. Tokens from JWT templates and machine tokens are signed by the same
+    /// key, and the former can outlive the session that created them.
+    pub(super) fn check_header(header: &Claims) -> Result<(), Reason> {
         match header.get("typ") {
             None => {}
             Some(Value::String(typ)) if typ == "JWT" => {}
@@ -44,46 +46,47 @@ impl ClerkRules {
         }
     }
 
-    pub(super) fn judge(
+    /// Checks the claims of a token whose signature has been verified.
+    pub(super) fn check_claims(
         &self,
         claims: &Claims,
         now: Timestamp,
         skew_millis: i64,
-    ) -> Result<Accepted, Reason> {
+    ) -> Result<VerifiedClaims, Reason> {
         let subject = subject(claims)?;
         if subject.starts_with("mch_") {
             return Err(Reason::TokenTypeMismatch);
         }
-        if !self.audience.is_empty() && audience_fits(claims, &self.audience)? == Some(false) {
+        if !self.audience.is_empty() && audience_matches(claims, &self.audience)? == Some(false) {
             return Err(Reason::TokenInvalidAudience);
         }
-        self.judge_authorized_party(claims)?;
-        let expires_at = times(claims, now, skew_millis)?;
-        judge_session(claims)?;
-        // JSON's null says that nobody acts; whatever else is there says that somebody does.
-        let acted = claims.get("act").is_some_and(|act| !act.is_null());
-        if acted && !self.allow_impersonation {
+        self.check_authorized_party(claims)?;
+        let expires_at = check_times(claims, now, skew_millis)?;
+        check_session(claims)?;
+        // A null `act` means no impersonation; any other value means impersonation.
+        let is_impersonated = claims.get("act").is_some_and(|act| !act.is_null());
+        if is_impersonated && !self.allow_impersonation {
             return Err(Reason::ImpersonationNotAllowed);
         }
-        Ok(Accepted { subject: subject.into(), expires_at })
+        Ok(VerifiedClaims { subject: subject.into(), expires_at })
     }
 
-    fn judge_authorized_party(&self, claims: &Claims) -> Result<(), Reason> {
+    fn check_authorized_party(&self, claims: &Claims) -> Result<(), Reason> {
         if self.authorized_parties.is_empty() {
             return Ok(());
         }
         match claims.get("azp") {
             None if self.allow_missing_azp => Ok(()),
-            // Entries are never empty, so an empty `azp` is not among them.
+            // Entries are never empty, so an empty `azp` does not match.
             Some(Value::String(azp)) if self.authorized_parties.contains(azp) => Ok(()),
             _ => Err(Reason::TokenInvalidAuthorizedParties),
         }
     }
 }
 
-/// `sid` and `sts`. Where there is no `cat`, only a missing `sid` tells a JWT template's token from
-/// a session's.
-fn judge_session(claims: &Claims) -> Result<(), Reason> {
+/// Checks `sid` and `sts`. Without a `cat`, only a missing `sid` distinguishes a JWT template's
+/// token from a session token.
+fn check_session(claims: &Claims) -> Result<(), Reason> {
     match claims.get("sid") {
         None => return Err(Reason::TokenTypeMismatch),
         Some(Value::String(sid)) if !sid.is_empty() => {}

@@ -1,31 +1,31 @@
-//! What a token of an OIDC issuer, or of this server's own, must say.
+//! Rules for tokens of OIDC issuers and of this server's local issuer.
 //!
-//! Not here: the rules that only Clerk has. There is no `sid`, `azp` or `cat` here.
+//! Not here: Clerk's own rules. `sid`, `azp` and `cat` have no meaning here.
 
 use serde_json::Value;
 use vaultsync_protocol::Timestamp;
 
-use super::claims::{Accepted, Claims, audience_fits, subject, times};
+use super::claims::{Claims, VerifiedClaims, audience_matches, check_times, subject};
 use super::reason::Reason;
 
-/// The rules of one OIDC issuer.
+/// Token rules of one OIDC issuer.
 #[derive(Debug)]
 pub(super) struct OidcRules {
-    /// What this API is called; a token must name one of them. An ID token names its client
-    /// instead, and is no key to an API.
+    /// Accepted audiences; a token must name one of them. ID tokens name their client instead and
+    /// must not give access to an API.
     pub(super) audience: Vec<String>,
 }
 
 impl OidcRules {
-    /// `typ`: absent, or one of the names that RFC 7519 and RFC 9068 give. Media types do not care
-    /// about case.
-    pub(super) fn judge_header(header: &Claims) -> Result<(), Reason> {
+    /// Checks `typ`: absent, or one of the types of RFC 7519 and RFC 9068. Media types are
+    /// case-insensitive.
+    pub(super) fn check_header(header: &Claims) -> Result<(), Reason> {
         match header.get("typ") {
             None => Ok(()),
             Some(Value::String(typ))
                 if ["JWT", "at+jwt", "application/at+jwt"]
                     .iter()
-                    .any(|known| typ.eq_ignore_ascii_case(known)) =>
+                    .any(|accepted| typ.eq_ignore_ascii_case(accepted)) =>
             {
                 Ok(())
             }
@@ -33,19 +33,20 @@ impl OidcRules {
         }
     }
 
-    pub(super) fn judge(
+    /// Checks the claims of a token whose signature has been verified.
+    pub(super) fn check_claims(
         &self,
         claims: &Claims,
         now: Timestamp,
         skew_millis: i64,
-    ) -> Result<Accepted, Reason> {
+    ) -> Result<VerifiedClaims, Reason> {
         let subject = subject(claims)?;
-        match audience_fits(claims, &self.audience)? {
+        match audience_matches(claims, &self.audience)? {
             Some(true) => {}
             Some(false) => return Err(Reason::TokenInvalidAudience),
             None => return Err(Reason::TokenVerificationFailed),
         }
-        let expires_at = times(claims, now, skew_millis)?;
-        Ok(Accepted { subject: subject.into(), expires_at })
+        let expires_at = check_times(claims, now, skew_millis)?;
+        Ok(VerifiedClaims { subject: subject.into(), expires_at })
     }
 }

@@ -1,16 +1,18 @@
-//! The settings of a Clerk instance.
+//! Settings of a Clerk instance.
 //!
-//! Not here: what its tokens must say (`claims_clerk`). No setting here is secret, and none needs
-//! to be: a session token is verified with public keys alone.
+//! No setting is secret, because session tokens are verified with public keys only.
+//!
+//! Not here: the rules for its tokens (`claims_clerk`).
 
 use std::time::Duration;
 
 use base64_simd::STANDARD_NO_PAD;
 
 use super::claims_clerk::ClerkRules;
-use super::fetch::{Source, parse_url};
+use super::fetch::{KeyEndpoint, parse_url};
 use super::issuer::{
-    CLOCK_SKEW_DEFAULT, Issuer, IssuerError, KeysFrom, Rules, audience, issuer_name, skew_millis,
+    CLOCK_SKEW_DEFAULT, Issuer, IssuerError, KeySource, Rules, check_audience, issuer_name,
+    skew_millis,
 };
 use super::keys::{Alg, KeySet};
 use super::pem;
@@ -23,27 +25,29 @@ const AUTHORIZED_PARTIES: &str = "CLERK_AUTHORIZED_PARTIES";
 const AUDIENCE: &str = "CLERK_AUDIENCE";
 const CLOCK_SKEW: &str = "CLERK_CLOCK_SKEW_MS";
 
-/// The settings of a Clerk instance. One of `publishable_key` and `issuer` is needed.
+/// Settings of a Clerk instance. Requires `publishable_key` or `issuer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClerkOptions {
-    /// `CLERK_PUBLISHABLE_KEY`: `pk_test_…` or `pk_live_…`, which says where the instance is.
+    /// `CLERK_PUBLISHABLE_KEY`: `pk_test_…` or `pk_live_…`, which encodes the instance's host.
     pub publishable_key: Option<String>,
-    /// `CLERK_ISSUER`: what tokens say in `iss`, where that is not `https://` and the host in the
+    /// `CLERK_ISSUER`: value of `iss` in tokens. Default: `https://` and the host in the
     /// publishable key.
     pub issuer: Option<String>,
-    /// `CLERK_JWT_KEY`: public keys in PEM. With any of them the network is not used.
+    /// `CLERK_JWT_KEY`: public keys in PEM. If there are any, no keys are fetched.
     pub jwt_keys: Vec<String>,
-    /// `CLERK_JWKS_URL`: where the keys are, if not in their usual place.
+    /// `CLERK_JWKS_URL`: URL of the keys, if it is not the usual one.
     pub jwks_url: Option<String>,
-    /// `CLERK_AUTHORIZED_PARTIES`: the origins whose tokens are taken. Empty takes all of them.
+    /// `CLERK_AUTHORIZED_PARTIES`: origins whose tokens are accepted; all origins if empty.
     pub authorized_parties: Vec<String>,
-    /// `CLERK_ALLOW_MISSING_AZP`: takes tokens without an origin too, as native applications have.
+    /// `CLERK_ALLOW_MISSING_AZP`: also accepts tokens without an origin, as native apps have.
     pub allow_missing_azp: bool,
-    /// `CLERK_AUDIENCE`: what a token's `aud` must have one of, where it has any.
+    /// `CLERK_AUDIENCE`: accepted audiences of tokens that have an `aud`.
     pub audience: Vec<String>,
-    /// `CLERK_CLOCK_SKEW_MS`: how far the clocks may differ, at most a minute. 5 s.
+    /// `CLERK_CLOCK_SKEW_MS`: tolerated difference between the clocks, at most a minute. Default: 5
+    /// s.
     pub clock_skew: Duration,
-    /// `CLERK_ALLOW_IMPERSONATION`: lets somebody who acts as a user into that user's vault.
+    /// `CLERK_ALLOW_IMPERSONATION`: gives an actor who impersonates a user access to the user's
+    /// vault.
     pub allow_impersonation: bool,
 }
 
@@ -64,7 +68,7 @@ impl Default for ClerkOptions {
 }
 
 impl Issuer {
-    /// A Clerk instance.
+    /// Creates the issuer of a Clerk instance from its settings.
     pub fn clerk(options: ClerkOptions) -> Result<Self, IssuerError> {
         let host = options.publishable_key.as_deref().map(frontend_host).transpose()?;
         let host_url = host.map(|host| format!("https://{host}"));
@@ -74,18 +78,19 @@ impl Issuer {
             (None, None) => {
                 return Err(IssuerError::new(
                     PUBLISHABLE_KEY,
-                    "missing: set it, or CLERK_ISSUER, to say whose tokens to take",
+                    "it is missing: set it or CLERK_ISSUER to choose the instance whose tokens are \
+                     accepted",
                 ));
             }
         };
-        check_parties(&options.authorized_parties)?;
-        audience(AUDIENCE, &options.audience)?;
+        check_authorized_parties(&options.authorized_parties)?;
+        check_audience(AUDIENCE, &options.audience)?;
         let skew_millis = skew_millis(CLOCK_SKEW, options.clock_skew)?;
         let keys = if options.jwt_keys.is_empty() {
             let base = host_url.as_deref().unwrap_or(&name);
-            KeysFrom::Network(source(options.jwks_url.as_deref(), base)?)
+            KeySource::Network(key_endpoint(options.jwks_url.as_deref(), base)?)
         } else {
-            KeysFrom::Settings(written_keys(&options.jwt_keys)?)
+            KeySource::Settings(parse_jwt_keys(&options.jwt_keys)?)
         };
         Ok(Self {
             name,
@@ -102,32 +107,33 @@ impl Issuer {
     }
 }
 
-fn source(jwks_url: Option<&str>, base: &str) -> Result<Source, IssuerError> {
-    let error = |why: String| IssuerError::new(JWKS_URL, why);
-    let usual = || format!("{}/.well-known/jwks.json", base.trim_end_matches('/'));
-    let url = parse_url(&jwks_url.map_or_else(usual, str::to_owned)).map_err(error)?;
-    Source::jwks(url).map_err(error)
+fn key_endpoint(jwks_url: Option<&str>, base: &str) -> Result<KeyEndpoint, IssuerError> {
+    let error = |problem: String| IssuerError::new(JWKS_URL, problem);
+    let default = || format!("{}/.well-known/jwks.json", base.trim_end_matches('/'));
+    let url = parse_url(&jwks_url.map_or_else(default, str::to_owned)).map_err(error)?;
+    KeyEndpoint::jwks(url).map_err(error)
 }
 
-fn written_keys(texts: &[String]) -> Result<KeySet, IssuerError> {
+fn parse_jwt_keys(texts: &[String]) -> Result<KeySet, IssuerError> {
     let mut keys = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        let read = pem::rsa_keys(text)
-            .map_err(|why| IssuerError::new(JWT_KEY, format!("key {}: {why}", index + 1)))?;
-        keys.extend(read);
+        let parsed = pem::rsa_keys(text).map_err(|problem| {
+            IssuerError::new(JWT_KEY, format!("key {}: {problem}", index + 1))
+        })?;
+        keys.extend(parsed);
     }
     Ok(KeySet::new(keys))
 }
 
-/// Entries are compared with `azp` byte for byte, so what could never be equal is a mistake.
-fn check_parties(parties: &[String]) -> Result<(), IssuerError> {
+/// Rejects entries that `azp` can never equal, because the comparison is byte by byte.
+fn check_authorized_parties(parties: &[String]) -> Result<(), IssuerError> {
     for party in parties {
         let problem = if party.is_empty() {
-            "it has an empty entry".to_owned()
+            "it contains an empty entry: remove it".to_owned()
         } else if party.contains(|c: char| c.is_whitespace() || c.is_control() || c == '*') {
-            format!("{party:?} is not an origin: patterns and spaces are not understood")
+            format!("{party:?} is not an origin: wildcards and spaces are not supported")
         } else if party.ends_with('/') {
-            format!("{party:?} ends in a slash, and an origin has none")
+            format!("{party:?} ends in a slash: remove the slash")
         } else {
             continue;
         };
@@ -136,27 +142,31 @@ fn check_parties(parties: &[String]) -> Result<(), IssuerError> {
     Ok(())
 }
 
-/// The host of the instance's Frontend API, which a publishable key is the base64 of, with a `$`
-/// behind it (clerk/javascript, `shared/keys.ts`).
+/// Decodes the host of the instance's Frontend API from a publishable key: the base64 of the host
+/// and a `$` (clerk/javascript, `shared/keys.ts`).
 ///
-/// The host becomes an address to fetch keys from, so nothing but a bare name passes.
+/// Keys are fetched from this host, so only a bare host name is accepted.
 fn frontend_host(key: &str) -> Result<String, IssuerError> {
-    let error = |why: &str| IssuerError::new(PUBLISHABLE_KEY, why);
+    let error = |problem: &str| IssuerError::new(PUBLISHABLE_KEY, problem);
     if key.starts_with("sk_") {
-        return Err(error("it is a secret key, which is never needed here"));
+        return Err(error(
+            "it is a secret key, which this server never needs: set the publishable key",
+        ));
     }
-    let encoded = key
-        .strip_prefix("pk_test_")
-        .or_else(|| key.strip_prefix("pk_live_"))
-        .ok_or_else(|| error("it does not begin with pk_test_ or pk_live_"))?;
-    let decoded = STANDARD_NO_PAD
-        .decode_to_vec(encoded.trim_end_matches('='))
-        .map_err(|_| error("what follows its prefix is not base64"))?;
+    let encoded =
+        key.strip_prefix("pk_test_").or_else(|| key.strip_prefix("pk_live_")).ok_or_else(|| {
+            error("it does not begin with pk_test_ or pk_live_: copy the whole publishable key")
+        })?;
+    let decoded = STANDARD_NO_PAD.decode_to_vec(encoded.trim_end_matches('=')).map_err(|_| {
+        error("the part after its prefix is not base64: copy the whole publishable key")
+    })?;
     let host = String::from_utf8(decoded).ok().and_then(|text| {
         let host = text.strip_suffix('$')?;
         is_dns_name(host).then(|| host.to_owned())
     });
-    host.ok_or_else(|| error("it does not hold the name of a host"))
+    host.ok_or_else(|| {
+        error("it does not contain the name of a host: copy the whole publishable key")
+    })
 }
 
 fn is_dns_name(host: &str) -> bool {
@@ -169,7 +179,7 @@ fn is_dns_name(host: &str) -> bool {
     host.len() <= 253
         && host.contains('.')
         && host.split('.').all(is_label)
-        // Four numbers are an address, not a name.
+        // Four numbers are an IP address, not a host name.
         && host.rsplit('.').next().is_some_and(|top| top.bytes().any(|b| b.is_ascii_lowercase()))
 }
 
@@ -178,15 +188,15 @@ mod tests {
     use super::frontend_host;
 
     #[test]
-    fn a_publishable_key_names_a_bare_host_or_nothing() {
+    fn a_publishable_key_must_encode_a_bare_host_name() {
         let key = |text: &str| {
             format!("pk_test_{}", base64_simd::STANDARD.encode_to_string(text.as_bytes()))
         };
         assert_eq!(
-            frontend_host("pk_live_Y2xlcmsuZXhhbXBsZS5jb20k").expect("good"),
+            frontend_host("pk_live_Y2xlcmsuZXhhbXBsZS5jb20k").expect("a valid key"),
             "clerk.example.com"
         );
-        for (text, good) in [
+        for (text, valid) in [
             ("quick-fox-12.clerk.accounts.dev$", true),
             ("clerk.a.example.com$", true),
             ("clerk.example.com", false),
@@ -206,9 +216,9 @@ mod tests {
             ("$", false),
         ] {
             let key = key(text);
-            assert_eq!(frontend_host(&key).is_ok(), good, "{text}");
+            assert_eq!(frontend_host(&key).is_ok(), valid, "{text}");
             let unpadded = key.trim_end_matches('=');
-            assert_eq!(frontend_host(unpadded).is_ok(), good, "{text} without padding");
+            assert_eq!(frontend_host(unpadded).is_ok(), valid, "{text} without padding");
         }
         for key in ["", "pk_test_", "sk_test_Y2xlcmsuZXhhbXBsZS5jb20k", "pk_test_!!!!"] {
             assert!(frontend_host(key).is_err(), "{key}");

@@ -1,6 +1,8 @@
-//! One fetch of an issuer's keys, within bounds.
+//! Fetching of an issuer's keys, with limits on time and size.
 //!
-//! Not here: when to fetch (`jwks`). No part of an address comes from a token.
+//! No part of a URL comes from a token.
+//!
+//! Not here: when to fetch (`jwks`).
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,43 +13,44 @@ use serde_json::Value;
 use super::keys::KeySet;
 use super::reason::Reason;
 
-/// The longest that one fetch may take, discovery included.
+/// Time limit of one fetch, discovery included.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most that is read of one answer.
+/// Size limit of one response body.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Where an issuer shows its keys.
+/// Location of an issuer's keys.
 #[derive(Clone, Debug)]
 enum Location {
-    /// At this address.
+    /// URL of the key set.
     Jwks(Url),
-    /// At the address that the document at this one tells (OIDC Discovery, section 4).
+    /// URL of the discovery document, which names the URL of the key set (OIDC Discovery, section
+    /// 4).
     Discovery { url: Url, issuer: String },
 }
 
-/// An issuer's keys as they can be fetched.
+/// HTTP endpoint that serves an issuer's keys.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(super) struct KeyEndpoint {
     client: Client,
     location: Location,
 }
 
-/// Why there are no keys after a fetch.
+/// Failed fetch of an issuer's keys.
 #[derive(Clone, Debug)]
 pub(super) struct FetchError {
     pub(super) reason: Reason,
-    /// For an operator. Nothing in it is secret.
+    /// Message for the operator. Contains no secrets.
     pub(super) detail: String,
 }
 
-impl Source {
-    /// The key set at `url`.
+impl KeyEndpoint {
+    /// Endpoint of the key set at `url`.
     pub(super) fn jwks(url: Url) -> Result<Self, String> {
         Ok(Self { client: client(&url)?, location: Location::Jwks(url) })
     }
 
-    /// The key set that the discovery document of `issuer` leads to.
+    /// Endpoint of the key set that the discovery document of `issuer` names.
     pub(super) fn discovery(issuer: &str) -> Result<Self, String> {
         let url = parse_url(&format!(
             "{}/.well-known/openid-configuration",
@@ -57,7 +60,7 @@ impl Source {
         Ok(Self { client: client(&url)?, location })
     }
 
-    /// Where the keys are, or the document that tells where they are.
+    /// URL of the key set or of the discovery document.
     pub(super) fn url(&self) -> &Url {
         match &self.location {
             Location::Jwks(url) | Location::Discovery { url, .. } => url,
@@ -65,46 +68,46 @@ impl Source {
     }
 
     /// Fetches the keys.
-    pub(super) async fn keys(&self) -> Result<KeySet, FetchError> {
-        match tokio::time::timeout(FETCH_TIMEOUT, self.keys_unbounded()).await {
+    pub(super) async fn fetch_keys(&self) -> Result<KeySet, FetchError> {
+        match tokio::time::timeout(FETCH_TIMEOUT, self.fetch_keys_without_timeout()).await {
             Ok(fetched) => fetched,
             Err(_) => Err(FetchError {
                 reason: Reason::JwkRemoteFailedToLoad,
-                detail: format!("no answer within {} seconds", FETCH_TIMEOUT.as_secs()),
+                detail: format!("no response within {} seconds", FETCH_TIMEOUT.as_secs()),
             }),
         }
     }
 
-    async fn keys_unbounded(&self) -> Result<KeySet, FetchError> {
+    async fn fetch_keys_without_timeout(&self) -> Result<KeySet, FetchError> {
         let body = match &self.location {
-            Location::Jwks(url) => self.body(url).await?,
+            Location::Jwks(url) => self.get(url).await?,
             Location::Discovery { url, issuer } => {
-                let document = self.body(url).await?;
-                let keys = jwks_uri(&document, issuer, url).map_err(|detail| FetchError {
+                let document = self.get(url).await?;
+                let jwks_uri = jwks_uri(&document, issuer, url).map_err(|detail| FetchError {
                     reason: Reason::JwkRemoteInvalid,
                     detail: format!("{url}: {detail}"),
                 })?;
-                self.body(&keys).await?
+                self.get(&jwks_uri).await?
             }
         };
         KeySet::from_jwks(&body).map_err(|(reason, detail)| FetchError { reason, detail })
     }
 
-    async fn body(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
+    async fn get(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
         let failed = |detail: String| FetchError {
             reason: Reason::JwkRemoteFailedToLoad,
             detail: format!("{url}: {detail}"),
         };
-        let spelled = |error: reqwest::Error| failed(chain(&error.without_url()));
-        let mut response = self.client.get(url.clone()).send().await.map_err(spelled)?;
-        // A redirect lands here as well: it is not followed.
+        let transport = |error: reqwest::Error| failed(error_chain(&error.without_url()));
+        let mut response = self.client.get(url.clone()).send().await.map_err(transport)?;
+        // Redirects are not followed, so they fail here as well.
         if response.status() != http::StatusCode::OK {
-            return Err(failed(format!("status {}", response.status().as_u16())));
+            return Err(failed(format!("the response status is {}", response.status().as_u16())));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(spelled)? {
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
             if body.len() + chunk.len() > BODY_BYTES_MAX {
-                return Err(failed(format!("more than {BODY_BYTES_MAX} bytes")));
+                return Err(failed(format!("the response is longer than {BODY_BYTES_MAX} bytes")));
             }
             body.extend_from_slice(&chunk);
         }
@@ -112,17 +115,17 @@ impl Source {
     }
 }
 
-/// An address that keys may be fetched from: https, or plain http that never leaves the machine.
+/// Parses a URL from which keys may be fetched: https, or http to a loopback address.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("it is not a URL ({error})"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("it has a user name or a password in it".to_owned());
+        return Err("it contains a user name or a password: remove them".to_owned());
     }
     match url.scheme() {
         "https" if url.has_host() => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => Err("plain http is only for this machine itself: use https".to_owned()),
-        _ => Err("it is not an https address".to_owned()),
+        "http" => Err("http is allowed for loopback addresses only: use https".to_owned()),
+        _ => Err("it is not an https URL".to_owned()),
     }
 }
 
@@ -135,19 +138,21 @@ fn is_loopback(url: &Url) -> bool {
         || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// `jwks_uri` of a discovery document that is really `issuer`'s.
-fn jwks_uri(document: &[u8], issuer: &str, asked: &Url) -> Result<Url, String> {
-    let document: Value =
-        serde_json::from_slice(document).map_err(|_| "it is not JSON".to_owned())?;
+/// Returns the `jwks_uri` of a discovery document, after checking that the document is `issuer`'s.
+fn jwks_uri(document: &[u8], issuer: &str, document_url: &Url) -> Result<Url, String> {
+    let document: Value = serde_json::from_slice(document)
+        .map_err(|_| "the discovery document is not JSON".to_owned())?;
     if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
-        return Err("its `issuer` is another one".to_owned());
+        return Err(
+            "the `issuer` of the discovery document is not the configured issuer".to_owned()
+        );
     }
     let uri = document.get("jwks_uri").and_then(Value::as_str);
-    let url = uri.ok_or_else(|| "it has no `jwks_uri`".to_owned())?;
-    let url = parse_url(url).map_err(|why| format!("`jwks_uri`: {why}"))?;
-    // An issuer out in the world has no business on this machine.
-    if is_loopback(&url) && !is_loopback(asked) {
-        return Err("`jwks_uri` leads to this machine".to_owned());
+    let url = uri.ok_or_else(|| "the discovery document has no `jwks_uri`".to_owned())?;
+    let url = parse_url(url).map_err(|problem| format!("`jwks_uri`: {problem}"))?;
+    // A remote issuer must not make this server send requests to its own machine.
+    if is_loopback(&url) && !is_loopback(document_url) {
+        return Err("`jwks_uri` is a loopback address, but the issuer is remote".to_owned());
     }
     Ok(url)
 }
@@ -160,11 +165,13 @@ fn client(url: &Url) -> Result<Client, String> {
     if is_loopback(url) {
         builder = builder.no_proxy();
     }
-    builder.build().map_err(|error| format!("no HTTPS client can be made: {}", chain(&error)))
+    builder
+        .build()
+        .map_err(|error| format!("cannot create an HTTPS client: {}", error_chain(&error)))
 }
 
-/// An error and what caused it: reqwest keeps the telling part in its causes.
-fn chain(error: &dyn Error) -> String {
+/// Formats an error with its causes, because reqwest keeps the details in the causes.
+fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -179,8 +186,8 @@ mod tests {
     use super::{jwks_uri, parse_url};
 
     #[test]
-    fn keys_come_over_https_or_from_this_machine() {
-        for (url, good) in [
+    fn keys_are_fetched_over_https_or_from_loopback_addresses() {
+        for (url, valid) in [
             ("https://clerk.example.com/.well-known/jwks.json", true),
             ("http://127.0.0.1:4000/jwks", true),
             ("http://127.8.9.1/jwks", true),
@@ -197,14 +204,14 @@ mod tests {
             ("/jwks", false),
             ("", false),
         ] {
-            assert_eq!(parse_url(url).is_ok(), good, "{url}");
+            assert_eq!(parse_url(url).is_ok(), valid, "{url}");
         }
     }
 
     #[test]
-    fn a_discovery_document_speaks_for_its_own_issuer_only() {
-        let asked = parse_url("https://id.example.com/x").expect("good");
-        for (document, good) in [
+    fn a_discovery_document_must_be_its_issuers_own() {
+        let document_url = parse_url("https://id.example.com/x").expect("a valid URL");
+        for (document, valid) in [
             (
                 r#"{"issuer":"https://id.example.com","jwks_uri":"https://keys.example.net/k"}"#,
                 true,
@@ -223,8 +230,8 @@ mod tests {
             (r#"{"jwks_uri":"https://keys.example.net/k"}"#, false),
             ("<html>", false),
         ] {
-            let found = jwks_uri(document.as_bytes(), "https://id.example.com", &asked);
-            assert_eq!(found.is_ok(), good, "{document}");
+            let found = jwks_uri(document.as_bytes(), "https://id.example.com", &document_url);
+            assert_eq!(found.is_ok(), valid, "{document}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Who may sign tokens for this server, and by which rules.
+//! Trusted token issuers and their rules.
 //!
-//! Not here: reading the settings of each kind (`clerk`, `oidc`, `local`).
+//! Not here: the settings of each kind of issuer (`clerk`, `oidc`, `local`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use std::time::Duration;
 use vaultsync_protocol::Timestamp;
 
 use super::LOCAL_ISSUER;
-use super::claims::{Accepted, Claims};
+use super::claims::{Claims, VerifiedClaims};
 use super::claims_clerk::ClerkRules;
 use super::claims_oidc::OidcRules;
-use super::fetch::Source;
+use super::fetch::KeyEndpoint;
 use super::keys::{Alg, KeySet};
 use super::reason::Reason;
 
-/// The most that two clocks may be said to differ.
+/// Maximum of the setting for clock skew.
 const CLOCK_SKEW_MAX: Duration = Duration::from_mins(1);
 
-/// How much two clocks are taken to differ unless a setting says otherwise.
+/// Default clock skew.
 pub(super) const CLOCK_SKEW_DEFAULT: Duration = Duration::from_secs(5);
 
-/// A setting of an issuer that cannot be used. Says which one and why, and repeats no secret.
+/// Invalid setting of an issuer. The message never contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {problem}")]
 pub struct IssuerError {
@@ -34,115 +34,122 @@ impl IssuerError {
         Self { setting, problem: problem.into() }
     }
 
-    /// The name of the setting.
+    /// Name of the setting.
     pub const fn setting(&self) -> &'static str {
         self.setting
     }
 
-    /// What is wrong with it.
+    /// What is wrong with the setting and how to fix it.
     pub fn problem(&self) -> &str {
         &self.problem
     }
 }
 
-/// Somebody whose tokens this server takes.
+/// Issuer whose tokens this server accepts.
 #[derive(Debug)]
 pub struct Issuer {
     pub(super) name: Arc<str>,
     pub(super) algorithms: Vec<Alg>,
     pub(super) skew_millis: i64,
     pub(super) rules: Rules,
-    pub(super) keys: KeysFrom,
+    pub(super) keys: KeySource,
 }
 
-/// What the tokens of an issuer must say.
+/// Rules for the tokens of an issuer.
 #[derive(Debug)]
 pub(super) enum Rules {
     Clerk(ClerkRules),
     Oidc(OidcRules),
 }
 
-/// Where an issuer's keys come from.
+/// Source of an issuer's keys.
 #[derive(Debug)]
-pub(super) enum KeysFrom {
+pub(super) enum KeySource {
     Settings(KeySet),
-    Network(Source),
+    Network(KeyEndpoint),
 }
 
 impl Issuer {
-    /// What its tokens say in `iss`.
+    /// Value of `iss` in its tokens.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where its keys are fetched from; `None` where settings hold them.
+    /// URL that its keys are fetched from; `None` if the keys are in the settings.
     pub fn keys_url(&self) -> Option<&str> {
         match &self.keys {
-            KeysFrom::Settings(_) => None,
-            KeysFrom::Network(source) => Some(source.url().as_str()),
+            KeySource::Settings(_) => None,
+            KeySource::Network(endpoint) => Some(endpoint.url().as_str()),
         }
     }
 
-    /// How many keys settings hold.
+    /// Number of keys in the settings.
     pub const fn keys_in_settings(&self) -> usize {
         match &self.keys {
-            KeysFrom::Settings(keys) => keys.len(),
-            KeysFrom::Network(_) => 0,
+            KeySource::Settings(keys) => keys.len(),
+            KeySource::Network(_) => 0,
         }
     }
 
-    /// What the header must say before a key is looked for; the algorithm to check with.
+    /// Checks the header before a key is selected; returns the signature algorithm.
     ///
-    /// The configuration lists the algorithms and the token only picks one of them.
-    pub(super) fn judge_header(&self, header: &Claims) -> Result<Alg, Reason> {
+    /// The configuration lists the accepted algorithms, and the token only selects one of them.
+    pub(super) fn check_header(&self, header: &Claims) -> Result<Alg, Reason> {
         let named = header.get("alg").and_then(serde_json::Value::as_str);
         let alg = self.algorithms.iter().copied().find(|alg| Some(alg.name()) == named);
         let alg = alg.ok_or(Reason::TokenInvalidAlgorithm)?;
         match &self.rules {
-            Rules::Clerk(_) => ClerkRules::judge_header(header)?,
-            Rules::Oidc(_) => OidcRules::judge_header(header)?,
+            Rules::Clerk(_) => ClerkRules::check_header(header)?,
+            Rules::Oidc(_) => OidcRules::check_header(header)?,
         }
         Ok(alg)
     }
 
-    /// What the claims must say once the signature is known to be good.
-    pub(super) fn judge(&self, claims: &Claims, now: Timestamp) -> Result<Accepted, Reason> {
+    /// Checks the claims of a token whose signature has been verified.
+    pub(super) fn check_claims(
+        &self,
+        claims: &Claims,
+        now: Timestamp,
+    ) -> Result<VerifiedClaims, Reason> {
         match &self.rules {
-            Rules::Clerk(rules) => rules.judge(claims, now, self.skew_millis),
-            Rules::Oidc(rules) => rules.judge(claims, now, self.skew_millis),
+            Rules::Clerk(rules) => rules.check_claims(claims, now, self.skew_millis),
+            Rules::Oidc(rules) => rules.check_claims(claims, now, self.skew_millis),
         }
     }
 }
 
-/// Checks what `setting` says an issuer is called.
+/// Validates an issuer's name, the value of `setting`.
 pub(super) fn issuer_name(setting: &'static str, name: &str) -> Result<Arc<str>, IssuerError> {
-    let refused = |problem: &str| Err(IssuerError::new(setting, problem));
-    let url = super::fetch::parse_url(name).map_err(|why| IssuerError::new(setting, why))?;
+    let invalid = |problem: &str| Err(IssuerError::new(setting, problem));
+    let url =
+        super::fetch::parse_url(name).map_err(|problem| IssuerError::new(setting, problem))?;
     if url.query().is_some() || url.fragment().is_some() {
-        return refused("an issuer has neither a query nor a fragment");
+        return invalid("it has a query or a fragment, which an issuer must not have: remove it");
     }
-    // The parser forgives these, and a comparison with `iss` would not.
+    // The URL parser accepts these, but the comparison with `iss` would fail.
     if name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return refused("it has a space or a control character in it");
+        return invalid("it contains a space or a control character: remove it");
     }
     if name.trim_end_matches('/') == LOCAL_ISSUER {
-        return refused("this name is this server's own");
+        return invalid(
+            "it is reserved for this server's local issuer: set the issuer of your identity provider",
+        );
     }
     Ok(name.into())
 }
 
-/// Checks a clock skew.
+/// Validates a clock skew; returns it in milliseconds.
 pub(super) fn skew_millis(setting: &'static str, skew: Duration) -> Result<i64, IssuerError> {
     if skew > CLOCK_SKEW_MAX {
-        return Err(IssuerError::new(setting, "more than a minute (60000 ms) is too much"));
+        return Err(IssuerError::new(setting, "it is longer than a minute: set at most 60000 ms"));
     }
-    Ok(i64::try_from(skew.as_millis()).expect("a minute fits"))
+    Ok(i64::try_from(skew.as_millis()).expect("a minute fits into an i64"))
 }
 
-/// Checks the names that an API may go by.
-pub(super) fn audience(setting: &'static str, names: &[String]) -> Result<(), IssuerError> {
+/// Validates the audiences of an API.
+pub(super) fn check_audience(setting: &'static str, names: &[String]) -> Result<(), IssuerError> {
     if names.iter().any(|name| name.trim().is_empty()) {
-        return Err(IssuerError::new(setting, "it has an empty name in it"));
+        return Err(IssuerError::new(setting, "it contains an empty name: remove it"));
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! The issuer that this server is itself: a key in the data folder that signs tokens for whoever
-//! can read it.
+//! The server's own issuer: a key in the data folder signs tokens for anyone who can read the key.
 //!
-//! Not here: whether it is switched on. It is the same verifier as for OIDC, without the
-//! network.
+//! Its tokens are verified by the OIDC rules, without the network.
+//!
+//! Not here: whether the issuer is enabled.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,43 +17,47 @@ use vaultsync_protocol::Timestamp;
 
 use super::claims::subject_is_valid;
 use super::claims_oidc::OidcRules;
-use super::issuer::{CLOCK_SKEW_DEFAULT, Issuer, KeysFrom, Rules};
+use super::issuer::{CLOCK_SKEW_DEFAULT, Issuer, KeySource, Rules};
 use super::keys::{Alg, Key, KeySet, install_provider};
 use super::pem;
 use crate::secret_file::{self, SecretFileError};
 
-/// `iss` of the tokens that this server makes. The name can never be resolved (RFC 6761).
+/// `iss` of locally issued tokens. The host name never resolves (RFC 6761).
 pub const LOCAL_ISSUER: &str = "https://local.vaultsync.invalid";
 
-/// `aud` of the tokens that this server makes.
+/// `aud` of locally issued tokens.
 pub const LOCAL_AUDIENCE: &str = "vaultsync";
 
 const FILE: &str = "local-issuer.key";
 
-/// Why there is no local key, or no token of it.
+/// Failure to load or create the local key, or to mint a token.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalKeyError {
-    /// The file could not be read or made, or others may read it.
+    /// The file cannot be read or created, or users other than its owner may read it.
     #[error(transparent)]
     File(#[from] SecretFileError),
-    /// The file holds something else.
-    #[error("{}: it is not an Ed25519 private key in PEM (PKCS#8)", path.display())]
+    /// The file does not contain a key.
+    #[error(
+        "{}: not an Ed25519 private key in PEM (PKCS#8): restore the file, or delete it to create a new \
+         key, which invalidates all local tokens",
+        path.display()
+    )]
     NotAKey {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The user cannot be the subject of a token.
-    #[error("a user's name has 1 to 255 characters, none of them a control character")]
+    /// The user's name is not valid as the subject of a token.
+    #[error("a user name must have 1 to 255 characters and no control characters")]
     Subject,
-    /// The token's time is not a span of whole seconds that ends before the year 10000.
-    #[error("a token lasts for at least a second, and ends before the year 10000")]
+    /// The token's lifetime is shorter than a second or ends after the year 9999.
+    #[error("a token must be valid for at least a second and expire before the year 10000")]
     Lifetime,
-    /// The token could not be signed.
-    #[error("the token could not be signed")]
+    /// Signing failed.
+    #[error("cannot sign the token")]
     Sign,
 }
 
-/// The key that the local issuer signs with.
+/// Signing key of the local issuer.
 pub struct LocalKey {
     signing: EncodingKey,
     public: Jwk,
@@ -67,9 +71,10 @@ impl std::fmt::Debug for LocalKey {
 }
 
 impl LocalKey {
-    /// The key in `local-issuer.key` in `data_dir`, made if it is not there.
+    /// Loads the key from `local-issuer.key` in `data_dir`, or creates it if the file does not
+    /// exist.
     ///
-    /// Of two processes that make it at once, both end up with the same one.
+    /// Processes that create it at the same time all get the same key.
     pub fn load_or_create(data_dir: &Path) -> Result<Self, LocalKeyError> {
         let path = data_dir.join(FILE);
         let pem = secret_file::load_or_create(&path, generate)?;
@@ -81,7 +86,7 @@ impl LocalKey {
         Ok(Self { signing, public, kid })
     }
 
-    /// A token for `user` that is good from `now` on for `ttl`.
+    /// Mints a token for `user` that is valid from `now` for `ttl`.
     pub fn mint(&self, user: &str, now: Timestamp, ttl: Duration) -> Result<String, LocalKeyError> {
         const SECONDS_MAX: i64 = 253_402_300_799;
         if !subject_is_valid(user) {
@@ -108,25 +113,26 @@ impl LocalKey {
 }
 
 impl Issuer {
-    /// This server itself, by the key in its data folder.
+    /// Creates the issuer of this server's own tokens.
     pub fn local(key: &LocalKey) -> Self {
         let mut public = key.public.clone();
         public.common.key_id = Some(key.kid.clone());
-        let public = serde_json::to_value(public).expect("a JWK is JSON");
-        let public = Key::from_jwk(&public).expect("an Ed25519 key of our own is of use");
+        let public = serde_json::to_value(public).expect("a JWK serializes to JSON");
+        let public = Key::from_jwk(&public).expect("the public half of an Ed25519 key is usable");
         Self {
             name: LOCAL_ISSUER.into(),
             algorithms: vec![Alg::EdDsa],
-            skew_millis: i64::try_from(CLOCK_SKEW_DEFAULT.as_millis()).expect("5 s fit"),
+            skew_millis: i64::try_from(CLOCK_SKEW_DEFAULT.as_millis())
+                .expect("5 s fit into an i64"),
             rules: Rules::Oidc(OidcRules { audience: vec![LOCAL_AUDIENCE.to_owned()] }),
-            keys: KeysFrom::Settings(KeySet::new(vec![public])),
+            keys: KeySource::Settings(KeySet::new(vec![public])),
         }
     }
 }
 
-/// A new key, in PEM.
+/// Generates a key in PEM.
 fn generate() -> io::Result<Vec<u8>> {
-    let failed = |_| io::Error::other("no key could be made");
+    let failed = |_| io::Error::other("cannot generate a key");
     let pkcs8 = Ed25519KeyPair::generate().and_then(|key| key.to_pkcs8v1()).map_err(failed)?;
-    Ok(pem::armour("PRIVATE KEY", pkcs8.as_ref()).into_bytes())
+    Ok(pem::encode("PRIVATE KEY", pkcs8.as_ref()).into_bytes())
 }

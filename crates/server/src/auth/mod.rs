@@ -1,7 +1,8 @@
-//! Who is calling: bearer tokens and the keys that verify them.
+//! Authentication: bearer tokens and the keys that verify them.
 //!
-//! Not here: HTTP answers, rate limits, what a user may do. A user is `(issuer, subject)`, so that
-//! one issuer can never name another one's users.
+//! A user is `(issuer, subject)`, so that no issuer can name the users of another.
+//!
+//! Not here: HTTP responses, rate limits, what a user may do.
 
 mod bearer;
 mod claims;
@@ -10,7 +11,7 @@ mod claims_oidc;
 mod clerk;
 mod fetch;
 #[doc(hidden)]
-pub mod fuzzed;
+pub mod fuzzing;
 mod issuer;
 mod jwks;
 mod keys;
@@ -35,59 +36,65 @@ pub use oidc::OidcOptions;
 pub use reason::{AuthError, Outcome, Reason};
 
 use crate::Clock;
-use issuer::KeysFrom;
-use jwks::{CachedKeys, Jwks};
+use issuer::KeySource;
+use jwks::{CachedKeys, JwksCache};
 use keys::{Alg, KeySet};
 use token::Token;
 use token_cache::{CachedToken, Fingerprint, TokenCache};
 
-/// A caller who is known.
+/// Authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// Who says so.
+    /// Issuer of the token.
     pub issuer: Arc<str>,
-    /// Whom the issuer calls so: 1 to 255 characters.
+    /// The issuer's name for the user, 1 to 255 characters.
     pub subject: Arc<str>,
-    /// The token's `exp`. The request may run on after it, an event stream for a while; the next
-    /// one needs a new token.
+    /// The token's `exp`. The current request may outlast it, an event stream for a while; the next
+    /// request needs a new token.
     pub expires_at: Timestamp,
 }
 
-/// Tells from a request's headers who is calling. Cheap to clone.
+/// Authenticates requests by their headers. Cheap to clone.
 #[derive(Clone)]
 pub struct Authenticator(Arc<Shared>);
 
 struct Shared {
-    issuers: Vec<Configured>,
+    issuers: Vec<ConfiguredIssuer>,
     token_bytes_max: usize,
     clock: Arc<dyn Clock>,
     token_cache: TokenCache,
     signatures_checked: AtomicU64,
 }
 
-/// An issuer and the keys of it that are at hand.
-struct Configured {
+struct ConfiguredIssuer {
     issuer: Issuer,
-    keys: Keys,
+    keys: IssuerKeys,
 }
 
-enum Keys {
-    Fixed(Arc<CachedKeys>),
-    Fetched(Arc<Jwks>),
+enum IssuerKeys {
+    Static(Arc<CachedKeys>),
+    Fetched(Arc<JwksCache>),
 }
 
-impl Keys {
+impl IssuerKeys {
     async fn current(&self) -> Result<Arc<CachedKeys>, AuthError> {
         match self {
-            Self::Fixed(held) => Ok(Arc::clone(held)),
-            Self::Fetched(jwks) => jwks.current().await,
+            Self::Static(keys) => Ok(Arc::clone(keys)),
+            Self::Fetched(cache) => cache.current().await,
         }
     }
 
-    async fn refetch(&self, seen: &Arc<CachedKeys>) -> Option<Arc<CachedKeys>> {
+    async fn refetch(&self, stale: &Arc<CachedKeys>) -> Option<Arc<CachedKeys>> {
         match self {
-            Self::Fixed(_) => None,
-            Self::Fetched(jwks) => jwks.refetch(seen).await,
+            Self::Static(_) => None,
+            Self::Fetched(cache) => cache.refetch(stale).await,
+        }
+    }
+
+    fn last_fetch_error(&self) -> Option<String> {
+        match self {
+            Self::Static(_) => None,
+            Self::Fetched(cache) => cache.last_error(),
         }
     }
 }
@@ -100,19 +107,21 @@ impl std::fmt::Debug for Authenticator {
 }
 
 impl Authenticator {
-    /// Takes the tokens of `issuers`, none of them longer than `token_bytes_max`. Where two of them
-    /// have the same name, the first one counts.
+    /// Creates an authenticator that accepts tokens of `issuers` of at most `token_bytes_max`
+    /// bytes. If two issuers have the same name, the first one is used.
     pub fn new(issuers: Vec<Issuer>, token_bytes_max: usize, clock: Arc<dyn Clock>) -> Self {
         let configure = |issuer: Issuer| {
             let keys = match &issuer.keys {
-                KeysFrom::Settings(keys) => Keys::Fixed(CachedKeys::fixed(keys.clone())),
-                KeysFrom::Network(source) => Keys::Fetched(Jwks::new(
+                KeySource::Settings(keys) => {
+                    IssuerKeys::Static(CachedKeys::from_settings(keys.clone()))
+                }
+                KeySource::Network(endpoint) => IssuerKeys::Fetched(JwksCache::new(
                     Arc::clone(&issuer.name),
-                    source.clone(),
+                    endpoint.clone(),
                     Arc::clone(&clock),
                 )),
             };
-            Configured { issuer, keys }
+            ConfiguredIssuer { issuer, keys }
         };
         Self(Arc::new(Shared {
             issuers: issuers.into_iter().map(configure).collect(),
@@ -123,32 +132,29 @@ impl Authenticator {
         }))
     }
 
-    /// Who sent these headers.
+    /// Authenticates the sender of these headers.
     ///
-    /// Only `Authorization: Bearer` counts, once, with one token; nothing else is tried when it
-    /// fails.
+    /// Accepts one `Authorization: Bearer` header with one token; no other credentials are tried if
+    /// it fails.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
         let text = bearer::token(headers, self.0.token_bytes_max).map_err(AuthError::unverified)?;
         let fingerprint = TokenCache::fingerprint(text);
-        if let Some(signed_in) = self.recall(&fingerprint).await? {
-            return Ok(signed_in);
+        if let Some(principal) = self.cached_principal(&fingerprint).await? {
+            return Ok(principal);
         }
         self.verify(text, fingerprint).await
     }
 
-    /// Whether there are keys of every issuer; else one line for each that has none.
+    /// Checks that the keys of every issuer are available; otherwise returns one line for each
+    /// issuer without keys.
     ///
-    /// Fetches those that were never fetched, as often as a request might.
+    /// Fetches keys that were never fetched, as often as a request would.
     pub async fn ready(&self) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
-        for Configured { issuer, keys } in &self.0.issuers {
-            if let Err(refusal) = keys.current().await {
-                let trouble = match keys {
-                    Keys::Fixed(_) => None,
-                    Keys::Fetched(jwks) => jwks.trouble(),
-                };
-                let trouble = trouble.unwrap_or_else(|| refusal.to_string());
-                problems.push(format!("no keys of {}: {trouble}", issuer.name()));
+        for ConfiguredIssuer { issuer, keys } in &self.0.issuers {
+            if let Err(error) = keys.current().await {
+                let detail = keys.last_fetch_error().unwrap_or_else(|| error.to_string());
+                problems.push(format!("no keys from issuer {}: {detail}", issuer.name()));
             }
         }
         if self.0.issuers.is_empty() {
@@ -157,84 +163,88 @@ impl Authenticator {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
-    /// How many signatures have been checked: what remembering tokens is to keep low.
+    /// Number of signatures checked so far, which the token cache keeps low.
     pub fn signatures_checked(&self) -> u64 {
         self.0.signatures_checked.load(Ordering::Relaxed)
     }
 
-    /// The caller of a token that was verified a moment ago, if that still holds.
+    /// Returns the principal of a recently verified token, if the result is still valid.
     ///
-    /// Its issuer's keys are asked for nevertheless: traffic that is all remembered must notice
-    /// too when a key is withdrawn.
-    async fn recall(&self, fingerprint: &Fingerprint) -> Result<Option<Principal>, AuthError> {
-        let Some(known) = self.0.token_cache.get(fingerprint) else {
+    /// Requests the issuer's keys even so: otherwise traffic that is served from the cache alone
+    /// would never notice that a key was withdrawn.
+    async fn cached_principal(
+        &self,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<Principal>, AuthError> {
+        let Some(cached) = self.0.token_cache.get(fingerprint) else {
             return Ok(None);
         };
-        let held = self.0.issuers[known.issuer].keys.current().await?;
-        let holds = known.holds(held.generation, self.0.clock.now(), self.0.clock.uptime());
-        Ok(holds.then_some(known.signed_in))
+        let keys = self.0.issuers[cached.issuer].keys.current().await?;
+        let is_valid = cached.is_valid(keys.generation, self.0.clock.now(), self.0.clock.uptime());
+        Ok(is_valid.then_some(cached.principal))
     }
 
-    /// The header chooses among configured keys, then the signature, then the claims: who cannot
-    /// sign learns nothing about how this server is configured.
+    /// Checks the header, which selects a configured key, then the signature, then the claims: a
+    /// caller without a key learns nothing about this server's configuration.
     async fn verify(&self, text: &str, fingerprint: Fingerprint) -> Result<Principal, AuthError> {
         let token = Token::parse(text).map_err(AuthError::unverified)?;
-        let (index, Configured { issuer, keys }) = self
+        let (index, ConfiguredIssuer { issuer, keys }) = self
             .0
             .issuers
             .iter()
             .enumerate()
             .find(|(_, configured)| token.issuer() == Some(configured.issuer.name()))
             .ok_or(AuthError::unverified(Reason::TokenInvalidIssuer))?;
-        let alg = issuer.judge_header(&token.header).map_err(AuthError::unverified)?;
+        let alg = issuer.check_header(&token.header).map_err(AuthError::unverified)?;
         let generation = self.verify_signature(&token, alg, keys).await?;
 
         let now = self.0.clock.now();
-        let accepted = issuer.judge(&token.claims, now).map_err(AuthError::verified)?;
-        let signed_in = Principal {
+        let claims = issuer.check_claims(&token.claims, now).map_err(AuthError::verified)?;
+        let principal = Principal {
             issuer: Arc::clone(&issuer.name),
-            subject: accepted.subject,
-            expires_at: accepted.expires_at,
+            subject: claims.subject,
+            expires_at: claims.expires_at,
         };
-        let known = CachedToken {
-            signed_in: signed_in.clone(),
+        let cached = CachedToken {
+            principal: principal.clone(),
             issuer: index,
             generation,
             verified_at: self.0.clock.uptime(),
         };
-        self.0.token_cache.insert(fingerprint, known);
-        Ok(signed_in)
+        self.0.token_cache.insert(fingerprint, cached);
+        Ok(principal)
     }
 
-    /// The generation of the keys that verify the token.
+    /// Verifies the signature and returns the generation of the keys that did.
     ///
-    /// An unknown key id and a bad signature may both mean that the issuer has new keys: a key can
-    /// be replaced under its old id. So the keys are fetched again, as often as that is allowed.
+    /// Both an unknown key id and a bad signature may mean that the issuer has new keys, because an
+    /// issuer can replace a key without changing its id. So both refetch the keys, within the limit
+    /// on fetches.
     async fn verify_signature(
         &self,
         token: &Token<'_>,
         alg: Alg,
-        keys: &Keys,
+        keys: &IssuerKeys,
     ) -> Result<u64, AuthError> {
         let kid = token.kid().map_err(AuthError::unverified)?;
-        let check = |keys: &KeySet| {
-            let verdict = keys.verify(kid, alg, token.signed, token.signature);
-            // Without a key there was nothing to check it with.
-            if verdict != Err(Reason::JwkKidMismatch) {
+        let verify = |keys: &KeySet| {
+            let result = keys.verify(kid, alg, token.signed, token.signature);
+            // Without a matching key, no signature was checked.
+            if result != Err(Reason::JwkKidMismatch) {
                 self.0.signatures_checked.fetch_add(1, Ordering::Relaxed);
             }
-            verdict
+            result
         };
-        let mut held = keys.current().await?;
-        let mut verdict = check(&held.keys);
-        // Ends because each turn takes a later fetch, and those are rationed.
-        while let Err(reason) = verdict {
-            let newer = keys.refetch(&held).await.ok_or(AuthError::unverified(reason))?;
-            if newer.generation != held.generation {
-                verdict = check(&newer.keys);
+        let mut current = keys.current().await?;
+        let mut result = verify(&current.keys);
+        // Terminates because each iteration needs a later fetch, and fetches are rate-limited.
+        while let Err(reason) = result {
+            let newer = keys.refetch(&current).await.ok_or(AuthError::unverified(reason))?;
+            if newer.generation != current.generation {
+                result = verify(&newer.keys);
             }
-            held = newer;
+            current = newer;
         }
-        Ok(held.generation)
+        Ok(current.generation)
     }
 }

@@ -1,13 +1,14 @@
-//! The settings of an OIDC issuer.
+//! Settings of an OIDC issuer.
 //!
-//! Not here: what its tokens must say (`claims_oidc`).
+//! Not here: the rules for its tokens (`claims_oidc`).
 
 use std::time::Duration;
 
 use super::claims_oidc::OidcRules;
-use super::fetch::{Source, parse_url};
+use super::fetch::{KeyEndpoint, parse_url};
 use super::issuer::{
-    CLOCK_SKEW_DEFAULT, Issuer, IssuerError, KeysFrom, Rules, audience, issuer_name, skew_millis,
+    CLOCK_SKEW_DEFAULT, Issuer, IssuerError, KeySource, Rules, check_audience, issuer_name,
+    skew_millis,
 };
 use super::keys::Alg;
 
@@ -16,18 +17,19 @@ const AUDIENCE: &str = "VAULTSYNC_OIDC_AUDIENCE";
 const JWKS_URL: &str = "VAULTSYNC_OIDC_JWKS_URL";
 const ALGORITHMS: &str = "VAULTSYNC_OIDC_ALGORITHMS";
 
-/// The settings of an OIDC issuer.
+/// Settings of an OIDC issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OidcOptions {
-    /// `VAULTSYNC_OIDC_ISSUER`: what tokens say in `iss`, exactly.
+    /// `VAULTSYNC_OIDC_ISSUER`: exact value of `iss` in tokens.
     pub issuer: String,
-    /// `VAULTSYNC_OIDC_AUDIENCE`: what this API is called there. A token must name one of them.
+    /// `VAULTSYNC_OIDC_AUDIENCE`: the issuer's names for this API. A token must name one of them.
     pub audience: Vec<String>,
-    /// `VAULTSYNC_OIDC_JWKS_URL`: where the keys are; else the issuer's discovery document tells.
+    /// `VAULTSYNC_OIDC_JWKS_URL`: URL of the keys. Default: from the issuer's discovery document.
     pub jwks_url: Option<String>,
-    /// `VAULTSYNC_OIDC_ALGORITHMS`: which of RS256, PS256, ES256 and `EdDSA` are taken. RS256.
+    /// `VAULTSYNC_OIDC_ALGORITHMS`: accepted algorithms out of RS256, PS256, ES256 and `EdDSA`.
+    /// Default: RS256.
     pub algorithms: Vec<String>,
-    /// How far the clocks may differ, at most a minute. 5 s.
+    /// Tolerated difference between the clocks, at most a minute. Default: 5 s.
     pub clock_skew: Duration,
 }
 
@@ -44,27 +46,29 @@ impl Default for OidcOptions {
 }
 
 impl Issuer {
-    /// An OIDC issuer.
+    /// Creates an OIDC issuer from its settings.
     pub fn oidc(options: OidcOptions) -> Result<Self, IssuerError> {
         let name = issuer_name(ISSUER, &options.issuer)?;
         if options.audience.is_empty() {
             return Err(IssuerError::new(
                 AUDIENCE,
-                "missing: without it the tokens of any other API of this issuer would be taken",
+                "it is missing: set it, because without it tokens for any other API of the issuer \
+                 would be accepted",
             ));
         }
-        audience(AUDIENCE, &options.audience)?;
+        check_audience(AUDIENCE, &options.audience)?;
         let keys = match &options.jwks_url {
             Some(url) => parse_url(url)
-                .and_then(Source::jwks)
-                .map_err(|why| IssuerError::new(JWKS_URL, why))?,
-            None => Source::discovery(&name).map_err(|why| IssuerError::new(ISSUER, why))?,
+                .and_then(KeyEndpoint::jwks)
+                .map_err(|problem| IssuerError::new(JWKS_URL, problem))?,
+            None => KeyEndpoint::discovery(&name)
+                .map_err(|problem| IssuerError::new(ISSUER, problem))?,
         };
         Ok(Self {
             algorithms: algorithms(&options.algorithms)?,
             skew_millis: skew_millis(ISSUER, options.clock_skew)?,
             rules: Rules::Oidc(OidcRules { audience: options.audience }),
-            keys: KeysFrom::Network(keys),
+            keys: KeySource::Network(keys),
             name,
         })
     }
@@ -74,13 +78,13 @@ fn algorithms(names: &[String]) -> Result<Vec<Alg>, IssuerError> {
     if names.is_empty() {
         return Ok(vec![Alg::Rs256]);
     }
-    let known = |name: &String| {
+    let parse = |name: &String| {
         Alg::ALL.into_iter().find(|alg| alg.name() == name).ok_or_else(|| {
             IssuerError::new(
                 ALGORITHMS,
-                format!("{name:?} is none of RS256, PS256, ES256 and EdDSA"),
+                format!("{name:?} is not supported: use RS256, PS256, ES256 or EdDSA"),
             )
         })
     };
-    names.iter().map(known).collect()
+    names.iter().map(parse).collect()
 }

@@ -1,55 +1,55 @@
-//! Why a request was turned away, and how much of it the caller may read.
+//! Authentication errors: their reasons, and how much of the reason the caller may read.
 //!
-//! Not here: HTTP responses. Whoever answers asks a [`AuthError`] for its code and its header.
+//! Not here: HTTP responses, which are built from the code and the header of an [`AuthError`].
 
 use std::fmt;
 use std::time::Duration;
 
-/// Why a request was turned away, as logs and metrics name it.
+/// Reason of an authentication error, as logs and metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// No bearer token came with the request.
+    /// The request has no bearer token.
     SessionTokenMissing,
-    /// What came is not a token: its header, its form or its size is wrong.
+    /// Not a token: the `Authorization` header, the token's form or its size is invalid.
     TokenInvalid,
-    /// A token of the issuer that is for something else than calling this server.
+    /// A token of the issuer for another purpose than calling this server.
     TokenTypeMismatch,
-    /// Signed in a way that the issuer is not configured for.
+    /// The issuer is not configured for the token's signature algorithm.
     TokenInvalidAlgorithm,
-    /// No key of the issuer has the token's key id and suits its algorithm.
+    /// No key of the issuer matches the token's key id and algorithm.
     JwkKidMismatch,
-    /// The issuer's keys could not be fetched.
+    /// The issuer's keys cannot be fetched.
     JwkRemoteFailedToLoad,
-    /// What came in place of the issuer's keys is not a key set.
+    /// The issuer returned something other than a key set.
     JwkRemoteInvalid,
-    /// The issuer's key set holds no key that could verify a token.
+    /// The issuer's key set has no usable key.
     JwkRemoteMissing,
-    /// The signature is not the issuer's.
+    /// The signature is not valid.
     TokenInvalidSignature,
-    /// The token names no configured issuer.
+    /// The token's issuer is not configured.
     TokenInvalidIssuer,
-    /// The token is meant for another audience.
+    /// The token is for another audience.
     TokenInvalidAudience,
-    /// A claim is missing, of a wrong type or out of bounds.
+    /// A claim is missing, of the wrong type or out of range.
     TokenVerificationFailed,
-    /// The token was made for an origin that is not among the authorized parties.
+    /// The token was issued to an origin that is not an authorized party.
     TokenInvalidAuthorizedParties,
-    /// The token's time is over.
+    /// The token has expired.
     TokenExpired,
-    /// The token's time has not begun.
+    /// The token is not valid yet.
     TokenNotActiveYet,
-    /// The token was made in the future.
+    /// The token was issued in the future.
     TokenIatInTheFuture,
-    /// The user has still something to do before the session counts as signed in.
+    /// The session is pending: the user has to complete a step before it is active.
     SessionPending,
-    /// Somebody else acts as the user, and that is not allowed.
+    /// An actor impersonates the user, which is not allowed.
     ImpersonationNotAllowed,
-    /// The user has been deleted: nothing of them may come back.
+    /// The user's account has been deleted, and its data must not reappear.
     AccountDeleted,
 }
 
 impl Reason {
-    /// Every reason there is, so that a metric can name them all before the first one happens.
+    /// All reasons, so that a metric can register them before they occur.
     pub const ALL: [Self; 19] = [
         Self::SessionTokenMissing,
         Self::TokenInvalid,
@@ -72,13 +72,13 @@ impl Reason {
         Self::AccountDeleted,
     ];
 
-    /// The reason with hyphens, for logs and metrics.
+    /// Name with hyphens, for logs and metrics.
     pub const fn as_str(self) -> &'static str {
         self.names().0
     }
 
-    /// The reason with underscores, as a caller reads it. Only [`AuthError::code`] knows whether the
-    /// caller may.
+    /// Name with underscores, for callers. [`AuthError::code`] decides whether the caller may read
+    /// it.
     pub const fn code(self) -> &'static str {
         self.names().1
     }
@@ -122,44 +122,44 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What a refusal means for the request.
+/// Effect of an authentication error on the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// 401: the caller is not known.
+    /// 401: the caller is not authenticated.
     Unauthorized {
-        /// Whether the issuer signed the token. Only then may the caller read the reason: anybody
-        /// else would learn from it how this server is configured.
+        /// Whether the issuer signed the token. Only then may the caller read the reason, because
+        /// it reveals how this server is configured.
         signature_verified: bool,
     },
-    /// 403: the caller is known and may not.
+    /// 403: the caller is authenticated, but not allowed to continue.
     Forbidden,
-    /// 503: nobody can be recognised now. A 401 here would make clients sign out.
+    /// 503: no caller can be authenticated at the moment. A 401 would make clients sign out.
     Unavailable {
-        /// When to try again. At least a second.
+        /// Delay before the next attempt, at least a second.
         retry_after: Duration,
     },
 }
 
-/// A request that was turned away at sign-in.
+/// Failed authentication of a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("sign-in refused: {reason}")]
+#[error("authentication failed: {reason}")]
 pub struct AuthError {
     reason: Reason,
     outcome: Outcome,
 }
 
 impl AuthError {
-    /// The caller's account is deleted. For whoever finds that out after sign-in.
+    /// The caller's account is deleted. For code that finds this out after authentication.
     pub const fn account_deleted() -> Self {
         Self::verified(Reason::AccountDeleted)
     }
 
-    /// Turned away before the signature was known to be good.
+    /// Failed before the signature was verified.
     pub(super) const fn unverified(reason: Reason) -> Self {
         Self { reason, outcome: Outcome::Unauthorized { signature_verified: false } }
     }
 
-    /// Turned away although the issuer did sign the token.
+    /// Failed after the signature was verified.
     pub(super) const fn verified(reason: Reason) -> Self {
         let outcome = match reason {
             Reason::ImpersonationNotAllowed => Outcome::Forbidden,
@@ -168,23 +168,23 @@ impl AuthError {
         Self { reason, outcome }
     }
 
-    /// Turned away because there are no keys to judge with.
+    /// Failed because there are no keys for verification.
     pub(super) const fn unavailable(reason: Reason, retry_after: Duration) -> Self {
         Self { reason, outcome: Outcome::Unavailable { retry_after } }
     }
 
-    /// Why, for logs and metrics.
+    /// Reason for logs and metrics.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// What it means for the request.
+    /// Effect on the request.
     pub const fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// The `code` of the answer: the reason where the signature verified, and else only the kind of
-    /// failure.
+    /// Member `code` of the response: the reason if the signature was verified, else only the kind
+    /// of error.
     pub const fn code(&self) -> &'static str {
         match self.outcome {
             Outcome::Unauthorized { signature_verified: true } => self.reason.code(),
@@ -194,7 +194,7 @@ impl AuthError {
         }
     }
 
-    /// The value of `WWW-Authenticate` (RFC 6750, section 3), which a 401 must carry; none for 503.
+    /// Value of `WWW-Authenticate` (RFC 6750, section 3), which a 401 requires; none for a 503.
     pub fn www_authenticate(&self) -> Option<String> {
         const REALM: &str = r#"Bearer realm="sync""#;
         match self.outcome {
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_its_reason_with_underscores() {
+    fn codes_are_unique_and_the_reason_with_underscores() {
         for reason in Reason::ALL {
             assert_eq!(reason.code(), reason.as_str().replace('-', "_"));
             assert_eq!(Reason::ALL.iter().filter(|r| r.code() == reason.code()).count(), 1);

@@ -1,14 +1,16 @@
-//! JSON objects in which no member comes twice, at any depth.
+//! JSON objects without duplicate members at any depth.
 //!
-//! Two readers may disagree on which of two members with one name counts, so whoever writes such an
-//! object may be read as two different people. Not here: what the members mean.
+//! Parsers disagree on which of two members with the same name is used, so a token with duplicates
+//! could name a different user to each of them.
+//!
+//! Not here: the meaning of the members.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// The members of the one JSON object that `bytes` is. Nesting ends where `serde_json` ends it.
+/// Parses a JSON object without duplicate members. `serde_json` limits the nesting depth.
 pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
     match serde_json::from_slice(bytes)? {
         Strict(Value::Object(members)) => Ok(members),
@@ -30,7 +32,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON in which no member comes twice")
+        f.write_str("JSON without duplicate members")
     }
 
     fn visit_unit<E: Error>(self) -> Result<Value, E> {
@@ -70,7 +72,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut members = Map::new();
         while let Some((name, Strict(value))) = entries.next_entry::<String, Strict>()? {
             if members.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member comes twice"));
+                return Err(A::Error::custom("duplicate member"));
             }
         }
         Ok(Value::Object(members))
@@ -82,8 +84,8 @@ mod tests {
     use super::object;
 
     #[test]
-    fn a_member_may_come_once_only_at_any_depth() {
-        for (text, good) in [
+    fn duplicate_members_are_rejected_at_any_depth() {
+        for (text, valid) in [
             (r#"{"a":1,"b":{"a":1}}"#, true),
             (r#"{"a":18446744073709551616,"b":[true,null,-1,0.5,"s"]}"#, true),
             (r#"{"a":1,"a":1}"#, false),
@@ -97,7 +99,7 @@ mod tests {
             (r#""text""#, false),
             ("", false),
         ] {
-            assert_eq!(object(text.as_bytes()).is_ok(), good, "{text}");
+            assert_eq!(object(text.as_bytes()).is_ok(), valid, "{text}");
         }
         assert!(object(b"{\"a\":\"\xff\"}").is_err(), "not UTF-8");
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(5000), "]".repeat(5000));

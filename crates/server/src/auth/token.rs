@@ -1,6 +1,6 @@
-//! The compact form of a token: its three parts, its header and its claims, read but not believed.
+//! Parsing of tokens in compact form into header, claims and signature. Verifies nothing.
 //!
-//! Not here: keys, signatures, what a claim must be.
+//! Not here: keys, signatures, rules for claims.
 
 use base64_simd::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
@@ -8,26 +8,26 @@ use serde_json::{Map, Value};
 use super::reason::Reason;
 use super::strict_json;
 
-/// The longest key id that is looked up. Clerk's are 31 characters long.
+/// Maximum length of a key id. Clerk's have 31 characters.
 const KID_BYTES_MAX: usize = 256;
 
-/// A token that is well formed.
+/// Well-formed token, not verified.
 pub(super) struct Token<'a> {
-    /// What the signature is over: the first two parts and the dot between them.
+    /// Text that the signature covers: the first two parts and the dot between them.
     pub(super) signed: &'a str,
-    /// The third part, still encoded.
+    /// The third part, base64url-encoded.
     pub(super) signature: &'a str,
-    /// The header's members. They choose among configured keys and rules, and never bring their
-    /// own: nothing here is ever fetched.
+    /// Members of the header. They select a configured key and rules; keys and URLs in the header
+    /// are never used.
     pub(super) header: Map<String, Value>,
-    /// The claims' members.
+    /// Members of the claims.
     pub(super) claims: Map<String, Value>,
 }
 
 impl<'a> Token<'a> {
-    /// Reads the three parts of `text`.
+    /// Parses the three parts of `text`.
     pub(super) fn parse(text: &'a str) -> Result<Self, Reason> {
-        // Clerk's opaque tokens name their kind at their beginning.
+        // Prefixes of Clerk's opaque tokens.
         if ["mt_", "m2m_", "oat_", "ak_"].iter().any(|prefix| text.starts_with(prefix)) {
             return Err(Reason::TokenTypeMismatch);
         }
@@ -35,8 +35,8 @@ impl<'a> Token<'a> {
         let (header, claims) = signed.split_once('.').ok_or(Reason::TokenInvalid)?;
         decode(signature)?;
         let header = members(header)?;
-        // RFC 7515, section 4.1.11: what `crit` names must be understood, and none of it is here.
-        // `b64` (RFC 7797) changes what is signed.
+        // RFC 7515, section 4.1.11: a token with `crit` must be rejected unless all extensions in
+        // it are supported, and none are. `b64` (RFC 7797) changes the signed text.
         if header.contains_key("crit") || header.contains_key("b64") {
             return Err(Reason::TokenInvalid);
         }
@@ -45,8 +45,7 @@ impl<'a> Token<'a> {
         Ok(token)
     }
 
-    /// The id of the key that is said to have signed this: only ever compared, so any printable
-    /// text will do.
+    /// Key id in the header. It is only compared, so any printable text is valid.
     pub(super) fn kid(&self) -> Result<&str, Reason> {
         match self.header.get("kid") {
             Some(Value::String(kid))
@@ -59,14 +58,14 @@ impl<'a> Token<'a> {
         }
     }
 
-    /// The issuer that the token names.
+    /// Issuer that the token names.
     pub(super) fn issuer(&self) -> Option<&str> {
         self.claims.get("iss").and_then(Value::as_str)
     }
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, Reason> {
-    // An empty part decodes to nothing, and `alg: none` comes with an empty signature.
+    // `alg: none` has an empty signature, which would decode without error.
     if part.is_empty() {
         return Err(Reason::TokenInvalid);
     }
@@ -82,13 +81,13 @@ mod tests {
     use super::decode;
 
     #[test]
-    fn base64url_has_one_spelling() {
-        for (part, good) in [
+    fn only_canonical_base64url_is_decoded() {
+        for (part, valid) in [
             ("QUJD", true),
             ("QQ", true),
             ("_-8", true),
             ("QQ==", false),
-            // The last bits are not zero: a second spelling of "A".
+            // The last bits are not zero: a non-canonical encoding of "A".
             ("QR", false),
             ("Q", false),
             ("+/8", false),
@@ -96,7 +95,7 @@ mod tests {
             ("QUJD\n", false),
             ("", false),
         ] {
-            assert_eq!(decode(part).is_ok(), good, "{part:?}");
+            assert_eq!(decode(part).is_ok(), valid, "{part:?}");
         }
     }
 }

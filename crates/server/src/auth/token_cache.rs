@@ -1,7 +1,8 @@
-//! Tokens that were verified a moment ago, so that a busy client costs one signature check a
-//! minute.
+//! Cache of recently verified tokens: a busy client costs one signature check a minute.
 //!
-//! Not here: verifying. A token is known by its SHA-256 only, so that memory holds no credentials.
+//! Entries are keyed by the SHA-256 of the token, so that the cache contains no credentials.
+//!
+//! Not here: verification.
 
 use std::time::Duration;
 
@@ -11,43 +12,43 @@ use vaultsync_protocol::Timestamp;
 
 use super::Principal;
 
-/// How long a token is remembered.
-const REMEMBERED_MAX: Duration = Duration::from_mins(1);
-/// The most tokens that are remembered.
+/// Lifetime of an entry.
+const TTL: Duration = Duration::from_mins(1);
+/// Maximum number of entries.
 const TOKENS_MAX: u64 = 10_000;
 
 /// SHA-256 of a token's text.
 pub(super) type Fingerprint = [u8; 32];
 
-/// What is remembered of one token.
+/// Result of verifying one token.
 #[derive(Clone)]
 pub(super) struct CachedToken {
-    pub(super) signed_in: Principal,
-    /// Which of the configured issuers it is.
+    pub(super) principal: Principal,
+    /// Index of the token's issuer in the list of configured issuers.
     pub(super) issuer: usize,
-    /// The generation of the keys that verified it.
+    /// Generation of the keys that verified the token.
     pub(super) generation: u64,
-    /// The uptime at which it was verified.
+    /// Uptime at the time of the verification.
     pub(super) verified_at: Duration,
 }
 
 impl CachedToken {
-    /// Whether this may still stand for the token. `exp` counts without the skew: the last seconds
-    /// are judged anew each time.
-    pub(super) fn holds(&self, generation: u64, now: Timestamp, uptime: Duration) -> bool {
+    /// Whether the result is still valid. Applies `exp` without the clock skew, so that tokens in
+    /// their last seconds are verified each time.
+    pub(super) fn is_valid(&self, generation: u64, now: Timestamp, uptime: Duration) -> bool {
         self.generation == generation
-            && now < self.signed_in.expires_at
-            && uptime.saturating_sub(self.verified_at) < REMEMBERED_MAX
+            && now < self.principal.expires_at
+            && uptime.saturating_sub(self.verified_at) < TTL
     }
 }
 
-/// The tokens remembered.
+/// Cache of verified tokens.
 pub(super) struct TokenCache(Cache<Fingerprint, CachedToken>);
 
 impl TokenCache {
     pub(super) fn new() -> Self {
-        // The cache's own clock frees memory; `CachedToken::holds` decides.
-        let cache = Cache::builder().max_capacity(TOKENS_MAX).time_to_live(REMEMBERED_MAX).build();
+        // The cache's own expiry only frees memory; `CachedToken::is_valid` decides.
+        let cache = Cache::builder().max_capacity(TOKENS_MAX).time_to_live(TTL).build();
         Self(cache)
     }
 
@@ -59,8 +60,8 @@ impl TokenCache {
         self.0.get(fingerprint)
     }
 
-    /// Takes the place of what was known of that token before.
-    pub(super) fn insert(&self, fingerprint: Fingerprint, known: CachedToken) {
-        self.0.insert(fingerprint, known);
+    /// Inserts or replaces the entry of a token.
+    pub(super) fn insert(&self, fingerprint: Fingerprint, token: CachedToken) {
+        self.0.insert(fingerprint, token);
     }
 }

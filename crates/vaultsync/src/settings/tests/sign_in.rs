@@ -70,7 +70,7 @@ fn values_of_sign_in_that_do_not_fit_are_refused() {
         (&clerk("clerk_jwt_key = 'x'"), "key 1: "),
         (&clerk("clerk_authorized_parties = ['https://a.example/']"), "write `https://a.example`"),
         (&clerk("clerk_allow_missing_azp = 'perhaps'"), "`true` or `false`"),
-        (&format!("{OIDC}oidc_algorithms = ['HS256']"), "none of RS256, PS256"),
+        (&format!("{OIDC}oidc_algorithms = ['HS256']"), "use RS256, PS256"),
         (&format!("{OIDC}oidc_jwks_url = 'ftp://x'"), "https"),
     ] {
         let said = refusal(&[], &[], toml);

@@ -1,6 +1,6 @@
-//! A way in to the parsers that read what strangers write, for the targets in `fuzz/`.
+//! Entry points to the parsers of untrusted input, for the targets in `fuzz/`.
 //!
-//! Not here: signatures. Nothing that comes out of this module says who anybody is.
+//! Not here: signatures. Nothing that this module returns authenticates anyone.
 
 use std::fmt::Debug;
 
@@ -11,35 +11,35 @@ use super::keys::KeySet;
 use super::token::Token;
 use super::{Reason, bearer};
 
-/// A token as it is written.
+/// Parsed token, not verified.
 #[derive(Debug)]
-pub struct Written<'a> {
-    /// What a signature would be over.
+pub struct ParsedToken<'a> {
+    /// Text that the signature covers.
     pub signed: &'a str,
-    /// Still encoded.
+    /// The signature, base64url-encoded.
     pub signature: &'a str,
-    /// The header's key id.
+    /// Key id of the header.
     pub kid: String,
-    /// The header's members.
+    /// Members of the header.
     pub header: Map<String, Value>,
-    /// The claims' members.
+    /// Members of the claims.
     pub claims: Map<String, Value>,
 }
 
-/// The text of the one bearer token in `headers`.
+/// Extracts the one bearer token from `headers`.
 pub fn bearer(headers: &HeaderMap, token_bytes_max: usize) -> Result<&str, Reason> {
     bearer::token(headers, token_bytes_max)
 }
 
-/// A token's parts.
-pub fn token(text: &str) -> Result<Written<'_>, Reason> {
+/// Parses a token.
+pub fn token(text: &str) -> Result<ParsedToken<'_>, Reason> {
     let token = Token::parse(text)?;
     let kid = token.kid()?.to_owned();
     let Token { signed, signature, header, claims } = token;
-    Ok(Written { signed, signature, kid, header, claims })
+    Ok(ParsedToken { signed, signature, kid, header, claims })
 }
 
-/// The useful keys of a JWK set and how many they are; else what keeps it from being one.
+/// Parses a JWK set; returns its usable keys and their number, or why it is not one.
 pub fn jwks(body: &[u8]) -> Result<(impl PartialEq + Debug + use<>, usize), String> {
     let keys = KeySet::from_jwks(body).map_err(|(_, detail)| detail)?;
     let count = keys.len();
