@@ -1,6 +1,6 @@
-//! The configuration file, read and shown as `vaultsync config print` shows it.
+//! Fuzzes the configuration file: loads it and prints it like `vaultsync config print`.
 //!
-//! Not here: flags and variables, which reach the same readers as text.
+//! Not here: flags and environment variables, which the same code parses as text.
 
 #![no_main]
 
@@ -8,7 +8,7 @@
     dead_code,
     unused_imports,
     unreachable_pub,
-    reason = "the command uses more of it than a target does"
+    reason = "the command uses more of it than this target"
 )]
 #[path = "../../crates/vaultsync/src/settings/mod.rs"]
 mod settings;
@@ -22,53 +22,56 @@ use std::{
 };
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use settings::{Loaded, ConfigErrors, Sources};
+use settings::{ConfigErrors, Loaded, Sources};
 
-/// A file without a name, because nothing is tidied up when the fuzzer ends; in memory where there is
-/// such a folder, because it is written for every run.
+/// Unnamed file, because nothing is cleaned up when the fuzzer ends. In memory if possible, because
+/// every run writes it.
 static FILE: LazyLock<File> = LazyLock::new(|| {
-    let memory = tempfile::tempfile_in(Path::new("/dev/shm"));
-    memory.or_else(|_| tempfile::tempfile()).expect("a temporary file")
+    let in_memory = tempfile::tempfile_in(Path::new("/dev/shm"));
+    in_memory.or_else(|_| tempfile::tempfile()).expect("a temporary file")
 });
 
 fuzz_target!(|text: &str| -> Corpus { check(text) });
 
 fn check(text: &str) -> Corpus {
-    // What the `_file` of a setting names is read whole, and could be `/dev/zero`.
+    // A setting with the suffix `_file` names a file that is read completely, and could be
+    // `/dev/zero`.
     if text.parse::<toml::Table>().is_ok_and(|table| table.keys().any(|key| key.ends_with("_file")))
     {
         return Corpus::Reject;
     }
     let loaded = match load(text) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            assert!(problems.to_string().contains('\n'), "nobody is told what is wrong");
+        Err(errors) => {
+            assert!(errors.to_string().contains('\n'), "an error names no problem");
             return Corpus::Keep;
         }
     };
     let printed = settings::in_force(&loaded);
-    let table: toml::Table = printed.parse().expect("what is printed is TOML");
-    // Shown without its secrets, it is another configuration.
+    let table: toml::Table = printed.parse().expect("the printed configuration is TOML");
+    // Secrets are masked, so that the printed configuration differs.
     if printed.contains("***") || printed.contains("(set, ") {
         return Corpus::Keep;
     }
-    let again = load(&printed).expect("what is printed is read");
-    let same: toml::Table = settings::in_force(&again).parse().expect("what is printed is TOML");
-    assert_eq!(table, same);
-    // What follows from Clerk's key is printed too, and is then as good as given.
+    let reloaded = load(&printed).expect("the printed configuration loads");
+    let reprinted: toml::Table =
+        settings::in_force(&reloaded).parse().expect("the printed configuration is TOML");
+    assert_eq!(table, reprinted);
+    // Values derived from Clerk's publishable key are printed too, and count as given when
+    // reloaded.
     if loaded.settings.sign_in.clerk.is_none() {
-        assert_eq!(loaded.settings, again.settings);
+        assert_eq!(loaded.settings, reloaded.settings);
     }
     Corpus::Keep
 }
 
 fn load(text: &str) -> Result<Loaded, ConfigErrors> {
     let mut file = &*FILE;
-    let written = file.set_len(0).and_then(|()| file.rewind());
-    written
+    let emptied = file.set_len(0).and_then(|()| file.rewind());
+    emptied
         .and_then(|()| file.write_all(text.as_bytes()))
         .expect("a temporary file can be written");
-    file.rewind().expect("a temporary file has a beginning");
+    file.rewind().expect("a temporary file can be rewound");
     let config = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
     settings::load(&Sources { config: Some(config), ..Sources::default() })
 }

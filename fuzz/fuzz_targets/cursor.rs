@@ -1,6 +1,6 @@
-//! The cursor and the whole query of a pull, beside jiff's reading of the same time.
+//! Fuzzes the cursor and the query of a pull, and compares cursors with jiff's parser.
 //!
-//! Not here: which of the texts that jiff reads are no RFC 3339; the tests of `cursor.rs` say that.
+//! Not here: texts that jiff accepts although they are not RFC 3339; `cursor.rs` tests those.
 
 #![no_main]
 
@@ -8,8 +8,8 @@ use jiff::Timestamp as Jiff;
 use libfuzzer_sys::fuzz_target;
 use vaultsync_protocol::{Cursor, PAGE_RECORDS_MAX, Pull, Timestamp, WAIT_SECONDS_MAX};
 
-/// The years that RFC 3339 can write, in milliseconds. A cursor beyond them, by its offset, is
-/// printed as the nearest end.
+/// Range of RFC 3339 in milliseconds. A cursor outside of it, because of its offset, is printed as
+/// the nearest bound.
 const MILLIS: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
 fuzz_target!(|text: &str| {
@@ -24,11 +24,11 @@ fuzz_target!(|text: &str| {
 fn check_cursor(text: &str) {
     if let Ok(cursor) = Cursor::parse(text) {
         let millis = cursor.timestamp().as_millis();
-        if let Ok(time) = for_jiff(text).parse::<Jiff>() {
+        if let Ok(time) = to_jiff_syntax(text).parse::<Jiff>() {
             assert_eq!(millis, floored(time), "{text:?}");
         } else {
-            // Its times end a day before those of RFC 3339 do.
-            assert!(millis > Jiff::MAX.as_millisecond(), "{text:?} is no time to jiff");
+            // Its range ends a day before that of RFC 3339.
+            assert!(millis > Jiff::MAX.as_millisecond(), "jiff rejects {text:?}");
         }
         if MILLIS.contains(&millis) {
             assert_eq!(Cursor::parse(&cursor.timestamp().to_string()), Ok(cursor), "{text:?}");
@@ -42,18 +42,18 @@ fn check_cursor(text: &str) {
     }
 }
 
-/// The last whole millisecond that is not later: a cursor must not move forward.
+/// Rounds down to a millisecond: a cursor must not move forward.
 fn floored(time: Jiff) -> i64 {
     let millis = time.as_nanosecond().div_euclid(1_000_000);
-    i64::try_from(millis).expect("jiff's times are few")
+    i64::try_from(millis).expect("jiff's range fits into an i64")
 }
 
-/// What our reading allows and jiff's does not: a blank for a `+`, and more than nine digits.
-fn for_jiff(text: &str) -> String {
+/// Rewrites what only our parser accepts: a space for a `+`, and more than nine fractional digits.
+fn to_jiff_syntax(text: &str) -> String {
     let text = text.replace(' ', "+");
-    let Some((before, rest)) = text.split_once('.') else { return text };
+    let Some((seconds, rest)) = text.split_once('.') else { return text };
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    format!("{before}.{}{}", &rest[..digits.min(9)], &rest[digits..])
+    format!("{seconds}.{}{}", &rest[..digits.min(9)], &rest[digits..])
 }
 
 fn check_query(text: &str) {
@@ -69,7 +69,7 @@ fn check_query(text: &str) {
         ("limit", &pull.limit.to_string()),
         ("wait", &pull.wait.as_secs().to_string()),
     ]);
-    // An epoch is only ever compared, and cannot be printed.
+    // An epoch is only compared and cannot be printed.
     assert_eq!(Pull::from_query(&printed), Ok(Pull { epoch: None, ..pull }), "{text:?}");
 }
 

@@ -1,6 +1,6 @@
-//! The body of a push, beside a plain reading of the same JSON.
+//! Fuzzes the parser of push bodies, and compares it with a plain JSON parser.
 //!
-//! Not here: what is refused beyond JSON, and with which words; the tests of `push.rs` say that.
+//! Not here: validation beyond JSON and its messages; `push/tests.rs` tests those.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use vaultsync_protocol::{KnownEpoch, OPERATIONS_MAX, Operation, Push, PushError, Version};
 
-/// Small, so that made-up bodies are on both sides of it.
+/// Small, so that fuzzed bodies are on both sides of the limit.
 const CIPHERTEXT_BYTES_MAX: usize = 24;
 
 fuzz_target!(|body: &[u8]| check(body));
@@ -22,19 +22,19 @@ fn check(body: &[u8]) {
         (Ok(push), _) => push,
         (Err(PushError::Json(_)), _) => return,
         (Err(PushError::Invalid(issues)), plain) => {
-            assert!(plain.is_ok(), "issues are told of what is no JSON");
-            assert!(!issues.is_empty(), "a body is refused and nobody is told why");
+            assert!(plain.is_ok(), "a body that is not JSON has issues");
+            assert!(!issues.is_empty(), "a body is rejected without an issue");
             return;
         }
     };
-    agrees(&push, &plain.expect("what is accepted is JSON"));
+    assert_agree(&push, &plain.expect("an accepted body is JSON"));
 
-    let printed = printed(&push);
-    let again = Push::from_json(&printed, CIPHERTEXT_BYTES_MAX).expect("what is printed is read");
-    assert_eq!(again.operations(), push.operations());
+    let printed = print(&push);
+    let reparsed = Push::from_json(&printed, CIPHERTEXT_BYTES_MAX).expect("a printed push parses");
+    assert_eq!(reparsed.operations(), push.operations());
 }
 
-fn agrees(push: &Push, plain: &Value) {
+fn assert_agree(push: &Push, plain: &Value) {
     let operations = plain["operations"].as_array().expect("operations are an array");
     assert_eq!(push.operations().len(), operations.len());
     assert!(operations.len() <= OPERATIONS_MAX);
@@ -42,24 +42,24 @@ fn agrees(push: &Push, plain: &Value) {
     let mut ciphertext_bytes = 0;
     for (operation, plain) in push.operations().iter().zip(operations) {
         assert_eq!(Some(operation.record_id.as_str()), plain["recordId"].as_str());
-        assert!(ids.insert(operation.record_id.as_str()), "a record comes twice");
+        assert!(ids.insert(operation.record_id.as_str()), "a record appears twice");
         assert_eq!(operation.base_version.map(Version::get), base_version(&plain["baseVersion"]));
-        let text = plain["ciphertext"].as_str().expect("a ciphertext is text");
+        let text = plain["ciphertext"].as_str().expect("a ciphertext is a string");
         let bytes = STANDARD.decode(text).expect("a ciphertext is base64");
         assert_eq!(operation.ciphertext.as_bytes(), bytes);
         assert!(bytes.len() <= CIPHERTEXT_BYTES_MAX);
         assert_eq!(Some(operation.deleted), plain["deleted"].as_bool());
-        assert!(operation.deleted || !bytes.is_empty(), "nothing is stored");
+        assert!(operation.deleted || !bytes.is_empty(), "an empty ciphertext without a tombstone");
         ciphertext_bytes += bytes.len();
     }
     assert_eq!(push.ciphertext_bytes(), ciphertext_bytes);
     let epoch = plain.get("epoch").filter(|epoch| !epoch.is_null());
-    let epoch = epoch.map(|epoch| epoch.as_str().expect("an epoch is text"));
+    let epoch = epoch.map(|epoch| epoch.as_str().expect("an epoch is a string"));
     assert_eq!(push.epoch(), epoch.and_then(KnownEpoch::new).as_ref());
     assert_eq!(push.epoch().is_some(), epoch.is_some());
 }
 
-/// A version as a JavaScript client means it: `1.0` and `1e0` are 1.
+/// Reads a version as JavaScript does: `1.0` and `1e0` are 1.
 fn base_version(plain: &Value) -> Option<i64> {
     if plain.is_null() {
         return None;
@@ -71,7 +71,7 @@ fn base_version(plain: &Value) -> Option<i64> {
     Some(whole)
 }
 
-fn printed(push: &Push) -> Vec<u8> {
+fn print(push: &Push) -> Vec<u8> {
     let operation = |operation: &Operation| {
         json!({
             "recordId": operation.record_id,
