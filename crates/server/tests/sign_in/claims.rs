@@ -1,6 +1,6 @@
-//! What a Clerk token must claim, and what its caller is told of a mistake.
+//! Rules for the claims of a Clerk token, and what the response reveals if one is broken.
 //!
-//! Not here: what a token looks like (`tokens`).
+//! Not here: the form of a token (`tokens`).
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use vaultsync_testkit::forge::SigningKey;
 use crate::{
     ACCEPTED, AUDIENCE, EARLY, EXPIRED, FAILED, FOREIGN, FROM_THE_FUTURE, IMPERSONATED, ISSUER,
     NOT_A_SESSION, PARTY, PENDING, SIGNATURE, authenticator, bearer, check, check_all, clerk,
-    clock, forge, set, with_claim, with_header, written_down,
+    clerk_options_with_key, clock, forge, set, with_claim, with_header,
 };
 
 #[tokio::test]
-async fn every_claim_is_there_and_of_its_type() {
+async fn claims_must_be_present_and_of_their_type() {
     let long = |chars: usize| json!("\u{e4}".repeat(chars));
     check_all(
-        &clerk(written_down()),
+        &clerk(clerk_options_with_key()),
         vec![
             ("no iss", with_claim("iss", Value::Null), FOREIGN),
             ("iss of another", with_claim("iss", json!("https://clerk.example.org")), FOREIGN),
@@ -51,14 +51,14 @@ async fn every_claim_is_there_and_of_its_type() {
             ("exp is a list", with_claim("exp", json!([1_800_000_060])), FAILED),
             ("exp is 1e308", with_claim("exp", json!(1e308)), FAILED),
             ("exp is -1e308", with_claim("exp", json!(-1e308)), FAILED),
-            ("exp is u64's end", with_claim("exp", json!(u64::MAX)), FAILED),
-            ("exp is i64's end", with_claim("exp", json!(i64::MAX)), FAILED),
+            ("exp is the largest u64", with_claim("exp", json!(u64::MAX)), FAILED),
+            ("exp is the largest i64", with_claim("exp", json!(i64::MAX)), FAILED),
             ("exp in milliseconds", with_claim("exp", json!(1_800_000_060_000_i64)), FAILED),
             ("exp is negative", with_claim("exp", json!(-1)), EXPIRED),
             ("exp is 0", with_claim("exp", json!(0)), EXPIRED),
             ("exp in the year 9999", with_claim("exp", json!(253_402_300_799_i64)), ACCEPTED),
             ("exp in the year 10000", with_claim("exp", json!(253_402_300_800_i64)), FAILED),
-            ("aud is not looked at", with_claim("aud", json!(1)), ACCEPTED),
+            ("aud is not checked", with_claim("aud", json!(1)), ACCEPTED),
             ("a mask beyond u64", with_claim("o", json!({"fpm": 1e30})), ACCEPTED),
             (
                 "a token of version 1",
@@ -88,19 +88,19 @@ async fn every_claim_is_there_and_of_its_type() {
 }
 
 #[tokio::test]
-async fn somebody_may_act_as_a_user_only_where_that_is_allowed() {
+async fn impersonation_is_accepted_only_if_allowed() {
     let token = with_claim("act", json!({"sub": "user_2admin", "sid": "sess_2admin"}));
-    let auth = clerk(ClerkOptions { allow_impersonation: true, ..written_down() });
-    let signed_in = auth.authenticate(&bearer(&token)).await.expect("allowed");
-    assert_eq!(&*signed_in.subject, "user_2someone");
+    let auth = clerk(ClerkOptions { allow_impersonation: true, ..clerk_options_with_key() });
+    let principal = auth.authenticate(&bearer(&token)).await.expect("allowed");
+    assert_eq!(&*principal.subject, "user_2someone");
 }
 
 #[tokio::test]
-async fn who_cannot_sign_learns_nothing_about_the_claims() {
+async fn a_bad_signature_hides_the_errors_of_the_claims() {
     let auth = clerk(ClerkOptions {
         authorized_parties: vec!["https://app.example.com".to_owned()],
         audience: vec!["vault".to_owned()],
-        ..written_down()
+        ..clerk_options_with_key()
     });
     for (name, claim, value) in [
         ("expired", "exp", json!(1)),
@@ -109,7 +109,7 @@ async fn who_cannot_sign_learns_nothing_about_the_claims() {
         ("another audience", "aud", json!("other")),
         ("no subject", "sub", json!("")),
         ("pending", "sts", json!("pending")),
-        ("acting", "act", json!({})),
+        ("impersonated", "act", json!({})),
     ] {
         let mut forge = forge();
         forge.key = SigningKey::rsa(1).clone();
@@ -119,8 +119,8 @@ async fn who_cannot_sign_learns_nothing_about_the_claims() {
 }
 
 #[tokio::test]
-async fn times_hold_up_to_the_skew_and_not_a_millisecond_more() {
-    // (claim, its seconds from now, skew, the clock's milliseconds from now, what comes of it)
+async fn times_are_valid_up_to_the_skew_to_the_millisecond() {
+    // (claim, its seconds from now, skew, the clock's milliseconds from now, expected result)
     let cases = [
         ("exp", json!(60), 5000, 64_999, ACCEPTED),
         ("exp", json!(60), 5000, 65_000, EXPIRED),
@@ -140,10 +140,11 @@ async fn times_hold_up_to_the_skew_and_not_a_millisecond_more() {
         ("iat", json!(10), 0, 10_000, ACCEPTED),
         ("iat", json!(10), 0, 9999, FROM_THE_FUTURE),
     ];
-    for (claim, after, skew, moved, want) in cases {
+    for (claim, after, skew, moved, expected) in cases {
         let clock = clock();
-        let options = ClerkOptions { clock_skew: Duration::from_millis(skew), ..written_down() };
-        let auth = authenticator(vec![Issuer::clerk(options).expect("good settings")], &clock);
+        let options =
+            ClerkOptions { clock_skew: Duration::from_millis(skew), ..clerk_options_with_key() };
+        let auth = authenticator(vec![Issuer::clerk(options).expect("valid settings")], &clock);
         let value = after.as_f64().expect("a number") + 1_800_000_000.0;
         let token = forge().token_with(|_, claims| {
             claims.remove("nbf");
@@ -153,21 +154,21 @@ async fn times_hold_up_to_the_skew_and_not_a_millisecond_more() {
         });
         clock.step(moved);
         let name = format!("{claim} {after}s, skew {skew} ms, clock {moved} ms");
-        check(&name, &auth, &bearer(&token), want).await;
+        check(&name, &auth, &bearer(&token), expected).await;
     }
 }
 
 #[tokio::test]
-async fn only_authorized_parties_get_in() {
+async fn only_authorized_parties_are_accepted() {
     let parties = || vec!["https://app.example.com".to_owned(), "http://localhost:3000".to_owned()];
-    let strict = clerk(ClerkOptions { authorized_parties: parties(), ..written_down() });
+    let strict = clerk(ClerkOptions { authorized_parties: parties(), ..clerk_options_with_key() });
     let lenient = clerk(ClerkOptions {
         authorized_parties: parties(),
         allow_missing_azp: true,
-        ..written_down()
+        ..clerk_options_with_key()
     });
-    let open = clerk(ClerkOptions { allow_missing_azp: false, ..written_down() });
-    for (azp, strictly, leniently) in [
+    let open = clerk(ClerkOptions { allow_missing_azp: false, ..clerk_options_with_key() });
+    for (azp, expected_strict, expected_lenient) in [
         (json!("https://app.example.com"), ACCEPTED, ACCEPTED),
         (json!("http://localhost:3000"), ACCEPTED, ACCEPTED),
         (Value::Null, PARTY, ACCEPTED),
@@ -183,8 +184,8 @@ async fn only_authorized_parties_get_in() {
     ] {
         let name = format!("azp {azp}");
         let token = bearer(&with_claim("azp", azp));
-        check(&name, &strict, &token, strictly).await;
-        check(&name, &lenient, &token, leniently).await;
+        check(&name, &strict, &token, expected_strict).await;
+        check(&name, &lenient, &token, expected_lenient).await;
         check(&name, &open, &token, ACCEPTED).await;
     }
     let null = forge().token_with(|_, claims| {
@@ -194,10 +195,10 @@ async fn only_authorized_parties_get_in() {
 }
 
 #[tokio::test]
-async fn a_clerk_audience_counts_where_both_sides_name_one() {
+async fn a_clerk_audience_is_checked_if_both_sides_name_one() {
     let audience = vec!["vault".to_owned(), "vault-2".to_owned()];
     check_all(
-        &clerk(ClerkOptions { audience, ..written_down() }),
+        &clerk(ClerkOptions { audience, ..clerk_options_with_key() }),
         vec![
             ("no aud", forge().token(), ACCEPTED),
             ("ours", with_claim("aud", json!("vault")), ACCEPTED),
@@ -214,10 +215,10 @@ async fn a_clerk_audience_counts_where_both_sides_name_one() {
 }
 
 #[tokio::test]
-async fn clerk_issuer_decides_what_iss_must_be() {
+async fn clerk_issuer_sets_the_required_iss() {
     let auth = clerk(ClerkOptions {
         issuer: Some("https://example.com/__clerk".to_owned()),
-        ..written_down()
+        ..clerk_options_with_key()
     });
     let proxied = with_claim("iss", json!("https://example.com/__clerk"));
     check("the proxy's", &auth, &bearer(&proxied), ACCEPTED).await;
@@ -225,16 +226,16 @@ async fn clerk_issuer_decides_what_iss_must_be() {
 }
 
 #[tokio::test]
-async fn without_issuers_nobody_gets_in() {
+async fn without_issuers_no_token_is_accepted() {
     let auth = authenticator(Vec::new(), &clock());
     check("no issuer", &auth, &bearer(&forge().token()), FOREIGN).await;
     assert!(auth.ready().await.is_err());
 }
 
 #[tokio::test]
-async fn a_caller_reads_why_only_when_the_issuer_signed() {
-    let auth = clerk(written_down());
-    for (token, want) in [
+async fn the_challenge_contains_the_reason_only_if_the_issuer_signed() {
+    let auth = clerk(clerk_options_with_key());
+    for (token, expected) in [
         (None, r#"Bearer realm="sync""#),
         (Some("a.b.c".to_owned()), r#"Bearer realm="sync", error="invalid_token""#),
         (Some(with_header("kid", Value::Null)), r#"Bearer realm="sync", error="invalid_token""#),
@@ -249,7 +250,7 @@ async fn a_caller_reads_why_only_when_the_issuer_signed() {
         (Some(with_claim("act", json!({}))), r#"Bearer realm="sync", error="insufficient_scope""#),
     ] {
         let headers = token.as_deref().map(bearer).unwrap_or_default();
-        let refusal = auth.authenticate(&headers).await.expect_err("refused");
-        assert_eq!(refusal.www_authenticate().as_deref(), Some(want));
+        let error = auth.authenticate(&headers).await.expect_err("rejected");
+        assert_eq!(error.www_authenticate().as_deref(), Some(expected));
     }
 }

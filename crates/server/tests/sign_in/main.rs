@@ -1,6 +1,6 @@
-//! Which tokens let somebody in, which do not, and what each caller is told.
+//! Authentication: which tokens are accepted, and what the response to a rejected one reveals.
 //!
-//! Not here: what is counted and logged of it (`metrics`).
+//! Not here: metrics and logs of it (`metrics`).
 
 mod claims;
 mod keys;
@@ -24,26 +24,27 @@ const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
 /// Status, code and reason.
-type Want = (u16, &'static str, &'static str);
+type Expected = (u16, &'static str, &'static str);
 
-const ACCEPTED: Want = (200, "", "");
-const MISSING: Want = (401, "unauthorized", "session-token-missing");
-const INVALID: Want = (401, "unauthorized", "token-invalid");
-const MISTYPED: Want = (401, "unauthorized", "token-type-mismatch");
-const ALGORITHM: Want = (401, "unauthorized", "token-invalid-algorithm");
-const SIGNATURE: Want = (401, "unauthorized", "token-invalid-signature");
-const FOREIGN: Want = (401, "unauthorized", "token-invalid-issuer");
-const NO_SUCH_KEY: Want = (401, "unauthorized", "jwk-kid-mismatch");
-/// From here on the signature has verified, and the caller is told why.
-const FAILED: Want = (401, "token_verification_failed", "token-verification-failed");
-const NOT_A_SESSION: Want = (401, "token_type_mismatch", "token-type-mismatch");
-const AUDIENCE: Want = (401, "token_invalid_audience", "token-invalid-audience");
-const PARTY: Want = (401, "token_invalid_authorized_parties", "token-invalid-authorized-parties");
-const EXPIRED: Want = (401, "token_expired", "token-expired");
-const EARLY: Want = (401, "token_not_active_yet", "token-not-active-yet");
-const FROM_THE_FUTURE: Want = (401, "token_iat_in_the_future", "token-iat-in-the-future");
-const PENDING: Want = (401, "session_pending", "session-pending");
-const IMPERSONATED: Want = (403, "forbidden", "impersonation-not-allowed");
+const ACCEPTED: Expected = (200, "", "");
+const MISSING: Expected = (401, "unauthorized", "session-token-missing");
+const INVALID: Expected = (401, "unauthorized", "token-invalid");
+const MISTYPED: Expected = (401, "unauthorized", "token-type-mismatch");
+const ALGORITHM: Expected = (401, "unauthorized", "token-invalid-algorithm");
+const SIGNATURE: Expected = (401, "unauthorized", "token-invalid-signature");
+const FOREIGN: Expected = (401, "unauthorized", "token-invalid-issuer");
+const NO_SUCH_KEY: Expected = (401, "unauthorized", "jwk-kid-mismatch");
+/// From here on the signature is valid, and the response contains the reason.
+const FAILED: Expected = (401, "token_verification_failed", "token-verification-failed");
+const NOT_A_SESSION: Expected = (401, "token_type_mismatch", "token-type-mismatch");
+const AUDIENCE: Expected = (401, "token_invalid_audience", "token-invalid-audience");
+const PARTY: Expected =
+    (401, "token_invalid_authorized_parties", "token-invalid-authorized-parties");
+const EXPIRED: Expected = (401, "token_expired", "token-expired");
+const EARLY: Expected = (401, "token_not_active_yet", "token-not-active-yet");
+const FROM_THE_FUTURE: Expected = (401, "token_iat_in_the_future", "token-iat-in-the-future");
+const PENDING: Expected = (401, "session_pending", "session-pending");
+const IMPERSONATED: Expected = (403, "forbidden", "impersonation-not-allowed");
 
 fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(NOW))
@@ -53,17 +54,17 @@ fn forge() -> ClerkForge {
     ClerkForge::new(ISSUER, SigningKey::rsa(0), NOW)
 }
 
-/// A Clerk instance whose keys are where Clerk puts them.
-fn instance() -> ClerkOptions {
+/// Clerk instance whose keys are fetched from Clerk's default URL.
+fn clerk_options() -> ClerkOptions {
     ClerkOptions {
         publishable_key: Some(publishable_key("clerk.example.com")),
         ..ClerkOptions::default()
     }
 }
 
-/// The same, but with its key written down, so that no network is used.
-fn written_down() -> ClerkOptions {
-    ClerkOptions { jwt_keys: vec![SigningKey::rsa(0).public_pem()], ..instance() }
+/// Clerk instance whose key is in the settings, so that the network is not used.
+fn clerk_options_with_key() -> ClerkOptions {
+    ClerkOptions { jwt_keys: vec![SigningKey::rsa(0).public_pem()], ..clerk_options() }
 }
 
 fn authenticator(issuers: Vec<Issuer>, clock: &Arc<ManualClock>) -> Authenticator {
@@ -71,7 +72,7 @@ fn authenticator(issuers: Vec<Issuer>, clock: &Arc<ManualClock>) -> Authenticato
 }
 
 fn clerk(options: ClerkOptions) -> Authenticator {
-    authenticator(vec![Issuer::clerk(options).expect("good settings")], &clock())
+    authenticator(vec![Issuer::clerk(options).expect("valid settings")], &clock())
 }
 
 fn bearer(token: &str) -> HeaderMap {
@@ -81,34 +82,34 @@ fn bearer(token: &str) -> HeaderMap {
 fn headers(values: &[&[u8]]) -> HeaderMap {
     values
         .iter()
-        .map(|value| (AUTHORIZATION, HeaderValue::from_bytes(value).expect("a header's value")))
+        .map(|value| (AUTHORIZATION, HeaderValue::from_bytes(value).expect("a header value")))
         .collect()
 }
 
-fn told(result: &Result<Principal, AuthError>) -> (u16, &'static str, &'static str) {
+fn outcome(result: &Result<Principal, AuthError>) -> (u16, &'static str, &'static str) {
     match result {
         Ok(_) => ACCEPTED,
-        Err(refusal) => {
-            let status = match refusal.outcome() {
+        Err(error) => {
+            let status = match error.outcome() {
                 Outcome::Unauthorized { .. } => 401,
                 Outcome::Forbidden => 403,
                 Outcome::Unavailable { .. } => 503,
             };
-            (status, refusal.code(), refusal.reason().as_str())
+            (status, error.code(), error.reason().as_str())
         }
     }
 }
 
-/// A server that recognises callers as `authenticator` does. Who is calling is known before a database
-/// is asked, so one is enough.
+/// Starts a server with `authenticator`. One backend is enough, because authentication precedes any
+/// access to the database.
 async fn serve(authenticator: &Authenticator) -> TestServer {
     let authenticator = Some(authenticator.clone());
     TestServer::start_with(Setup { authenticator, ..Setup::on(Backend::Sqlite) }).await
 }
 
-/// Asks the authenticator itself, which knows its reason, and a server over HTTP.
-async fn check(name: &str, authenticator: &Authenticator, headers: &HeaderMap, want: Want) {
-    check_at(&serve(authenticator).await, name, authenticator, headers, want).await;
+/// Checks the authenticator itself, which returns the reason, and a server over HTTP.
+async fn check(name: &str, authenticator: &Authenticator, headers: &HeaderMap, expected: Expected) {
+    check_at(&serve(authenticator).await, name, authenticator, headers, expected).await;
 }
 
 async fn check_at(
@@ -116,11 +117,11 @@ async fn check_at(
     name: &str,
     authenticator: &Authenticator,
     headers: &HeaderMap,
-    want: Want,
+    expected: Expected,
 ) {
     let result = authenticator.authenticate(headers).await;
-    assert_eq!(told(&result), want, "{name}");
-    // HTTP takes blanks around a value away before anybody sees it.
+    assert_eq!(outcome(&result), expected, "{name}");
+    // HTTP removes spaces around a value before the server sees it.
     let is_trimmed = |value: &HeaderValue| value.as_bytes().trim_ascii() == value.as_bytes();
     if !headers.values().all(is_trimmed) {
         return;
@@ -128,36 +129,36 @@ async fn check_at(
     let request = server.request(Method::GET, "/api/sync/pull").headers(headers.clone());
     let answer = send(request).await;
     let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
-    assert_eq!((answer.status, code.as_str()), (want.0, want.1), "{name}, over HTTP");
-    if want.0 == 401 {
+    assert_eq!((answer.status, code.as_str()), (expected.0, expected.1), "{name}, over HTTP");
+    if expected.0 == 401 {
         assert_eq!(answer.json()["error"], "Unauthorized", "{name}");
         let challenge = answer.header("www-authenticate");
         assert!(challenge.starts_with(r#"Bearer realm="sync""#), "{name}: {challenge}");
-        let is_told_why = challenge.contains(want.2);
-        assert_eq!(is_told_why, want.1 != "unauthorized", "{name}: {challenge}");
+        let contains_reason = challenge.contains(expected.2);
+        assert_eq!(contains_reason, expected.1 != "unauthorized", "{name}: {challenge}");
     }
 }
 
-async fn check_all(authenticator: &Authenticator, table: Vec<(&str, String, Want)>) {
+async fn check_all(authenticator: &Authenticator, table: Vec<(&str, String, Expected)>) {
     let server = serve(authenticator).await;
-    for (name, token, want) in table {
-        check_at(&server, name, authenticator, &bearer(&token), want).await;
+    for (name, token, expected) in table {
+        check_at(&server, name, authenticator, &bearer(&token), expected).await;
     }
 }
 
-/// A good token but for one member of its header; `null` takes the member away.
+/// Valid token except for one member of its header; `null` removes the member.
 fn with_header(name: &str, value: Value) -> String {
     forge().token_with(|header, _| set(header, name, value))
 }
 
-/// A good token but for one claim; `null` takes the claim away.
+/// Valid token except for one claim; `null` removes the claim.
 fn with_claim(name: &str, value: Value) -> String {
     forge().token_with(|_, claims| set(claims, name, value))
 }
 
 fn set(members: &mut Map<String, Value>, name: &str, value: Value) {
     if value.is_null() {
-        members.remove(name).expect("the good token has it");
+        members.remove(name).expect("the valid token has it");
     } else {
         members.insert(name.to_owned(), value);
     }

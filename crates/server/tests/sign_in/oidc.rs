@@ -1,4 +1,4 @@
-//! Tokens of other issuers than Clerk, this server's own among them, and issuers side by side.
+//! Tokens of issuers other than Clerk, the local one included, and several issuers at once.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use vaultsync_testkit::jwks_server::JwksServer;
 
 use crate::{
     ACCEPTED, ALGORITHM, AUDIENCE, EARLY, EXPIRED, FAILED, FOREIGN, FROM_THE_FUTURE, INVALID,
-    ISSUER, NO_SUCH_KEY, NOW, SIGNATURE, authenticator, bearer, check, check_all, clerk, clock,
-    forge, set, written_down,
+    ISSUER, NO_SUCH_KEY, NOW, SIGNATURE, authenticator, bearer, check, check_all, clerk,
+    clerk_options_with_key, clock, forge, set,
 };
 
-/// What an OIDC issuer signs.
+/// Creates the tokens of an OIDC issuer.
 struct OidcForge {
     issuer: String,
     kid: &'static str,
@@ -54,11 +54,11 @@ fn oidc(server: &JwksServer, algorithms: &[&str]) -> Issuer {
         algorithms: algorithms.iter().map(|&name| name.to_owned()).collect(),
         ..OidcOptions::default()
     })
-    .expect("good settings")
+    .expect("valid settings")
 }
 
 #[tokio::test]
-async fn an_oidc_token_is_judged_by_its_own_rules() {
+async fn oidc_tokens_have_their_own_rules() {
     let rsa = SigningKey::rsa(0);
     let server = JwksServer::start(&[rsa.jwk("rsa")]).await;
     let forge = OidcForge { issuer: server.issuer(), kid: "rsa" };
@@ -71,14 +71,14 @@ async fn an_oidc_token_is_judged_by_its_own_rules() {
     check_all(
         &authenticator(vec![oidc(&server, &[])], &clock()),
         vec![
-            ("good", forge.token(rsa, Algorithm::RS256, |_, _| {}), ACCEPTED),
+            ("valid", forge.token(rsa, Algorithm::RS256, |_, _| {}), ACCEPTED),
             ("no typ", header("typ", Value::Null), ACCEPTED),
             ("JWT", header("typ", json!("JWT")), ACCEPTED),
             ("jwt", header("typ", json!("jwt")), ACCEPTED),
             ("spelled out", header("typ", json!("application/at+jwt")), ACCEPTED),
             ("a logout token", header("typ", json!("logout+jwt")), INVALID),
             ("typ is a list", header("typ", json!(["JWT"])), INVALID),
-            ("cat means nothing", header("cat", json!("cl_B7d4PD222AAA")), ACCEPTED),
+            ("cat is ignored", header("cat", json!("cl_B7d4PD222AAA")), ACCEPTED),
             ("no kid", header("kid", Value::Null), INVALID),
             ("unknown kid", header("kid", json!("other")), NO_SUCH_KEY),
             ("crit", header("crit", json!(["x"])), INVALID),
@@ -90,13 +90,13 @@ async fn an_oidc_token_is_judged_by_its_own_rules() {
             ("aud is an object", claim("aud", json!({"vault-api": 1})), FAILED),
             ("no exp", claim("exp", Value::Null), FAILED),
             ("expired", claim("exp", json!(1_799_999_995)), EXPIRED),
-            ("barely not expired", claim("exp", json!(1_799_999_996)), ACCEPTED),
+            ("just not expired", claim("exp", json!(1_799_999_996)), ACCEPTED),
             ("early", claim("nbf", json!(1_800_000_006)), EARLY),
             ("from the future", claim("iat", json!(1_800_000_006)), FROM_THE_FUTURE),
             ("no sub", claim("sub", Value::Null), FAILED),
             ("sub is empty", claim("sub", json!("")), FAILED),
             ("sub of 256", claim("sub", json!("s".repeat(256))), FAILED),
-            ("a sub as Clerk's", claim("sub", json!("mch_2")), ACCEPTED),
+            ("a sub like Clerk's", claim("sub", json!("mch_2")), ACCEPTED),
             ("another iss", claim("iss", json!(format!("{}/", server.issuer()))), FOREIGN),
             ("PS256 is not allowed", forge.token(rsa, Algorithm::PS256, |_, _| {}), ALGORITHM),
             (
@@ -114,7 +114,7 @@ async fn an_oidc_token_is_judged_by_its_own_rules() {
 }
 
 #[tokio::test]
-async fn an_oidc_issuer_signs_with_what_it_is_configured_for() {
+async fn an_oidc_issuer_may_use_only_its_configured_algorithms() {
     let (ec, ed) = (SigningKey::p256(), SigningKey::ed25519());
     let rsa = SigningKey::rsa(0);
     let mut for_rs256 = SigningKey::rsa(1).jwk("rs256");
@@ -133,7 +133,7 @@ async fn an_oidc_issuer_signs_with_what_it_is_configured_for() {
         for_encryption,
         for_wrapping,
         for_verifying,
-        SigningKey::secret(b"shown to everybody").jwk("secret"),
+        SigningKey::secret(b"public secret").jwk("secret"),
     ])
     .await;
     let all = ["RS256", "PS256", "ES256", "EdDSA"];
@@ -142,7 +142,7 @@ async fn an_oidc_issuer_signs_with_what_it_is_configured_for() {
         OidcForge { issuer: server.issuer(), kid }.token(key, algorithm, |_, _| {})
     };
     let other = SigningKey::rsa(1);
-    let secret = SigningKey::secret(b"shown to everybody");
+    let secret = SigningKey::secret(b"public secret");
     check_all(
         &auth,
         vec![
@@ -170,19 +170,22 @@ async fn an_oidc_issuer_signs_with_what_it_is_configured_for() {
 }
 
 #[tokio::test]
-async fn the_keys_of_one_issuer_say_nothing_for_another() {
+async fn the_keys_of_one_issuer_do_not_verify_tokens_of_another() {
     let server = JwksServer::start(&[SigningKey::rsa(1).jwk("shared-kid")]).await;
-    let clerk = Issuer::clerk(written_down()).expect("good settings");
+    let clerk = Issuer::clerk(clerk_options_with_key()).expect("valid settings");
     let auth = authenticator(vec![clerk, oidc(&server, &[])], &clock());
     let oidc = OidcForge { issuer: server.issuer(), kid: "shared-kid" };
 
-    let of_clerk = auth.authenticate(&bearer(&forge().token())).await.expect("Clerk's");
-    let same_name = oidc.token(SigningKey::rsa(1), Algorithm::RS256, |_, claims| {
+    let clerk_principal = auth.authenticate(&bearer(&forge().token())).await.expect("Clerk's");
+    let same_subject = oidc.token(SigningKey::rsa(1), Algorithm::RS256, |_, claims| {
         claims.insert("sub".to_owned(), json!("user_2someone"));
     });
-    let of_oidc = auth.authenticate(&bearer(&same_name)).await.expect("the other's");
-    assert_eq!(of_clerk.subject, of_oidc.subject);
-    assert_ne!(of_clerk.issuer, of_oidc.issuer, "the same name is not the same user");
+    let oidc_principal = auth.authenticate(&bearer(&same_subject)).await.expect("the other's");
+    assert_eq!(clerk_principal.subject, oidc_principal.subject);
+    assert_ne!(
+        clerk_principal.issuer, oidc_principal.issuer,
+        "the same subject is not the same user"
+    );
 
     let mut clerk_by_oidc = forge();
     clerk_by_oidc.key = SigningKey::rsa(1).clone();
@@ -209,23 +212,23 @@ async fn the_keys_of_one_issuer_say_nothing_for_another() {
 }
 
 #[tokio::test]
-async fn this_server_takes_its_own_tokens_only_when_told_to() {
+async fn local_tokens_are_accepted_only_if_the_local_issuer_is_enabled() {
     let folder = tempfile::tempdir().expect("a folder");
     let other_folder = tempfile::tempdir().expect("a folder");
     let key = LocalKey::load_or_create(folder.path()).expect("a key");
     let other_key = LocalKey::load_or_create(other_folder.path()).expect("a key");
     let token = key.mint("ada", NOW, Duration::from_hours(1)).expect("a token");
     let clock = clock();
-    let with = authenticator(vec![Issuer::local(&key)], &clock);
-    let signed_in = with.authenticate(&bearer(&token)).await.expect("its own");
-    assert_eq!((&*signed_in.issuer, &*signed_in.subject), (LOCAL_ISSUER, "ada"));
-    assert_eq!(signed_in.expires_at, NOW.plus_millis(3_600_000));
+    let auth = authenticator(vec![Issuer::local(&key)], &clock);
+    let principal = auth.authenticate(&bearer(&token)).await.expect("a local token");
+    assert_eq!((&*principal.issuer, &*principal.subject), (LOCAL_ISSUER, "ada"));
+    assert_eq!(principal.expires_at, NOW.plus_millis(3_600_000));
 
-    check("not told to", &clerk(written_down()), &bearer(&token), FOREIGN).await;
+    check("not enabled", &clerk(clerk_options_with_key()), &bearer(&token), FOREIGN).await;
     let foreign = other_key.mint("ada", NOW, Duration::from_hours(1)).expect("a token");
-    check("of another server", &with, &bearer(&foreign), NO_SUCH_KEY).await;
+    check("of another server", &auth, &bearer(&foreign), NO_SUCH_KEY).await;
     clock.step(3_604_999);
-    check("within the skew", &with, &bearer(&token), ACCEPTED).await;
+    check("within the skew", &auth, &bearer(&token), ACCEPTED).await;
     clock.step(1);
-    check("over", &with, &bearer(&token), EXPIRED).await;
+    check("expired", &auth, &bearer(&token), EXPIRED).await;
 }

@@ -1,6 +1,6 @@
-//! What an operator may configure an issuer with, and what is said about a mistake.
+//! Settings of issuers, and the errors about invalid ones.
 //!
-//! Not here: the tokens (`tokens`).
+//! Not here: tokens (`tokens`).
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use vaultsync_server::auth::{
 use vaultsync_server::secret_file::SecretFileError;
 use vaultsync_testkit::forge::{ClerkForge, SigningKey, publishable_key};
 
-use crate::{ISSUER, NOW, authenticator, bearer, clock, instance};
+use crate::{ISSUER, NOW, authenticator, bearer, clerk_options, clock};
 
 fn oidc() -> OidcOptions {
     OidcOptions {
@@ -27,87 +27,59 @@ fn list(items: &[&str]) -> Vec<String> {
     items.iter().map(|&item| item.to_owned()).collect()
 }
 
+fn with_publishable_key(key: &str) -> ClerkOptions {
+    ClerkOptions { publishable_key: Some(key.to_owned()), ..ClerkOptions::default() }
+}
+
+fn with_issuer(issuer: &str) -> ClerkOptions {
+    ClerkOptions { issuer: Some(issuer.to_owned()), ..clerk_options() }
+}
+
+fn with_jwks_url(url: &str) -> ClerkOptions {
+    ClerkOptions { jwks_url: Some(url.to_owned()), ..clerk_options() }
+}
+
+fn with_jwt_key(key: &str) -> ClerkOptions {
+    ClerkOptions { jwt_keys: list(&[key]), ..clerk_options() }
+}
+
+fn with_authorized_party(party: &str) -> ClerkOptions {
+    ClerkOptions { authorized_parties: list(&[party]), ..clerk_options() }
+}
+
 #[test]
-fn a_mistake_in_a_clerk_setting_is_named() {
+fn an_error_names_the_invalid_clerk_setting() {
     let private = SigningKey::rsa(0).private_pem();
     let secret = private.lines().nth(1).expect("a line of the key").to_owned();
     let pem = SigningKey::rsa(0).public_pem();
     let cases: Vec<(&str, ClerkOptions)> = vec![
         ("CLERK_PUBLISHABLE_KEY", ClerkOptions::default()),
-        (
-            "CLERK_PUBLISHABLE_KEY",
-            ClerkOptions {
-                publishable_key: Some("sk_test_abc".to_owned()),
-                ..ClerkOptions::default()
-            },
-        ),
-        (
-            "CLERK_PUBLISHABLE_KEY",
-            ClerkOptions {
-                publishable_key: Some(publishable_key("127.0.0.1:80/x")),
-                ..ClerkOptions::default()
-            },
-        ),
-        (
-            "CLERK_ISSUER",
-            ClerkOptions { issuer: Some("clerk.example.com".to_owned()), ..instance() },
-        ),
-        (
-            "CLERK_ISSUER",
-            ClerkOptions { issuer: Some("http://example.com".to_owned()), ..instance() },
-        ),
-        (
-            "CLERK_ISSUER",
-            ClerkOptions { issuer: Some("https://example.com/?a".to_owned()), ..instance() },
-        ),
-        (
-            "CLERK_ISSUER",
-            ClerkOptions { issuer: Some(" https://example.com".to_owned()), ..instance() },
-        ),
-        ("CLERK_ISSUER", ClerkOptions { issuer: Some(LOCAL_ISSUER.to_owned()), ..instance() }),
-        (
-            "CLERK_JWKS_URL",
-            ClerkOptions { jwks_url: Some("http://example.com/k".to_owned()), ..instance() },
-        ),
-        (
-            "CLERK_JWKS_URL",
-            ClerkOptions { jwks_url: Some("https://u:p@example.com".to_owned()), ..instance() },
-        ),
-        (
-            "CLERK_JWKS_URL",
-            ClerkOptions { jwks_url: Some("file:///etc/passwd".to_owned()), ..instance() },
-        ),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&[""]), ..instance() }),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&["not base64!"]), ..instance() }),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&["YWJj"]), ..instance() }),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![private], ..instance() }),
-        (
-            "CLERK_JWT_KEY",
-            ClerkOptions { jwt_keys: vec![SigningKey::p256().public_pem()], ..instance() },
-        ),
-        (
-            "CLERK_JWT_KEY",
-            ClerkOptions { jwt_keys: vec![SigningKey::ed25519().public_pem()], ..instance() },
-        ),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![format!("{pem}and more")], ..instance() }),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: vec![pem[..200].to_owned()], ..instance() }),
-        ("CLERK_JWT_KEY", ClerkOptions { jwt_keys: list(&[RSA_1024]), ..instance() }),
-        (
-            "CLERK_AUTHORIZED_PARTIES",
-            ClerkOptions { authorized_parties: list(&[""]), ..instance() },
-        ),
-        (
-            "CLERK_AUTHORIZED_PARTIES",
-            ClerkOptions { authorized_parties: list(&["https://app.example.com/"]), ..instance() },
-        ),
-        (
-            "CLERK_AUTHORIZED_PARTIES",
-            ClerkOptions { authorized_parties: list(&["https://*.example.com"]), ..instance() },
-        ),
-        ("CLERK_AUDIENCE", ClerkOptions { audience: list(&["vault", ""]), ..instance() }),
+        ("CLERK_PUBLISHABLE_KEY", with_publishable_key("sk_test_abc")),
+        ("CLERK_PUBLISHABLE_KEY", with_publishable_key(&publishable_key("127.0.0.1:80/x"))),
+        ("CLERK_ISSUER", with_issuer("clerk.example.com")),
+        ("CLERK_ISSUER", with_issuer("http://example.com")),
+        ("CLERK_ISSUER", with_issuer("https://example.com/?a")),
+        ("CLERK_ISSUER", with_issuer(" https://example.com")),
+        ("CLERK_ISSUER", with_issuer(LOCAL_ISSUER)),
+        ("CLERK_JWKS_URL", with_jwks_url("http://example.com/k")),
+        ("CLERK_JWKS_URL", with_jwks_url("https://u:p@example.com")),
+        ("CLERK_JWKS_URL", with_jwks_url("file:///etc/passwd")),
+        ("CLERK_JWT_KEY", with_jwt_key("")),
+        ("CLERK_JWT_KEY", with_jwt_key("not base64!")),
+        ("CLERK_JWT_KEY", with_jwt_key("YWJj")),
+        ("CLERK_JWT_KEY", with_jwt_key(&private)),
+        ("CLERK_JWT_KEY", with_jwt_key(&SigningKey::p256().public_pem())),
+        ("CLERK_JWT_KEY", with_jwt_key(&SigningKey::ed25519().public_pem())),
+        ("CLERK_JWT_KEY", with_jwt_key(&format!("{pem}and more"))),
+        ("CLERK_JWT_KEY", with_jwt_key(&pem[..200])),
+        ("CLERK_JWT_KEY", with_jwt_key(RSA_1024)),
+        ("CLERK_AUTHORIZED_PARTIES", with_authorized_party("")),
+        ("CLERK_AUTHORIZED_PARTIES", with_authorized_party("https://app.example.com/")),
+        ("CLERK_AUTHORIZED_PARTIES", with_authorized_party("https://*.example.com")),
+        ("CLERK_AUDIENCE", ClerkOptions { audience: list(&["vault", ""]), ..clerk_options() }),
         (
             "CLERK_CLOCK_SKEW_MS",
-            ClerkOptions { clock_skew: Duration::from_millis(60_001), ..instance() },
+            ClerkOptions { clock_skew: Duration::from_millis(60_001), ..clerk_options() },
         ),
     ];
     for (setting, options) in cases {
@@ -120,7 +92,7 @@ fn a_mistake_in_a_clerk_setting_is_named() {
 }
 
 #[test]
-fn a_mistake_in_an_oidc_setting_is_named() {
+fn an_error_names_the_invalid_oidc_setting() {
     for (setting, options) in [
         ("VAULTSYNC_OIDC_ISSUER", OidcOptions::default()),
         ("VAULTSYNC_OIDC_ISSUER", OidcOptions { issuer: "http://id.example.com".into(), ..oidc() }),
@@ -143,44 +115,44 @@ fn a_mistake_in_an_oidc_setting_is_named() {
 }
 
 #[test]
-fn good_settings_are_taken() {
+fn valid_settings_are_accepted() {
     for options in [
-        instance(),
+        clerk_options(),
         ClerkOptions {
             issuer: Some("https://example.com/__clerk".to_owned()),
             ..ClerkOptions::default()
         },
-        ClerkOptions { clock_skew: Duration::from_mins(1), ..instance() },
-        ClerkOptions { clock_skew: Duration::ZERO, ..instance() },
-        ClerkOptions { jwks_url: Some("http://localhost:4000/k".to_owned()), ..instance() },
-        ClerkOptions { authorized_parties: list(&["chrome-extension://abcdef"]), ..instance() },
+        ClerkOptions { clock_skew: Duration::from_mins(1), ..clerk_options() },
+        ClerkOptions { clock_skew: Duration::ZERO, ..clerk_options() },
+        with_jwks_url("http://localhost:4000/k"),
+        with_authorized_party("chrome-extension://abcdef"),
     ] {
         let shown = format!("{options:?}");
         Issuer::clerk(options).expect(&shown);
     }
     let all = list(&["RS256", "PS256", "ES256", "EdDSA"]);
-    let issuer = Issuer::oidc(OidcOptions { algorithms: all, ..oidc() }).expect("good");
+    let issuer = Issuer::oidc(OidcOptions { algorithms: all, ..oidc() }).expect("valid settings");
     assert_eq!(issuer.name(), "https://id.example.com/realms/home");
 }
 
 #[tokio::test]
-async fn a_written_down_key_may_come_in_many_forms() {
+async fn a_configured_key_may_have_several_forms() {
     let (first, second) = (SigningKey::rsa(0), SigningKey::rsa(1));
     let pem = first.public_pem();
-    for (name, keys_in, keys) in [
+    for (name, count, keys) in [
         ("PEM", 1, vec![pem.clone()]),
         ("PEM with CRLF", 1, vec![pem.replace('\n', "\r\n")]),
         ("PEM with literal line ends", 1, vec![pem.replace('\n', "\\n")]),
         ("PEM in one line", 1, vec![pem.replace('\n', " ")]),
-        ("PEM in quotes of spaces", 1, vec![format!("  {pem}  ")]),
+        ("PEM between spaces", 1, vec![format!("  {pem}  ")]),
         ("base64", 1, vec![first.public_base64()]),
         ("base64 in lines", 1, vec![pem.lines().filter(|l| !l.starts_with('-')).collect()]),
         ("two in one", 2, vec![format!("{}{pem}", second.public_pem())]),
         ("two in one line", 2, vec![format!("{}{pem}", second.public_pem()).replace('\n', "\\n")]),
         ("two", 2, vec![second.public_pem(), pem.clone()]),
     ] {
-        let issuer = Issuer::clerk(ClerkOptions { jwt_keys: keys, ..instance() }).expect(name);
-        assert_eq!(issuer.keys_in_settings(), keys_in, "{name}");
+        let issuer = Issuer::clerk(ClerkOptions { jwt_keys: keys, ..clerk_options() }).expect(name);
+        assert_eq!(issuer.keys_in_settings(), count, "{name}");
         let auth = authenticator(vec![issuer], &clock());
         let token = ClerkForge::new(ISSUER, first, NOW).token();
         assert!(auth.authenticate(&bearer(&token)).await.is_ok(), "{name}");
@@ -195,17 +167,17 @@ fn key_file(folder: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn the_local_key_is_made_once_and_found_again() {
+fn the_local_key_is_created_once_and_loaded_afterwards() {
     let folder = tempfile::tempdir().expect("a folder");
-    LocalKey::load_or_create(folder.path()).expect("made");
+    LocalKey::load_or_create(folder.path()).expect("created");
     let text = fs::read_to_string(key_file(folder.path())).expect("written");
     assert!(text.starts_with("-----BEGIN PRIVATE KEY-----\n"));
-    let first = LocalKey::load_or_create(folder.path()).expect("found");
-    let second = LocalKey::load_or_create(folder.path()).expect("found");
+    let first = LocalKey::load_or_create(folder.path()).expect("loaded");
+    let second = LocalKey::load_or_create(folder.path()).expect("loaded");
     assert_eq!(fs::read_to_string(key_file(folder.path())).expect("still there"), text);
-    assert_eq!(mint(&first), mint(&second), "Ed25519 signs the same way each time");
+    assert_eq!(mint(&first), mint(&second), "Ed25519 signatures are deterministic");
     let names: Vec<_> = fs::read_dir(folder.path()).expect("a folder").collect();
-    assert_eq!(names.len(), 1, "nothing is left of making it");
+    assert_eq!(names.len(), 1, "no temporary file is left");
     assert!(!format!("{first:?}").contains(text.lines().nth(1).expect("the key")));
 }
 
@@ -214,12 +186,12 @@ fn mint(key: &LocalKey) -> String {
 }
 
 #[test]
-fn those_who_make_the_local_key_at_once_get_the_same_one() {
-    const MAKERS: usize = 16;
+fn concurrent_creations_of_the_local_key_get_the_same_key() {
+    const CREATORS: usize = 16;
     let folder = tempfile::tempdir().expect("a folder");
-    let start = Barrier::new(MAKERS);
+    let start = Barrier::new(CREATORS);
     let tokens: Vec<String> = std::thread::scope(|scope| {
-        let makers: Vec<_> = (0..MAKERS)
+        let creators: Vec<_> = (0..CREATORS)
             .map(|_| {
                 scope.spawn(|| {
                     start.wait();
@@ -227,32 +199,33 @@ fn those_who_make_the_local_key_at_once_get_the_same_one() {
                 })
             })
             .collect();
-        makers.into_iter().map(|maker| maker.join().expect("no panic")).collect()
+        creators.into_iter().map(|creator| creator.join().expect("no panic")).collect()
     });
     assert!(tokens.iter().all(|token| *token == tokens[0]));
 }
 
 #[cfg(unix)]
 #[test]
-fn the_local_key_is_for_its_owner_alone() {
+fn the_local_key_is_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
-    LocalKey::load_or_create(folder.path()).expect("made");
+    LocalKey::load_or_create(folder.path()).expect("created");
     let path = key_file(folder.path());
     let mode = fs::metadata(&path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
     for mode in [0o640, 0o604, 0o660, 0o644, 0o610, 0o601] {
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .expect("the test owns the file");
         let error = LocalKey::load_or_create(folder.path()).expect_err("exposed");
         assert!(matches!(error, LocalKeyError::File(SecretFileError::Exposed { .. })), "{error}");
         assert!(error.to_string().contains(&format!("{mode:03o}")), "{error}");
     }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("it is ours");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("the test owns the file");
     LocalKey::load_or_create(folder.path()).expect("the owner may read");
 }
 
 #[test]
-fn what_is_no_local_key_is_refused_and_kept() {
+fn a_file_that_is_not_a_key_is_rejected_and_kept() {
     for content in
         ["", "key", &SigningKey::p256().private_pem(), &SigningKey::ed25519().public_pem()]
     {
@@ -262,23 +235,24 @@ fn what_is_no_local_key_is_refused_and_kept() {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+                .expect("the test owns the file");
         }
         let error = LocalKey::load_or_create(folder.path()).expect_err("no key");
         assert!(matches!(error, LocalKeyError::NotAKey { .. }), "{error}");
         assert_eq!(fs::read_to_string(&path).expect("still there"), content);
     }
-    let nowhere = tempfile::tempdir().expect("a folder").path().join("gone");
-    let error = LocalKey::load_or_create(&nowhere).expect_err("no folder");
+    let missing = tempfile::tempdir().expect("a folder").path().join("gone");
+    let error = LocalKey::load_or_create(&missing).expect_err("no folder");
     assert!(matches!(error, LocalKeyError::File(SecretFileError::Io { .. })), "{error}");
 }
 
 #[test]
-fn a_local_token_is_for_somebody_and_ends() {
+fn a_local_token_has_a_valid_user_and_lifetime() {
     let folder = tempfile::tempdir().expect("a folder");
-    let key = LocalKey::load_or_create(folder.path()).expect("made");
+    let key = LocalKey::load_or_create(folder.path()).expect("created");
     let minute = Duration::from_mins(1);
-    for (user, ttl, good) in [
+    for (user, ttl, valid) in [
         ("ada", minute, true),
         (&"\u{e4}".repeat(255), minute, true),
         (&"a".repeat(256), minute, false),
@@ -290,11 +264,11 @@ fn a_local_token_is_for_somebody_and_ends() {
         ("ada", Duration::MAX, false),
         ("ada", Duration::from_secs(300_000_000_001), false),
     ] {
-        assert_eq!(key.mint(user, NOW, ttl).is_ok(), good, "{user} {ttl:?}");
+        assert_eq!(key.mint(user, NOW, ttl).is_ok(), valid, "{user} {ttl:?}");
     }
 }
 
-/// A public key that is too short to be of use: RSA with 1024 bits.
+/// RSA public key of 1024 bits, which is too short to be accepted.
 const RSA_1024: &str = "-----BEGIN PUBLIC KEY-----
 MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDAfGjKt+KbzjaOxodVE2hpXuNe
 a2CT0Hx52lv2xYIHMze40YJWo6DBd/Yt+PxylVodYJgF2FYaEaepTTffkxDuZbAX

@@ -1,6 +1,6 @@
-//! What a token and its header must look like.
+//! Form of a token and its header.
 //!
-//! Not here: what it claims (`claims`), the tokens of other issuers than Clerk (`oidc`).
+//! Not here: claims (`claims`), tokens of issuers other than Clerk (`oidc`).
 
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -10,27 +10,27 @@ use vaultsync_testkit::jwks_server::JwksServer;
 
 use crate::{
     ACCEPTED, ALGORITHM, FOREIGN, INVALID, ISSUER, MISSING, MISTYPED, NO_SUCH_KEY, NOW, SIGNATURE,
-    TOKEN_BYTES_MAX, bearer, check, check_all, clerk, clock, forge, headers, instance, set,
-    with_claim, with_header, written_down,
+    TOKEN_BYTES_MAX, bearer, check, check_all, clerk, clerk_options, clerk_options_with_key, clock,
+    forge, headers, set, with_claim, with_header,
 };
 
 #[tokio::test]
-async fn a_good_token_says_who_is_calling() {
-    let signed_in = clerk(written_down()).authenticate(&bearer(&forge().token())).await;
-    let signed_in = signed_in.expect("a good token");
-    assert_eq!(&*signed_in.issuer, ISSUER);
-    assert_eq!(&*signed_in.subject, "user_2someone");
-    assert_eq!(signed_in.expires_at, NOW.plus_millis(60_000));
+async fn a_valid_token_identifies_the_caller() {
+    let principal = clerk(clerk_options_with_key()).authenticate(&bearer(&forge().token())).await;
+    let principal = principal.expect("a valid token");
+    assert_eq!(&*principal.issuer, ISSUER);
+    assert_eq!(&*principal.subject, "user_2someone");
+    assert_eq!(principal.expires_at, NOW.plus_millis(60_000));
 }
 
 #[tokio::test]
-async fn one_bearer_token_in_one_authorization_header() {
-    let auth = clerk(written_down());
+async fn a_request_needs_one_bearer_token_in_one_authorization_header() {
+    let auth = clerk(clerk_options_with_key());
     let token = forge().token();
     let line = |before: &str, after: &str| format!("{before}{token}{after}").into_bytes();
-    let good = line("Bearer ", "");
+    let valid = line("Bearer ", "");
     for (name, values, want) in [
-        ("Bearer", vec![good.clone()], ACCEPTED),
+        ("Bearer", vec![valid.clone()], ACCEPTED),
         ("lower case", vec![line("bearer ", "")], ACCEPTED),
         ("upper case", vec![line("BEARER ", "")], ACCEPTED),
         ("two spaces", vec![line("Bearer  ", "")], ACCEPTED),
@@ -45,15 +45,15 @@ async fn one_bearer_token_in_one_authorization_header() {
         ("no token", vec![b"Bearer".to_vec()], INVALID),
         ("only spaces", vec![b"Bearer   ".to_vec()], INVALID),
         ("two words", vec![b"Bearer a b".to_vec()], INVALID),
-        ("a good token and a word", vec![line("Bearer ", " b")], INVALID),
-        ("a word and a good token", vec![line("Bearer b ", "")], INVALID),
+        ("a valid token and a word", vec![line("Bearer ", " b")], INVALID),
+        ("a word and a valid token", vec![line("Bearer b ", "")], INVALID),
         ("a comma", vec![line("Bearer ", ",b")], INVALID),
-        ("a space behind", vec![line("Bearer ", " ")], INVALID),
+        ("a space after it", vec![line("Bearer ", " ")], INVALID),
         ("not ASCII", vec![line("Bearer ", "\u{e9}")], INVALID),
-        ("twice the same", vec![good.clone(), good.clone()], INVALID),
-        ("a bad one first", vec![b"Bearer a.b.c".to_vec(), good.clone()], INVALID),
-        ("Basic first", vec![b"Basic dXNlcjpwYXNz".to_vec(), good.clone()], INVALID),
-        ("Basic behind", vec![good, b"Basic dXNlcjpwYXNz".to_vec()], INVALID),
+        ("the same header twice", vec![valid.clone(), valid.clone()], INVALID),
+        ("an invalid token first", vec![b"Bearer a.b.c".to_vec(), valid.clone()], INVALID),
+        ("Basic first", vec![b"Basic dXNlcjpwYXNz".to_vec(), valid.clone()], INVALID),
+        ("Basic second", vec![valid, b"Basic dXNlcjpwYXNz".to_vec()], INVALID),
     ] {
         let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         check(name, &auth, &headers(&values), want).await;
@@ -61,17 +61,17 @@ async fn one_bearer_token_in_one_authorization_header() {
 }
 
 #[tokio::test]
-async fn a_cookie_is_no_token() {
+async fn a_token_in_a_cookie_is_ignored() {
     let mut cookie = HeaderMap::new();
     let value = format!("__session={}", forge().token());
     cookie.insert(http::header::COOKIE, value.parse().expect("a header's value"));
-    check("cookie only", &clerk(written_down()), &cookie, MISSING).await;
+    check("cookie only", &clerk(clerk_options_with_key()), &cookie, MISSING).await;
 }
 
 #[tokio::test]
 async fn a_token_has_three_parts_in_strict_base64url() {
-    let good = forge().token();
-    let parts: Vec<&str> = good.split('.').collect();
+    let valid = forge().token();
+    let parts: Vec<&str> = valid.split('.').collect();
     let (header, claims, signature) = (parts[0], parts[1], parts[2]);
     let sign =
         |header: &str, claims: &str| SigningKey::rsa(0).sign_text(Algorithm::RS256, header, claims);
@@ -79,44 +79,48 @@ async fn a_token_has_three_parts_in_strict_base64url() {
     let claims_text = Value::Object(forge().claims()).to_string();
     let twice = |text: &str, member: &str| text.replacen('{', &format!("{{{member},"), 1);
     let deep = format!("{}{}", "[".repeat(3000), "]".repeat(3000));
-    // The claims with a space in front, so that their base64 needs padding.
+    // A space before the claims, so that their base64 needs padding.
     let padded = format!("{header}.{}=", base64url(format!(" {claims_text}").as_bytes()));
-    let mut bad_last = good.clone();
-    // An RSA signature of 256 bytes ends in a character with four bits to spare.
+    let mut bad_last = valid.clone();
+    // The last character of an RSA signature of 256 bytes has four unused bits.
     bad_last.pop();
     bad_last.push('_');
 
     check_all(
-        &clerk(written_down()),
+        &clerk(clerk_options_with_key()),
         vec![
-            ("as it should be", good.clone(), ACCEPTED),
+            ("valid", valid.clone(), ACCEPTED),
             ("signed text", sign(&header_text, &claims_text), ACCEPTED),
             ("one part", "abc".to_owned(), INVALID),
             ("two parts", format!("{header}.{claims}"), INVALID),
-            ("four parts", format!("{good}.{signature}"), INVALID),
+            ("four parts", format!("{valid}.{signature}"), INVALID),
             ("five parts", format!("{header}.{claims}.{signature}.a.b"), INVALID),
             ("no header", format!(".{claims}.{signature}"), INVALID),
             ("no claims", format!("{header}..{signature}"), INVALID),
             ("no signature", format!("{header}.{claims}."), INVALID),
             ("only dots", "..".to_owned(), INVALID),
-            ("padding behind", format!("{good}=="), INVALID),
+            ("padding at the end", format!("{valid}=="), INVALID),
             ("padding inside", SigningKey::rsa(0).sign_parts(Algorithm::RS256, &padded), INVALID),
-            ("bits to spare", bad_last, INVALID),
-            ("base64 of the other kind", good.replacen('.', "+.", 1), INVALID),
-            ("a control character", good.replacen('.', "%00.", 1), INVALID),
+            ("unused bits are set", bad_last, INVALID),
+            ("base64 of the other alphabet", valid.replacen('.', "+.", 1), INVALID),
+            ("a control character", valid.replacen('.', "%00.", 1), INVALID),
             ("header is a list", sign("[]", &claims_text), INVALID),
             ("header is not JSON", sign("header", &claims_text), INVALID),
             ("claims are a string", sign(&header_text, "\"claims\""), INVALID),
             ("claims are a list", sign(&header_text, "[]"), INVALID),
             ("claims are null", sign(&header_text, "null"), INVALID),
-            ("claims go on", sign(&header_text, &format!("{claims_text}{claims_text}")), INVALID),
-            ("claims end early", sign(&header_text, &claims_text[..20]), INVALID),
+            (
+                "text after the claims",
+                sign(&header_text, &format!("{claims_text}{claims_text}")),
+                INVALID,
+            ),
+            ("truncated claims", sign(&header_text, &claims_text[..20]), INVALID),
             ("alg twice", sign(&twice(&header_text, r#""alg":"RS256""#), &claims_text), INVALID),
             ("kid twice", sign(&twice(&header_text, r#""kid":"other""#), &claims_text), INVALID),
             ("sub twice", sign(&header_text, &twice(&claims_text, r#""sub":"user_2b""#)), INVALID),
             ("iss twice", sign(&header_text, &twice(&claims_text, r#""iss":"x""#)), INVALID),
             (
-                "sub twice, once in disguise",
+                "sub twice, once escaped",
                 sign(&header_text, &twice(&claims_text, r#""s\u0075b":"user_2b""#)),
                 INVALID,
             ),
@@ -131,7 +135,7 @@ async fn a_token_has_three_parts_in_strict_base64url() {
                 INVALID,
             ),
             (
-                "exp beyond what a number can be",
+                "exp is larger than any number",
                 sign(&header_text, &claims_text.replacen("\"exp\":", "\"exp\":1e999,\"x\":", 1)),
                 INVALID,
             ),
@@ -150,19 +154,19 @@ async fn a_token_has_three_parts_in_strict_base64url() {
 }
 
 #[tokio::test]
-async fn a_token_may_be_as_long_as_the_limit_and_no_longer() {
+async fn the_length_of_a_token_is_limited() {
     let token = forge().token();
-    let issuer = || vec![Issuer::clerk(written_down()).expect("good settings")];
-    for (limit, want) in [(token.len(), ACCEPTED), (token.len() - 1, INVALID)] {
+    let issuer = || vec![Issuer::clerk(clerk_options_with_key()).expect("valid settings")];
+    for (limit, expected) in [(token.len(), ACCEPTED), (token.len() - 1, INVALID)] {
         let auth = Authenticator::new(issuer(), limit, clock());
-        check("at the limit", &auth, &bearer(&token), want).await;
+        check("at the limit", &auth, &bearer(&token), expected).await;
     }
     let long = with_claim("x", json!("x".repeat(TOKEN_BYTES_MAX)));
-    check("oversize", &clerk(written_down()), &bearer(&long), INVALID).await;
+    check("oversize", &clerk(clerk_options_with_key()), &bearer(&long), INVALID).await;
 }
 
 #[tokio::test]
-async fn the_configuration_chooses_the_algorithm_and_not_the_token() {
+async fn the_configuration_decides_which_algorithms_are_accepted() {
     let rsa = SigningKey::rsa(0);
     let signed = |key: &SigningKey, algorithm: Algorithm, name: Value| {
         let mut header = forge().header();
@@ -171,9 +175,9 @@ async fn the_configuration_chooses_the_algorithm_and_not_the_token() {
     };
     let hmac =
         |secret: &[u8]| signed(&SigningKey::secret(secret), Algorithm::HS256, json!("HS256"));
-    let good = forge().token();
-    let (_, signature) = good.rsplit_once('.').expect("three parts");
-    let auth = clerk(written_down());
+    let valid = forge().token();
+    let (_, signature) = valid.rsplit_once('.').expect("three parts");
+    let auth = clerk(clerk_options_with_key());
     for none in ["none", "None", "NONE", "nOnE"] {
         let token = with_header("alg", json!(none));
         check(none, &auth, &bearer(&token), ALGORITHM).await;
@@ -199,7 +203,7 @@ async fn the_configuration_chooses_the_algorithm_and_not_the_token() {
             ("the PEM as a secret", hmac(rsa.public_pem().as_bytes()), ALGORITHM),
             ("the PEM, trimmed", hmac(rsa.public_pem().trim().as_bytes()), ALGORITHM),
             ("the modulus as a secret", hmac(&rsa.public_part("n")), ALGORITHM),
-            ("nothing as a secret", hmac(b""), ALGORITHM),
+            ("an empty secret", hmac(b""), ALGORITHM),
             (
                 "the PEM as a secret, called RS256",
                 signed(
@@ -220,7 +224,7 @@ async fn the_configuration_chooses_the_algorithm_and_not_the_token() {
                 signed(SigningKey::rsa(1), Algorithm::RS256, json!("RS256")),
                 SIGNATURE,
             ),
-            ("a signature of one byte", format!("{}.AA", &good[..good.len() - 343]), SIGNATURE),
+            ("a signature of one byte", format!("{}.AA", &valid[..valid.len() - 343]), SIGNATURE),
             (
                 "claims of another token",
                 {
@@ -236,20 +240,20 @@ async fn the_configuration_chooses_the_algorithm_and_not_the_token() {
 }
 
 #[tokio::test]
-async fn a_header_names_a_key_and_nothing_more() {
-    let odd = |kid: &str| with_header("kid", json!(kid));
+async fn a_header_may_only_name_a_key() {
+    let with_kid = |kid: &str| with_header("kid", json!(kid));
     check_all(
-        &clerk(written_down()),
+        &clerk(clerk_options_with_key()),
         vec![
             ("no kid", with_header("kid", Value::Null), INVALID),
             ("kid is a number", with_header("kid", json!(1)), INVALID),
             ("kid is an object", with_header("kid", json!({})), INVALID),
-            ("empty kid", odd(""), INVALID),
-            ("kid with NUL", odd("ins_\0"), INVALID),
-            ("kid with a line break", odd("ins_\r\nx: y"), INVALID),
-            ("kid not in ASCII", odd("ins_\u{e9}"), INVALID),
-            ("kid of 256", odd(&"k".repeat(256)), ACCEPTED),
-            ("kid of 257", odd(&"k".repeat(257)), INVALID),
+            ("empty kid", with_kid(""), INVALID),
+            ("kid with NUL", with_kid("ins_\0"), INVALID),
+            ("kid with a line break", with_kid("ins_\r\nx: y"), INVALID),
+            ("kid not in ASCII", with_kid("ins_\u{e9}"), INVALID),
+            ("kid of 256", with_kid(&"k".repeat(256)), ACCEPTED),
+            ("kid of 257", with_kid(&"k".repeat(257)), INVALID),
             ("crit", with_header("crit", json!(["exp"])), INVALID),
             ("empty crit", with_header("crit", json!([])), INVALID),
             ("b64", with_header("b64", json!(false)), INVALID),
@@ -273,10 +277,10 @@ async fn a_header_names_a_key_and_nothing_more() {
 }
 
 #[tokio::test]
-async fn nothing_that_a_token_points_to_is_fetched_or_believed() {
+async fn keys_and_urls_in_a_token_are_never_used() {
     let attacker = JwksServer::start(&[SigningKey::rsa(1).clerk_jwk("evil")]).await;
     let issuer = JwksServer::start(&[SigningKey::rsa(0).clerk_jwk(&forge().kid)]).await;
-    let auth = clerk(ClerkOptions { jwks_url: Some(issuer.jwks_url()), ..instance() });
+    let auth = clerk(ClerkOptions { jwks_url: Some(issuer.jwks_url()), ..clerk_options() });
     let url = attacker.jwks_url();
     let forged = |name: &str, value: Value| {
         let mut forge = forge();
@@ -284,7 +288,7 @@ async fn nothing_that_a_token_points_to_is_fetched_or_believed() {
         forge.token_with(|header, _| set(header, name, value))
     };
     let own_key = SigningKey::rsa(1).jwk(&forge().kid);
-    for (name, token, want) in [
+    for (name, token, expected) in [
         ("jku", forged("jku", json!(url)), SIGNATURE),
         ("x5u", forged("x5u", json!(url)), SIGNATURE),
         ("jwk", forged("jwk", own_key), SIGNATURE),
@@ -293,14 +297,14 @@ async fn nothing_that_a_token_points_to_is_fetched_or_believed() {
         ("kid is a path", forged("kid", json!("../../../../dev/null")), NO_SUCH_KEY),
         ("kid is SQL", forged("kid", json!("x' UNION SELECT 'key';--")), NO_SUCH_KEY),
         ("kid is a prototype", forged("kid", json!("__proto__")), NO_SUCH_KEY),
-        ("a good one that points there", with_header("jku", json!(url)), ACCEPTED),
+        ("a valid token that names the URL", with_header("jku", json!(url)), ACCEPTED),
     ] {
-        check(name, &auth, &bearer(&token), want).await;
+        check(name, &auth, &bearer(&token), expected).await;
     }
     for path in ["/.well-known/jwks.json", "/.well-known/openid-configuration", "/"] {
         assert_eq!(attacker.requests_at(path), 0, "{path}");
     }
-    // The first fetch, and the one that the first bad signature was allowed.
+    // The first fetch, and the one that the first bad signature caused.
     assert_eq!(issuer.requests(), 2);
 
     let foreign = forge().token_with(|_, claims| set(claims, "iss", json!(attacker.issuer())));

@@ -1,6 +1,6 @@
-//! What of a sign-in reaches HTTP: statuses, codes and headers.
+//! HTTP responses of authentication: statuses, codes and headers.
 //!
-//! Not here: which tokens are good (`tokens`, `claims`), where keys come from (`keys`).
+//! Not here: which tokens are valid (`tokens`, `claims`), sources of keys (`keys`).
 
 use reqwest::{Method, header::AUTHORIZATION};
 use serde_json::{Map, Value, json};
@@ -15,7 +15,7 @@ use vaultsync_testkit::{
     operation, push_of, send,
 };
 
-use crate::{ISSUER, instance, written_down};
+use crate::{ISSUER, clerk_options, clerk_options_with_key};
 
 const REALM: &str = r#"Bearer realm="sync""#;
 
@@ -23,19 +23,19 @@ fn forge() -> ClerkForge {
     ClerkForge::new(ISSUER, SigningKey::rsa(0), SystemClock::start().now())
 }
 
-/// A good token but for these claims.
+/// Valid token except for these claims.
 fn token_with(change: impl FnOnce(&mut Map<String, Value>)) -> String {
     forge().token_with(|_, claims| change(claims))
 }
 
-/// A server that trusts a Clerk instance whose key is written down.
+/// Starts a server that trusts a Clerk instance whose key is in the settings.
 async fn server() -> TestServer {
-    start(written_down()).await
+    start(clerk_options_with_key()).await
 }
 
-/// Who is calling is known before a database is asked, so one is enough.
+/// One backend is enough, because authentication precedes any access to the database.
 async fn start(options: ClerkOptions) -> TestServer {
-    let issuer = Issuer::clerk(options).expect("good settings");
+    let issuer = Issuer::clerk(options).expect("valid settings");
     TestServer::start_with(Setup { issuers: vec![issuer], ..Setup::on(Backend::Sqlite) }).await
 }
 
@@ -43,7 +43,7 @@ async fn pull(server: &TestServer, token: &str) -> Answer {
     send(server.request(Method::GET, "/api/sync/pull").bearer_auth(token)).await
 }
 
-/// Checks that push and pull turn a token away alike, and that the push wrote nothing.
+/// Checks that push and pull reject a token in the same way, and that the push wrote nothing.
 async fn check(token: &str, status: u16, code: &str, challenge: &str) {
     let server = server().await;
     let body = push_of([operation("a", None, b"x")]);
@@ -63,20 +63,20 @@ async fn check(token: &str, status: u16, code: &str, challenge: &str) {
     assert_eq!(pull(&server, &forge().token()).await.json()["epoch"], Value::Null);
 }
 
-/// A token that the issuer signed: its caller is told what is wrong with it.
-async fn check_told(token: &str, code: &str) {
+/// Checks that a token signed by the issuer is rejected with the reason.
+async fn check_rejected_with_reason(token: &str, code: &str) {
     let reason = code.replace('_', "-");
     let challenge = format!(r#"{REALM}, error="invalid_token", error_description="{reason}""#);
     check(token, 401, code, &challenge).await;
 }
 
-/// A token that perhaps somebody else signed: its caller learns nothing.
-async fn check_untold(token: &str) {
+/// Checks that a token perhaps not signed by the issuer is rejected without a reason.
+async fn check_rejected_without_reason(token: &str) {
     check(token, 401, "unauthorized", &format!(r#"{REALM}, error="invalid_token""#)).await;
 }
 
 #[tokio::test]
-async fn a_good_token_reaches_its_users_vault() {
+async fn a_valid_token_gives_access_to_its_users_vault() {
     let server = server().await;
     let token = forge().token();
     let push = server.request(Method::POST, "/api/sync/push").bearer_auth(&token);
@@ -89,46 +89,46 @@ async fn a_good_token_reaches_its_users_vault() {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_told_so() {
+async fn an_expired_token_is_rejected_with_the_reason() {
     let long_ago = SystemClock::start().now().as_millis() / 1000 - 600;
     let token = token_with(|claims| {
         claims.insert("iat".to_owned(), json!(long_ago - 60));
         claims.insert("nbf".to_owned(), json!(long_ago - 70));
         claims.insert("exp".to_owned(), json!(long_ago));
     });
-    check_told(&token, "token_expired").await;
+    check_rejected_with_reason(&token, "token_expired").await;
 }
 
 #[tokio::test]
-async fn a_pending_session_is_told_so() {
+async fn a_pending_session_is_rejected_with_the_reason() {
     let token = token_with(|claims| drop(claims.insert("sts".to_owned(), json!("pending"))));
-    check_told(&token, "session_pending").await;
+    check_rejected_with_reason(&token, "session_pending").await;
 }
 
 #[tokio::test]
-async fn a_token_by_another_key_is_told_nothing() {
+async fn a_token_signed_by_another_key_is_rejected_without_a_reason() {
     let mut forge = forge();
     forge.key = SigningKey::rsa(1).clone();
-    check_untold(&forge.token()).await;
+    check_rejected_without_reason(&forge.token()).await;
 }
 
 #[tokio::test]
-async fn an_expired_token_by_another_key_is_told_nothing_either() {
+async fn an_expired_token_signed_by_another_key_is_rejected_without_a_reason() {
     let mut forge = forge();
     forge.key = SigningKey::rsa(1).clone();
     let token = forge.token_with(|_, claims| drop(claims.insert("exp".to_owned(), json!(1))));
-    check_untold(&token).await;
+    check_rejected_without_reason(&token).await;
 }
 
 #[tokio::test]
-async fn a_token_of_an_issuer_that_is_not_known_is_told_nothing() {
+async fn a_token_of_an_unknown_issuer_is_rejected_without_a_reason() {
     let mut forge = forge();
     "https://clerk.example.net".clone_into(&mut forge.issuer);
-    check_untold(&forge.token()).await;
+    check_rejected_without_reason(&forge.token()).await;
 }
 
 #[tokio::test]
-async fn somebody_who_acts_as_a_user_is_forbidden() {
+async fn impersonation_is_forbidden() {
     let actor = json!({ "sub": "user_2admin" });
     let token = token_with(|claims| drop(claims.insert("act".to_owned(), actor)));
     let challenge = format!(r#"{REALM}, error="insufficient_scope""#);
@@ -136,7 +136,7 @@ async fn somebody_who_acts_as_a_user_is_forbidden() {
 }
 
 #[tokio::test]
-async fn no_token_is_asked_for_one() {
+async fn a_request_without_a_token_gets_a_challenge() {
     let server = server().await;
     let answer = send(server.request(Method::GET, "/api/sync/pull")).await;
     assert_eq!((answer.status, answer.header("www-authenticate")), (401, REALM));
@@ -144,7 +144,7 @@ async fn no_token_is_asked_for_one() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_or_in_a_cookie_is_no_token() {
+async fn a_token_in_the_query_or_a_cookie_is_ignored() {
     let server = server().await;
     let token = forge().token();
     for (path, header, value) in [
@@ -159,7 +159,7 @@ async fn a_token_in_the_query_or_in_a_cookie_is_no_token() {
 }
 
 #[tokio::test]
-async fn two_tokens_are_none() {
+async fn two_authorization_headers_are_rejected() {
     let server = server().await;
     let value = format!("Bearer {}", forge().token());
     let request = server.request(Method::GET, "/api/sync/pull");
@@ -168,27 +168,27 @@ async fn two_tokens_are_none() {
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_had_are_the_servers_trouble_and_not_the_users() {
+async fn unavailable_keys_are_a_503_and_not_a_401() {
     let keys = JwksServer::start(&[]).await;
     keys.answer(500, "");
-    let server = start(ClerkOptions { jwks_url: Some(keys.jwks_url()), ..instance() }).await;
+    let server = start(ClerkOptions { jwks_url: Some(keys.jwks_url()), ..clerk_options() }).await;
     let answer = pull(&server, &forge().token()).await;
     assert_eq!((answer.status, answer.json()["code"].clone()), (503, json!("unavailable")));
     let seconds: u64 = answer.header("retry-after").parse().expect("seconds");
     assert!((1..=60).contains(&seconds), "{seconds}");
-    assert_eq!(answer.header("www-authenticate"), "", "nobody is to sign in again for that");
+    assert_eq!(answer.header("www-authenticate"), "", "clients must not sign out because of it");
     assert_eq!(
         pull(&server, &server.token("ada")).await.status,
         200,
-        "the local issuer has its own"
+        "the local issuer has its own key"
     );
 }
 
 #[tokio::test]
-async fn a_token_that_was_good_is_still_good_while_keys_cannot_be_had() {
+async fn a_verified_token_stays_valid_while_keys_are_unavailable() {
     let forge = forge();
     let keys = JwksServer::start(&[SigningKey::rsa(0).clerk_jwk(&forge.kid)]).await;
-    let server = start(ClerkOptions { jwks_url: Some(keys.jwks_url()), ..instance() }).await;
+    let server = start(ClerkOptions { jwks_url: Some(keys.jwks_url()), ..clerk_options() }).await;
     let token = forge.token();
     assert_eq!(pull(&server, &token).await.status, 200);
     keys.answer(500, "");
