@@ -1,17 +1,16 @@
-//! Which address a request comes from.
+//! The client address of a request.
 
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-/// The other end of the connection that a request came on.
+/// The remote end of a request's connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// The client's address: the connection's other end, or, where that is a trusted proxy, the last
-/// address in `X-Forwarded-For` that is not one. Whatever stands before it, the client may have
-/// made up.
+/// The client's address: the remote end of the connection or, if that is a trusted proxy, the last
+/// address in `X-Forwarded-For` that is not a trusted proxy. The client can forge what precedes it.
 pub(crate) fn client_address(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut client = peer.0.ip().to_canonical();
@@ -20,15 +19,15 @@ pub(crate) fn client_address(peer: Peer, headers: &HeaderMap, trusted: &[IpNet])
         if !is_trusted(&client) {
             break;
         }
-        // A proxy that writes something else has lost track of the client: what it says next to
-        // that is no better.
+        // A proxy that writes anything but an address does not know the client, so the addresses
+        // before that entry are no better.
         let Some(address) = parse_hop(hop.trim()) else { break };
         client = address.to_canonical();
     }
     client
 }
 
-/// An address, or, as some proxies write it, an address and a port.
+/// Parses an address. Some proxies add a port.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     hop.parse().ok().or_else(|| hop.parse().ok().map(|with_port: SocketAddr| with_port.ip()))
 }
@@ -49,13 +48,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_believed_unless_trusted() {
+    fn forwarded_addresses_count_only_from_trusted_proxies() {
         check("10.0.0.1", &["192.0.2.1"], &[], "10.0.0.1");
         check("192.0.2.9", &["192.0.2.1"], &["10.0.0.0/8"], "192.0.2.9");
     }
 
     #[test]
-    fn the_last_address_that_no_trusted_proxy_has_is_the_clients() {
+    fn the_client_is_the_last_address_that_is_not_a_trusted_proxy() {
         let trusted = ["10.0.0.0/8", "::1/128"];
         check("10.0.0.1", &["192.0.2.1"], &trusted, "192.0.2.1");
         check("10.0.0.1", &["6.6.6.6, 192.0.2.1"], &trusted, "192.0.2.1");

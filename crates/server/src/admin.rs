@@ -16,6 +16,6 @@ pub fn admin_router(app: App) -> Router {
 
 /// `GET /metrics`, in the Prometheus text format.
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    telemetry::measure(app.memory.bytes_taken());
+    telemetry::sample(app.memory.reserved_bytes());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
 }

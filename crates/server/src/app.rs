@@ -84,7 +84,7 @@ impl App {
     /// Forgets, every minute until the server stops, what rate limits no longer need to know.
     pub async fn tidy(self) {
         while self.stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
-            self.rates.forget_idle();
+            self.rates.remove_idle();
             self.metrics.run_upkeep();
         }
     }
@@ -93,7 +93,7 @@ impl App {
     /// nothing is refused for it.
     pub async fn watch(self) {
         self.stop.run_until_cancelled(self.overload.watch(&*self.clock)).await;
-        self.overload.forget();
+        self.overload.reset();
     }
 }
 

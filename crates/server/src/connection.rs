@@ -1,8 +1,8 @@
-//! A connection that does not let the other end keep it for nothing.
+//! TCP connections with deadlines, so that no client keeps one without using it.
 //!
-//! hyper has one deadline for headers, which also runs while a connection idles, and none for a
-//! client that does not read. So the deadlines stand below it, on the bytes themselves: an expired
-//! one is an I/O error, and hyper closes.
+//! hyper has one deadline for headers, which also runs while a connection is idle, and none for a
+//! client that does not read. Therefore the deadlines are below hyper, on the bytes: when one
+//! expires, hyper gets an I/O error and closes the connection.
 
 use std::{
     future::Future,
@@ -25,63 +25,64 @@ use tokio::{
 
 use crate::Limits;
 
-/// How long a connection is read from after an answer that did not wait for its request's end.
+/// Time for which input is read and discarded after a response that was sent before its request was
+/// complete.
 ///
-/// To close while bytes arrive is to reset the connection, and a reset may overtake the answer:
-/// the client would see a broken connection and not learn that, say, its token has expired.
+/// Closing a connection while bytes arrive resets it, and the reset may overtake the response. The
+/// client would see a broken connection, and not that, say, its token has expired.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What the other end is expected to do next.
+/// What the client is expected to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Phase {
-    /// Send a first byte.
-    Silent,
-    /// Finish the headers it has begun.
+    /// Send the first byte.
+    Connected,
+    /// Complete the headers that it has begun to send.
     Headers,
-    /// Nothing: a request is being served. Its body has a deadline of its own.
-    Served,
-    /// Take the answer, of which hyper has the last part. Writes have a deadline of their own.
-    Answered,
+    /// Nothing, because a request is being served. The request's body has its own deadline.
+    Serving,
+    /// Read the response, of which hyper has the last part. Writes have their own deadline.
+    Responded,
     /// Send another request, or close.
     Idle,
 }
 
-/// Where a connection stands, known to the bytes below hyper and to the service above it.
+/// Progress of a connection, shared by the stream below hyper and the service above it.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     phase: AtomicU8,
-    /// Whether a request was answered whose body had not come to its end.
-    body_left: AtomicBool,
-    /// Whether it was too long for hyper to read past it, so that the connection ends.
-    long_body_left: AtomicBool,
+    /// Whether a response was sent before its request's body was read to the end.
+    body_unread: AtomicBool,
+    /// Whether the rest of that body is too long for hyper to skip, so that the connection closes.
+    long_body_unread: AtomicBool,
 }
 
 impl Progress {
     fn new() -> Self {
-        let phase = AtomicU8::new(Phase::Silent as u8);
-        let [body_left, long_body_left] = [false, false].map(AtomicBool::new);
-        Self(Arc::new(Shared { phase, body_left, long_body_left }))
+        let phase = AtomicU8::new(Phase::Connected as u8);
+        let [body_unread, long_body_unread] = [false, false].map(AtomicBool::new);
+        Self(Arc::new(Shared { phase, body_unread, long_body_unread }))
     }
 
-    /// Notes that headers are complete. What it returns notes, when dropped, that hyper has the
-    /// whole answer.
-    pub(crate) fn serve(&self) -> Serving {
-        self.set(Phase::Served);
-        Serving(self.clone())
+    /// Starts serving a request whose headers are complete. Drop the guard once hyper has the whole
+    /// response.
+    pub(crate) fn serve(&self) -> ServingGuard {
+        self.set(Phase::Serving);
+        ServingGuard(self.clone())
     }
 
-    /// Whether the connection ends because a body was not read to its end.
-    pub(crate) fn ends(&self) -> bool {
-        self.0.long_body_left.load(Ordering::Relaxed)
+    /// Whether the connection will close because a body was not read to its end.
+    pub(crate) fn will_close(&self) -> bool {
+        self.0.long_body_unread.load(Ordering::Relaxed)
     }
 
-    /// Watches whether a request's body is read to its end.
-    pub(crate) const fn watch<B: Body>(self, body: B) -> Watched<B> {
-        Watched { body, ended: false, progress: self }
+    /// Tracks whether a request's body is read to its end.
+    pub(crate) const fn track<B: Body>(self, body: B) -> TrackedBody<B> {
+        TrackedBody { body, ended: false, progress: self }
     }
 
     fn set(&self, phase: Phase) {
@@ -89,33 +90,34 @@ impl Progress {
     }
 
     fn get(&self) -> Phase {
-        let phases = [Phase::Silent, Phase::Headers, Phase::Served, Phase::Answered, Phase::Idle];
-        phases[usize::from(self.0.phase.load(Ordering::Relaxed))]
+        const PHASES: [Phase; 5] =
+            [Phase::Connected, Phase::Headers, Phase::Serving, Phase::Responded, Phase::Idle];
+        PHASES[usize::from(self.0.phase.load(Ordering::Relaxed))]
     }
 }
 
-/// A request that is being served.
-pub(crate) struct Serving(Progress);
+/// A guard that lives while a request is being served.
+pub(crate) struct ServingGuard(Progress);
 
-impl Drop for Serving {
+impl Drop for ServingGuard {
     fn drop(&mut self) {
-        self.0.set(Phase::Answered);
+        self.0.set(Phase::Responded);
     }
 }
 
-/// How long the rest of a body may be for hyper to read past it: it tries once, and what is short
-/// has most often come with the headers.
+/// Longest rest of a body that hyper is expected to skip. It tries to read the rest once, and a short
+/// one has usually arrived with the headers.
 const SKIPPED_BYTES_MAX: u64 = 4096;
 
-/// A request's body, and whether all of it was read.
-pub(crate) struct Watched<B: Body> {
+/// A request's body that records whether all of it was read.
+pub(crate) struct TrackedBody<B: Body> {
     body: B,
-    /// Of a chunked body hyper tells it only once.
+    /// Kept here because hyper reports the end of a chunked body only once.
     ended: bool,
     progress: Progress,
 }
 
-impl<B: Body + Unpin> Body for Watched<B> {
+impl<B: Body + Unpin> Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -137,13 +139,13 @@ impl<B: Body + Unpin> Body for Watched<B> {
     }
 }
 
-impl<B: Body> Drop for Watched<B> {
+impl<B: Body> Drop for TrackedBody<B> {
     fn drop(&mut self) {
         if !self.ended && !self.body.is_end_stream() {
-            self.progress.0.body_left.store(true, Ordering::Relaxed);
-            let left = self.body.size_hint().upper();
-            if left.is_none_or(|bytes| bytes > SKIPPED_BYTES_MAX) {
-                self.progress.0.long_body_left.store(true, Ordering::Relaxed);
+            self.progress.0.body_unread.store(true, Ordering::Relaxed);
+            let rest = self.body.size_hint().upper();
+            if rest.is_none_or(|bytes| bytes > SKIPPED_BYTES_MAX) {
+                self.progress.0.long_body_unread.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -153,17 +155,18 @@ impl<B: Body> Drop for Watched<B> {
 pub(crate) struct Connection {
     stream: TcpStream,
     progress: Progress,
-    /// When reading fails, in the phases that wait for the other end.
+    /// When reading fails, in the phases that wait for the client.
     read_deadline: Pin<Box<Sleep>>,
-    /// When writing fails; set while a write makes no progress.
+    /// When writing fails. Set while a write makes no progress.
     write_deadline: Option<Pin<Box<Sleep>>>,
-    /// Whether hyper may hold bytes of a request that it has not looked at.
+    /// Whether hyper may have buffered bytes of the next request.
     ///
-    /// While it serves a request whose body is complete, hyper reads only if it holds no bytes: so
-    /// a read that then finds nothing says that it holds none, and no such read says that it does.
-    ahead: bool,
-    /// Whether the writing half is closed.
-    shut: bool,
+    /// While hyper serves a request whose body is complete, it reads only if its buffer is empty. A
+    /// read that then finds nothing shows that the buffer is empty; without such a read it may not
+    /// be.
+    may_have_input: bool,
+    /// Whether the write half is shut down.
+    is_shut_down: bool,
     timeouts: Timeouts,
 }
 
@@ -188,8 +191,8 @@ impl Connection {
             progress: Progress::new(),
             read_deadline: Box::pin(tokio::time::sleep(timeouts.first_byte)),
             write_deadline: None,
-            ahead: false,
-            shut: false,
+            may_have_input: false,
+            is_shut_down: false,
             timeouts,
         }
     }
@@ -198,23 +201,23 @@ impl Connection {
         self.progress.clone()
     }
 
-    /// Waits for the other end from now on, for as long as `phase` may take.
-    fn begin(&mut self, phase: Phase) {
+    /// Enters a phase that waits for the client, and starts its deadline.
+    fn enter(&mut self, phase: Phase) {
         let timeout = match phase {
-            Phase::Silent => self.timeouts.first_byte,
+            Phase::Connected => self.timeouts.first_byte,
             Phase::Headers => self.timeouts.headers,
             Phase::Idle => self.timeouts.idle,
-            Phase::Served | Phase::Answered => return,
+            Phase::Serving | Phase::Responded => return,
         };
         self.progress.set(phase);
         self.read_deadline.as_mut().reset(Instant::now() + timeout);
     }
 
-    /// Fails once the current phase has lasted too long.
+    /// Fails if the deadline of the current phase has passed.
     fn check_read_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.progress.get() {
-            Phase::Served | Phase::Answered => Ok(()),
-            Phase::Silent | Phase::Headers | Phase::Idle => {
+            Phase::Serving | Phase::Responded => Ok(()),
+            Phase::Connected | Phase::Headers | Phase::Idle => {
                 match self.read_deadline.as_mut().poll(cx) {
                     Poll::Ready(()) => Err(timed_out()),
                     Poll::Pending => Ok(()),
@@ -223,8 +226,8 @@ impl Connection {
         }
     }
 
-    /// Passes a write's progress on, and fails where there has been none for too long.
-    fn watch_write<T>(
+    /// Returns the result of a write, or fails if writes have made no progress for too long.
+    fn check_write_deadline<T>(
         &mut self,
         written: Poll<io::Result<T>>,
         cx: &mut Context<'_>,
@@ -240,11 +243,11 @@ impl Connection {
         Poll::Ready(Err(timed_out()))
     }
 
-    /// Takes what still arrives, to no end but that the answer is read.
+    /// Reads and discards input, so that the client can read the response.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut scrap = [0; 4096];
+        let mut discarded = [0; 4096];
         while self.read_deadline.as_mut().poll(cx).is_pending() {
-            let mut buf = ReadBuf::new(&mut scrap);
+            let mut buf = ReadBuf::new(&mut discarded);
             match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf)) {
                 Ok(()) if !buf.filled().is_empty() => {}
                 Ok(()) | Err(_) => break,
@@ -255,7 +258,7 @@ impl Connection {
 }
 
 fn timed_out() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the other end is too slow")
+    io::Error::new(io::ErrorKind::TimedOut, "the client missed a deadline")
 }
 
 impl AsyncRead for Connection {
@@ -264,20 +267,21 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Before the read too: a client that sends its headers one by one is never pending for long.
+        // Checked before the read, because a client that sends its headers byte by byte never leaves
+        // a read pending for long.
         self.check_read_deadline(cx)?;
         let filled = buf.filled().len();
         let phase = self.progress.get();
         if Pin::new(&mut self.stream).poll_read(cx, buf)?.is_pending() {
-            if matches!(phase, Phase::Served | Phase::Answered) {
-                self.ahead = false;
+            if matches!(phase, Phase::Serving | Phase::Responded) {
+                self.may_have_input = false;
             }
             return Poll::Pending;
         }
         if buf.filled().len() > filled {
-            self.ahead = true;
-            if matches!(phase, Phase::Silent | Phase::Idle) {
-                self.begin(Phase::Headers);
+            self.may_have_input = true;
+            if matches!(phase, Phase::Connected | Phase::Idle) {
+                self.enter(Phase::Headers);
             }
         }
         Poll::Ready(Ok(()))
@@ -291,7 +295,7 @@ impl AsyncWrite for Connection {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch_write(written, cx)
+        self.check_write_deadline(written, cx)
     }
 
     fn poll_write_vectored(
@@ -300,31 +304,31 @@ impl AsyncWrite for Connection {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch_write(written, cx)
+        self.check_write_deadline(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes once it has written all it holds.
+    /// hyper flushes after it has written its whole buffer.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.progress.get() == Phase::Answered && !self.shut {
-            let next = if self.ahead { Phase::Headers } else { Phase::Idle };
-            self.begin(next);
-            // hyper may not read before bytes arrive, so the deadline has to wake it.
+        if self.progress.get() == Phase::Responded && !self.is_shut_down {
+            let next = if self.may_have_input { Phase::Headers } else { Phase::Idle };
+            self.enter(next);
+            // hyper may not read again before bytes arrive, so the deadline must wake it.
             let _ = self.read_deadline.as_mut().poll(cx);
         }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.shut {
+        if !self.is_shut_down {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-            self.shut = true;
+            self.is_shut_down = true;
             self.read_deadline.as_mut().reset(Instant::now() + LINGER);
         }
-        if self.progress.0.body_left.load(Ordering::Relaxed) {
+        if self.progress.0.body_unread.load(Ordering::Relaxed) {
             ready!(self.poll_linger(cx));
         }
         Poll::Ready(Ok(()))

@@ -1,9 +1,10 @@
-//! The heads of a vault, as they are told to one who listens.
+//! Event streams: which events one stream sends, and when.
 //!
-//! A hint is never the truth, and this does not rely on one: it reads before it waits, and again
-//! where it has heard nothing for a while. Whoever gets no hint learns of a change late, not never.
+//! Notifications only wake a stream; it does not rely on them. It reads the vault's head when it
+//! opens, and again after an interval without a notification, so a lost notification delays an event
+//! but does not lose it.
 //!
-//! Not here: how a head is written to the wire (`routes/events.rs`).
+//! Not here: how events are encoded (`routes/events.rs`).
 
 use std::time::Duration;
 
@@ -11,68 +12,70 @@ use serde::Serialize;
 use vaultsync_protocol::{Pull, Timestamp};
 use vaultsync_store::{PullOutcome, Subscription, Vault};
 
-use crate::{app::App, response::ApiError, telemetry::Open};
+use crate::{app::App, response::ApiError, telemetry::OpenGauge};
 
-/// How long nothing is heard of a vault before its head is read: a hint that is lost delays a client
-/// by no more than that, and ten thousand idle streams cost a few hundred look-ups a second.
-pub(crate) const REREAD_AFTER: Duration = Duration::from_secs(30);
+/// Time without a notification after which a vault is read again. It bounds the delay of a client
+/// whose notification was lost. Ten thousand idle streams cost a few hundred reads per second.
+pub(crate) const REREAD_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long a stream is silent before it says that it is alive: proxies close what is silent for a
-/// minute, some of them for half of that.
-const HEARTBEAT_AFTER: Duration = Duration::from_secs(15);
+/// Time without an event after which a stream sends a keep-alive. Proxies close connections that are
+/// silent for a minute, some for half of that.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How many silences are as long as [`REREAD_AFTER`].
-const SILENCES_MAX: u8 = 2;
+/// Keep-alive intervals in one [`REREAD_INTERVAL`].
+const INTERVALS_PER_REREAD: u8 = 2;
 
-/// 9999-12-31T23:59:59.999Z, later than any record: a page after it has the vault's head and nothing
-/// else, so that reading it costs one look-up.
+/// 9999-12-31T23:59:59.999Z, later than any record. A page after it has the vault's head and no
+/// records, so that it costs a single read.
 const FAR_END: Timestamp = Timestamp::from_millis(253_402_300_799_999);
 
-/// That the vault's clock stands at `head`.
+/// The event that a vault's head has changed to `head`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct HeadEvent {
     head: Timestamp,
 }
 
-/// What a stream says.
+/// An item of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamEvent {
     Head(HeadEvent),
-    /// Nothing new, for a while.
-    Alive,
+    /// Nothing has changed for [`KEEP_ALIVE_INTERVAL`].
+    KeepAlive,
 }
 
-/// An open stream. It takes one of its user's places to wait until it is dropped.
+/// An open stream. Until it is dropped, it counts as one of its user's waits.
 pub(crate) struct Events {
     app: App,
     vault: Vault,
     changes: Subscription,
-    /// When the token that opened it is no longer good enough.
+    /// End of the grace period of the token that opened the stream.
     ends_at: Timestamp,
-    /// The last head heard of, or read.
-    seen: Option<Timestamp>,
-    told: Option<Timestamp>,
-    /// How often in a row nothing was heard.
-    silences: u8,
-    _open: Open,
+    /// The latest head, from a notification or a read.
+    latest: Option<Timestamp>,
+    /// The head that was sent last.
+    sent: Option<Timestamp>,
+    /// Consecutive intervals without a notification.
+    quiet_intervals: u8,
+    _gauge: OpenGauge,
 }
 
 impl Events {
-    /// Begins to listen with a token that expires at `expires_at`.
+    /// Opens a stream for a token that expires at `expires_at`.
     pub(crate) async fn open(
         app: App,
         vault: Vault,
         expires_at: Timestamp,
     ) -> Result<Self, ApiError> {
-        let heads = app.store.notifier();
-        let changes = heads
+        let changes = app
+            .store
+            .notifier()
             .subscribe(vault.id(), app.limits.waits_per_user_max)
             .ok_or(ApiError::TooManyWaits)?;
-        Self::listening(app, vault, expires_at, changes).await
+        Self::with_subscription(app, vault, expires_at, changes).await
     }
 
-    /// Reads the present head, after listening has begun: what is committed later is heard.
-    async fn listening(
+    /// Reads the head after subscribing, so that a later commit is notified.
+    async fn with_subscription(
         app: App,
         vault: Vault,
         expires_at: Timestamp,
@@ -80,71 +83,83 @@ impl Events {
     ) -> Result<Self, ApiError> {
         let grace = i64::try_from(app.limits.stream_grace.as_millis()).unwrap_or(i64::MAX);
         let ends_at = expires_at.plus_millis(grace);
-        let seen = read(&app, &vault).await?;
-        let (told, silences) = (None, 0);
-        Ok(Self { app, vault, changes, ends_at, seen, told, silences, _open: Open::event_stream() })
+        let latest = read_head(&app, &vault).await?;
+        Ok(Self {
+            app,
+            vault,
+            changes,
+            ends_at,
+            latest,
+            sent: None,
+            quiet_intervals: 0,
+            _gauge: OpenGauge::event_stream(),
+        })
     }
 
-    /// Waits for a head that was not told last, or for long enough without one; `None` where the stream
-    /// is over.
+    /// Waits for the next item: a head that differs from the one sent last, or a keep-alive. `None`
+    /// ends the stream.
     ///
-    /// One timer for both silence and looking: a second one, of axum's `KeepAlive`, takes 128 bytes a
-    /// stream.
+    /// One timer serves both keep-alives and reads. The second one that axum's `KeepAlive` would add
+    /// takes 128 bytes per stream.
     pub(crate) async fn next(&mut self) -> Option<StreamEvent> {
         loop {
-            let left = self.left()?;
-            if let Some(head) = self.seen.filter(|_| self.seen != self.told) {
-                self.told = self.seen;
+            let time_left = self.time_left()?;
+            if let Some(head) = self.latest.filter(|_| self.latest != self.sent) {
+                self.sent = self.latest;
                 metrics::counter!("vaultsync_events_published_total").increment(1);
                 return Some(StreamEvent::Head(HeadEvent { head }));
             }
-            let told = tokio::select! {
+            let change = tokio::select! {
                 () = self.app.stop.cancelled() => return None,
-                told = self.changes.changed() => Some(told),
-                () = tokio::time::sleep(left.min(HEARTBEAT_AFTER)) => None,
+                change = self.changes.changed() => Some(change),
+                () = tokio::time::sleep(time_left.min(KEEP_ALIVE_INTERVAL)) => None,
             };
-            match told {
-                Some(Some(head)) => (self.seen, self.silences) = (Some(head), 0),
-                None if self.silences + 1 < SILENCES_MAX => self.silences += 1,
-                None | Some(None) => (self.seen, self.silences) = (self.look().await?, 0),
+            match change {
+                Some(Some(head)) => (self.latest, self.quiet_intervals) = (Some(head), 0),
+                None if self.quiet_intervals + 1 < INTERVALS_PER_REREAD => {
+                    self.quiet_intervals += 1;
+                }
+                None | Some(None) => {
+                    (self.latest, self.quiet_intervals) = (self.reread_head().await?, 0);
+                }
             }
-            if self.seen == self.told && self.left().is_some() {
-                return Some(StreamEvent::Alive);
+            if self.latest == self.sent && self.time_left().is_some() {
+                return Some(StreamEvent::KeepAlive);
             }
         }
     }
 
-    /// How long the stream may go on; `None` where it may not.
-    fn left(&self) -> Option<Duration> {
-        let left = self.ends_at.as_millis().saturating_sub(self.app.clock.now().as_millis());
-        let left =
-            u64::try_from(left).ok().filter(|left| *left > 0 && !self.app.stop.is_cancelled());
-        left.map(Duration::from_millis)
+    /// Time until the stream ends; `None` if that is now.
+    fn time_left(&self) -> Option<Duration> {
+        let millis = self.ends_at.as_millis().saturating_sub(self.app.clock.now().as_millis());
+        let millis =
+            u64::try_from(millis).ok().filter(|left| *left > 0 && !self.app.stop.is_cancelled());
+        millis.map(Duration::from_millis)
     }
 
-    /// Reads the head, or takes the last one where it cannot be had now; `None` where the server
-    /// stops meanwhile.
-    async fn look(&self) -> Option<Option<Timestamp>> {
-        // In a box, because a stream is idle for most of its life and should be small then.
-        let reading = Box::pin(read(&self.app, &self.vault));
+    /// Reads the head again, or returns the latest one if the read fails. `None` if the server stops
+    /// meanwhile.
+    async fn reread_head(&self) -> Option<Option<Timestamp>> {
+        // Boxed, because a stream is idle for most of its life and should then be small.
+        let reading = Box::pin(read_head(&self.app, &self.vault));
         match self.app.stop.run_until_cancelled(reading).await? {
             Ok(head) => Some(head),
             Err(error) => {
                 tracing::debug!(cause = error.cause(), "the head of a vault could not be read");
-                Some(self.seen)
+                Some(self.latest)
             }
         }
     }
 }
 
-async fn read(app: &App, vault: &Vault) -> Result<Option<Timestamp>, ApiError> {
+async fn read_head(app: &App, vault: &Vault) -> Result<Option<Timestamp>, ApiError> {
     let pull = Pull { cursor: Some(FAR_END.into()), limit: 1, ..Pull::default() };
-    let reading = app.store.pull(vault, &pull, app.memory.room(vault.id()));
+    let reading = app.store.pull(vault, &pull, app.memory.page_budget(vault.id()));
     match tokio::time::timeout(app.limits.handler_timeout, reading).await {
         Ok(Ok((PullOutcome::Page(page), _))) => Ok(page.head),
-        Ok(Ok(_)) => Err(ApiError::Internal("a pull without epoch was refused".to_owned())),
+        Ok(Ok(_)) => Err(ApiError::Internal("a pull without an epoch was refused".to_owned())),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(ApiError::Unavailable("the store took too long".to_owned())),
+        Err(_) => Err(ApiError::Unavailable("the store did not respond in time".to_owned())),
     }
 }
 
@@ -159,25 +174,25 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(610);
 
-    /// A stream to which no hint ever comes. The folder is where its server keeps records.
-    async fn deaf() -> (Events, tempfile::TempDir) {
+    /// A stream that gets no notifications, and the folder of its server's database.
+    async fn stream_without_notifications() -> (Events, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let app = App::new(Parts::in_folder(folder.path()));
         let vault = Vault::of("issuer", "ada");
         let changes = ChangeNotifier::default().subscribe(vault.id(), 1).unwrap();
         let expires_at = app.clock.now().plus_millis(3_600_000);
-        (Events::listening(app, vault, expires_at, changes).await.unwrap(), folder)
+        (Events::with_subscription(app, vault, expires_at, changes).await.unwrap(), folder)
     }
 
-    /// How often a stream that has nothing to tell says that it is alive.
-    async fn silent_for(events: &mut Events, time: Duration) -> u32 {
+    /// Counts the keep-alives within that time. No other item may come.
+    async fn keep_alives_within(events: &mut Events, time: Duration) -> u32 {
         let until = Instant::now() + time;
-        let mut times = 0;
-        while let Ok(said) = timeout_at(until, events.next()).await {
-            assert_eq!(said, Some(StreamEvent::Alive));
-            times += 1;
+        let mut count = 0;
+        while let Ok(event) = timeout_at(until, events.next()).await {
+            assert_eq!(event, Some(StreamEvent::KeepAlive));
+            count += 1;
         }
-        times
+        count
     }
 
     async fn push(events: &Events, record_id: &str) -> HeadEvent {
@@ -189,34 +204,34 @@ mod tests {
         let now = events.app.clock.now();
         let outcome = events.app.store.push(&events.vault, push, now, ()).await.unwrap();
         assert!(matches!(outcome, PushOutcome::Applied(_)), "{outcome:?}");
-        HeadEvent { head: read(&events.app, &events.vault).await.unwrap().unwrap() }
+        HeadEvent { head: read_head(&events.app, &events.vault).await.unwrap().unwrap() }
     }
 
-    // Where time is paused, it moves on by itself to when somebody wants to be woken.
+    // While time is paused, it advances by itself to the next timer.
 
     #[tokio::test]
-    async fn a_change_that_no_hint_tells_of_is_told_half_a_minute_later_and_once() {
-        let (mut events, _folder) = deaf().await;
+    async fn a_change_without_a_notification_is_sent_once_after_half_a_minute() {
+        let (mut events, _folder) = stream_without_notifications().await;
         for record_id in ["a", "b"] {
             let pushed = push(&events, record_id).await;
             tokio::time::pause();
             let began = Instant::now();
-            while events.next().await == Some(StreamEvent::Alive) {}
-            assert_eq!(events.told, Some(pushed.head));
+            while events.next().await == Some(StreamEvent::KeepAlive) {}
+            assert_eq!(events.sent, Some(pushed.head));
             assert_eq!(began.elapsed().as_secs(), 30);
-            assert_eq!(silent_for(&mut events, LONG).await, 40);
+            assert_eq!(keep_alives_within(&mut events, LONG).await, 40);
             tokio::time::resume();
         }
     }
 
     #[tokio::test]
-    async fn a_database_that_is_away_does_not_end_a_stream() {
-        let (mut events, _folder) = deaf().await;
+    async fn a_stream_survives_an_unavailable_database() {
+        let (mut events, _folder) = stream_without_notifications().await;
         let pushed = push(&events, "a").await;
         events.app.close().await;
         tokio::time::pause();
-        assert_eq!(silent_for(&mut events, LONG).await, 40);
-        events.seen = Some(pushed.head);
+        assert_eq!(keep_alives_within(&mut events, LONG).await, 40);
+        events.latest = Some(pushed.head);
         assert_eq!(events.next().await, Some(StreamEvent::Head(pushed)));
     }
 }

@@ -18,7 +18,6 @@ use crate::{
     app::App,
     auth::{AuthError, Outcome},
     memory_budget::Reservation,
-    overload::OVERLOADED,
     response::ApiError,
 };
 
@@ -68,8 +67,8 @@ impl FromRequestParts<App> for PullQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        if app.overload.is_high(app.clock.uptime()) {
-            return Err(ApiError::Unavailable(OVERLOADED.to_owned()));
+        if app.overload.is_overloaded(app.clock.uptime()) {
+            return Err(ApiError::Unavailable("the server is overloaded".to_owned()));
         }
         Pull::from_query(parts.uri.query().unwrap_or_default())
             .map(Self)
@@ -86,18 +85,18 @@ pub(crate) async fn read_push(
 ) -> Result<(Push, Reservation), ApiError> {
     refuse_other_media(request.headers())?;
     let deadline = body_timeout(request.headers(), app.limits.body_timeout);
-    if app.overload.is_high(app.clock.uptime()) {
+    if app.overload.is_overloaded(app.clock.uptime()) {
         // However it ends, there is nothing more to tell.
         let _ = tokio::time::timeout(deadline, pass_over(request)).await;
-        return Err(ApiError::Unavailable(OVERLOADED.to_owned()));
+        return Err(ApiError::Unavailable("the server is overloaded".to_owned()));
     }
     let mut memory = app.memory.reserve(user);
     let body = tokio::time::timeout(deadline, read(request, app, &mut memory))
         .await
         .map_err(|_| ApiError::RequestTimeout)??;
     // By now it may be, and most of what a push costs is yet to come.
-    if app.overload.is_high(app.clock.uptime()) {
-        return Err(ApiError::Unavailable(OVERLOADED.to_owned()));
+    if app.overload.is_overloaded(app.clock.uptime()) {
+        return Err(ApiError::Unavailable("the server is overloaded".to_owned()));
     }
     let push = Push::from_json(&body, app.limits.ciphertext_bytes_max)?;
     Ok((push, memory))

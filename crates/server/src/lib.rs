@@ -7,11 +7,12 @@ mod address;
 mod admin;
 mod app;
 pub mod auth;
-mod body;
+
 mod clock;
 mod connection;
 mod events;
 mod extract;
+mod guarded_body;
 mod limits;
 mod memory_budget;
 mod observe;

@@ -1,4 +1,4 @@
-//! How much memory bodies and answers in flight may take: all together, and those of one user.
+//! Memory budget for request and response bodies in flight, of the whole server and of each user.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -9,11 +9,10 @@ use vaultsync_store::{ReadBudget, VaultId};
 
 use crate::Limits;
 
-/// What a record takes in an answer beside its ciphertext: its id and the other members.
+/// Bytes of a record in a response besides its ciphertext: its id and the other members.
 const RECORD_BYTES: usize = 512;
 
-/// The memory there is. Nobody waits for it: where there is none left, the request is refused, and
-/// the client comes back.
+/// The budget. A request that exceeds it is refused at once and does not wait: the client retries.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryBudget(Arc<Inner>);
 
@@ -21,23 +20,23 @@ pub(crate) struct MemoryBudget(Arc<Inner>);
 struct Inner {
     bytes_max: usize,
     bytes_per_user_max: usize,
-    taken: Mutex<Taken>,
+    reserved: Mutex<Reserved>,
 }
 
-/// What is reserved, in bytes.
+/// Reserved memory, in bytes.
 #[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    /// Of each user who has any.
+struct Reserved {
+    total: usize,
+    /// By user; a user without a reservation has no entry.
     by_user: HashMap<VaultId, usize>,
 }
 
-/// Why nothing was reserved.
+/// Which budget is exceeded. Nothing was reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BudgetExceeded {
-    /// All together hold too much.
+    /// The budget of the whole server.
     Server,
-    /// This user does: by not reading answers, say, or by sending bodies and stalling.
+    /// The budget of this user, who does not read responses, say, or sends bodies and stalls.
     User,
 }
 
@@ -46,57 +45,57 @@ impl MemoryBudget {
         Self(Arc::new(Inner {
             bytes_max: limits.memory_bytes_max,
             bytes_per_user_max: limits.memory_bytes_per_user_max,
-            taken: Mutex::default(),
+            reserved: Mutex::default(),
         }))
     }
 
-    /// How much of it is reserved.
-    pub(crate) fn bytes_taken(&self) -> usize {
-        self.taken().all
+    /// Bytes reserved by all users.
+    pub(crate) fn reserved_bytes(&self) -> usize {
+        self.reserved().total
     }
 
-    /// A reservation of nothing yet.
+    /// An empty reservation, to be grown.
     pub(crate) fn reserve(&self, user: VaultId) -> Reservation {
         Reservation { memory: self.clone(), user, bytes: 0 }
     }
 
-    /// Room for a page that is about to be read.
-    pub(crate) fn room(&self, user: VaultId) -> PageBudget {
-        PageBudget { reservation: self.reserve(user), bytes: 0, lack: None }
+    /// The budget of a page that is about to be read.
+    pub(crate) fn page_budget(&self, user: VaultId) -> PageBudget {
+        PageBudget { reservation: self.reserve(user), bytes: 0, exceeded: None }
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        // Nothing in this file panics between two numbers that belong together.
-        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reserved(&self) -> MutexGuard<'_, Reserved> {
+        // No code in this file panics between two updates that belong together.
+        self.0.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, user: VaultId, bytes: usize) -> Result<(), BudgetExceeded> {
-        let mut taken = self.taken();
-        let users = taken.by_user.get(&user).copied().unwrap_or(0);
-        if bytes > self.0.bytes_per_user_max.saturating_sub(users) {
+        let mut reserved = self.reserved();
+        let of_user = reserved.by_user.get(&user).copied().unwrap_or(0);
+        if bytes > self.0.bytes_per_user_max.saturating_sub(of_user) {
             return Err(BudgetExceeded::User);
         }
-        if bytes > self.0.bytes_max.saturating_sub(taken.all) {
+        if bytes > self.0.bytes_max.saturating_sub(reserved.total) {
             return Err(BudgetExceeded::Server);
         }
-        taken.all += bytes;
-        taken.by_user.insert(user, users + bytes);
+        reserved.total += bytes;
+        reserved.by_user.insert(user, of_user + bytes);
         Ok(())
     }
 
     fn give_back(&self, user: VaultId, bytes: usize) {
-        let mut taken = self.taken();
-        taken.all -= bytes;
-        if let Entry::Occupied(mut users) = taken.by_user.entry(user) {
-            *users.get_mut() -= bytes;
-            if *users.get() == 0 {
-                users.remove();
+        let mut reserved = self.reserved();
+        reserved.total -= bytes;
+        if let Entry::Occupied(mut of_user) = reserved.by_user.entry(user) {
+            *of_user.get_mut() -= bytes;
+            if *of_user.get() == 0 {
+                of_user.remove();
             }
         }
     }
 }
 
-/// A part of the memory, given back when dropped.
+/// A guard of reserved memory, which is given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     memory: MemoryBudget,
@@ -105,7 +104,7 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Adds to it until it covers `bytes`; nothing is added where there is not that much left.
+    /// Grows the reservation to at least `bytes`. On an error it keeps its size.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), BudgetExceeded> {
         let missing = bytes.saturating_sub(self.bytes);
         if missing > 0 {
@@ -115,7 +114,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Gives back what is not needed for `bytes`.
+    /// Gives back what exceeds `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         let spare = self.bytes.saturating_sub(bytes);
         if spare > 0 {
@@ -131,50 +130,52 @@ impl Drop for Reservation {
     }
 }
 
-/// What a record takes while it is in memory as it was read and as it is answered: its ciphertext,
-/// four thirds of that as base64, and the rest.
+/// Memory of a record that is held both as read and as encoded: its ciphertext, four thirds of that
+/// as base64, and the other members.
 pub(crate) const fn record_bytes(ciphertext_bytes: usize) -> usize {
     ciphertext_bytes.saturating_mul(7) / 3 + RECORD_BYTES
 }
 
-/// By how much a page's memory grows at once: to ask for each record was a tenth of the time of a page of
-/// small ones.
+/// Step in which a page's reservation grows. Growing for each record took a tenth of the time of a
+/// page of small records.
 const PAGE_STEP_BYTES: usize = 64 * 1024;
 
-/// The memory of a page: taken as the page is read, so that a small page takes little.
+/// Memory of one page. It grows while the page is read, so that a small page reserves little.
 #[derive(Debug)]
 pub(crate) struct PageBudget {
     reservation: Reservation,
     bytes: usize,
-    /// Why a record was refused. Nothing is granted after that: the first record is read all the
-    /// same, and a later one must not make it look as if it had room.
-    lack: Option<BudgetExceeded>,
+    /// Why a record was refused. No record is granted after that: the store reads a page's first
+    /// record even if it is refused, and a later grant would hide that the first one had no memory.
+    exceeded: Option<BudgetExceeded>,
 }
 
 impl ReadBudget for PageBudget {
     fn take(&mut self, ciphertext_bytes: usize) -> bool {
         let bytes = self.bytes + record_bytes(ciphertext_bytes);
-        if self.lack.is_none() {
-            let ahead = bytes.next_multiple_of(PAGE_STEP_BYTES);
-            match self.reservation.grow(ahead).or_else(|_| self.reservation.grow(bytes)) {
+        if self.exceeded.is_none() {
+            let rounded_up = bytes.next_multiple_of(PAGE_STEP_BYTES);
+            match self.reservation.grow(rounded_up).or_else(|_| self.reservation.grow(bytes)) {
                 Ok(()) => self.bytes = bytes,
-                Err(lack) => self.lack = Some(lack),
+                Err(exceeded) => self.exceeded = Some(exceeded),
             }
         }
-        self.lack.is_none()
+        self.exceeded.is_none()
     }
 
     fn clear(&mut self) {
         self.reservation.shrink(0);
-        (self.bytes, self.lack) = (0, None);
+        (self.bytes, self.exceeded) = (0, None);
     }
 }
 
 impl PageBudget {
-    /// The memory of a page with that many records, where there was some for its first.
+    /// The reservation of a page with that many records.
+    ///
+    /// Fails if the page has records and there was no memory for the first one.
     pub(crate) fn into_reservation(self, records: usize) -> Result<Reservation, BudgetExceeded> {
-        match self.lack {
-            Some(lack) if records > 0 && self.bytes == 0 => Err(lack),
+        match self.exceeded {
+            Some(exceeded) if records > 0 && self.bytes == 0 => Err(exceeded),
             _ => Ok(self.reservation),
         }
     }
@@ -192,87 +193,85 @@ mod tests {
         Vault::of("issuer", name).id()
     }
 
-    /// MemoryBudget for 10 KiB, of which a user may take a part.
+    /// A budget of 10 KiB, of which one user may reserve a part.
     fn memory(bytes_per_user_max: usize) -> MemoryBudget {
-        let memory_bytes_max = 10 * KIB;
-        let memory_bytes_per_user_max = bytes_per_user_max;
         MemoryBudget::new(&Limits {
-            memory_bytes_max,
-            memory_bytes_per_user_max,
+            memory_bytes_max: 10 * KIB,
+            memory_bytes_per_user_max: bytes_per_user_max,
             ..Limits::default()
         })
     }
 
     #[test]
-    fn what_is_reserved_is_missing_until_it_is_dropped() {
+    fn reserved_memory_is_unavailable_until_it_is_dropped() {
         let memory = memory(10 * KIB);
         let (ada, ben) = (user("ada"), user("ben"));
         let mut body = memory.reserve(ada);
         assert_eq!(body.grow(1), Ok(()));
         assert_eq!(body.grow(6 * KIB), Ok(()));
-        assert_eq!(memory.bytes_taken(), 6 * KIB);
-        let mut answer = memory.reserve(ben);
-        assert_eq!(answer.grow(5 * KIB), Err(BudgetExceeded::Server));
+        assert_eq!(memory.reserved_bytes(), 6 * KIB);
+        let mut response = memory.reserve(ben);
+        assert_eq!(response.grow(5 * KIB), Err(BudgetExceeded::Server));
         body.shrink(5 * KIB);
-        assert_eq!(answer.grow(5 * KIB), Ok(()));
-        drop((body, answer));
-        assert_eq!(memory.bytes_taken(), 0);
-        assert!(memory.taken().by_user.is_empty(), "nobody is remembered who has nothing");
+        assert_eq!(response.grow(5 * KIB), Ok(()));
+        drop((body, response));
+        assert_eq!(memory.reserved_bytes(), 0);
+        assert!(memory.reserved().by_user.is_empty(), "no entry without a reservation");
         assert_eq!(memory.reserve(ada).grow(10 * KIB), Ok(()));
         assert_eq!(memory.reserve(ada).grow(10 * KIB + 1), Err(BudgetExceeded::User));
     }
 
     #[test]
-    fn a_user_leaves_some_to_others() {
+    fn one_user_cannot_use_up_the_budget() {
         let memory = memory(6 * KIB);
         let (ada, ben) = (user("ada"), user("ben"));
         let (mut first, mut second) = (memory.reserve(ada), memory.reserve(ada));
         assert_eq!(first.grow(4 * KIB), Ok(()));
         assert_eq!(second.grow(2 * KIB + 1), Err(BudgetExceeded::User));
         assert_eq!(second.grow(2 * KIB), Ok(()));
-        let mut others = memory.reserve(ben);
-        assert_eq!(others.grow(4 * KIB), Ok(()));
-        assert_eq!(others.grow(4 * KIB + 1), Err(BudgetExceeded::Server));
+        let mut of_ben = memory.reserve(ben);
+        assert_eq!(of_ben.grow(4 * KIB), Ok(()));
+        assert_eq!(of_ben.grow(4 * KIB + 1), Err(BudgetExceeded::Server));
         drop(first);
         assert_eq!(second.grow(6 * KIB), Ok(()));
     }
 
     #[test]
-    fn a_page_takes_its_memory_in_steps() {
+    fn a_page_reserves_memory_in_steps() {
         let limits = Limits { memory_bytes_max: PAGE_STEP_BYTES + 5 * KIB, ..Limits::default() };
         let memory = MemoryBudget::new(&limits);
-        let mut room = memory.room(user("ada"));
-        assert_eq!(memory.bytes_taken(), 0);
+        let mut page = memory.page_budget(user("ada"));
+        assert_eq!(memory.reserved_bytes(), 0);
         for _ in 0..3 {
-            assert!(room.take(KIB));
-            assert_eq!(memory.bytes_taken(), PAGE_STEP_BYTES);
+            assert!(page.take(KIB));
+            assert_eq!(memory.reserved_bytes(), PAGE_STEP_BYTES);
         }
-        assert!(room.take(25 * KIB), "past the step, where there is no second one");
-        assert_eq!(memory.bytes_taken(), 3 * record_bytes(KIB) + record_bytes(25 * KIB));
-        assert!(!room.take(KIB));
+        assert!(page.take(25 * KIB), "past the step, although a second one does not fit");
+        assert_eq!(memory.reserved_bytes(), 3 * record_bytes(KIB) + record_bytes(25 * KIB));
+        assert!(!page.take(KIB));
     }
 
     #[test]
-    fn a_page_ends_where_memory_does() {
+    fn a_page_ends_when_the_budget_is_used_up() {
         let memory = memory(10 * KIB);
         let (ada, ben) = (user("ada"), user("ben"));
-        let mut room = memory.room(ada);
-        assert!(room.take(3 * KIB));
-        assert!(!room.take(3 * KIB));
-        assert!(!room.take(100), "what comes after the end is not on the page");
-        let mut late = memory.room(ben);
+        let mut page = memory.page_budget(ada);
+        assert!(page.take(3 * KIB));
+        assert!(!page.take(3 * KIB));
+        assert!(!page.take(100), "no record follows a refused one");
+        let mut late = memory.page_budget(ben);
         assert!(!late.take(3 * KIB));
         assert!(!late.take(0));
         assert_eq!(
             late.into_reservation(1).unwrap_err(),
             BudgetExceeded::Server,
-            "a first without room"
+            "no memory for the first record"
         );
-        assert!(memory.room(ben).into_reservation(0).is_ok());
-        room.clear();
-        assert_eq!(memory.bytes_taken(), 0, "a page that is read anew");
-        assert!(room.take(3 * KIB));
-        drop(room.into_reservation(2));
-        assert!(memory.room(ben).take(3 * KIB));
+        assert!(memory.page_budget(ben).into_reservation(0).is_ok());
+        page.clear();
+        assert_eq!(memory.reserved_bytes(), 0, "the page is read again from its start");
+        assert!(page.take(3 * KIB));
+        drop(page.into_reservation(2));
+        assert!(memory.page_budget(ben).take(3 * KIB));
     }
 }

@@ -1,11 +1,12 @@
-//! Whether the server keeps up with what comes.
+//! Overload detection by scheduling lag.
 //!
-//! Requests that it has no time for do not queue up where they could be counted: they lie in
-//! sockets, and in the runtime's list of what wants to go on. How long that list takes shows in how
-//! late somebody goes on who asked to be woken, and then went to the end of it.
+//! Requests that the server has no time for do not queue anywhere that could be counted: they wait
+//! in sockets and in the runtime's queue of ready tasks. The length of that queue shows as lag. A
+//! task sleeps for [`SAMPLE_INTERVAL`], moves to the end of the queue, and measures how late it
+//! runs again. Requests are refused while the lag is above [`LAG_MAX`].
 //!
-//! Where five times as many pushes came as SQLite could take on a shared core, the 99th of 100 accepted
-//! was answered after some 0.8 s; without this it was after 5 s, and some were not answered in 30 s.
+//! Measured at five times the pushes that SQLite can apply on a shared core: the 99th percentile of
+//! accepted pushes is about 0.8 s. Without this module it was 5 s, and some pushes took over 30 s.
 
 use std::{
     future::poll_fn,
@@ -17,69 +18,73 @@ use std::{
 
 use crate::Clock;
 
-/// How long it takes from one look to the next, where nothing is late.
+/// Time from one sample to the next if there is no lag.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How late a look is when there is too much to do. A request goes on some three times until it is
-/// answered, and each time it may be that late. With 100 ms the 99th of 100 was answered after up to 1.5 s.
-const LATE: Duration = Duration::from_millis(50);
+/// Lag above which a sample is late. A request is scheduled about three times until its response,
+/// and each time may wait that long. With 100 ms the 99th percentile was up to 1.5 s.
+const LAG_MAX: Duration = Duration::from_millis(50);
 
-/// How many looks in a row must be late: one is when the machine had something else to do.
+/// Consecutive late samples that start overload. A single one only shows that the machine was busy
+/// with something else.
 const LATE_SAMPLES: u32 = 2;
 
-/// How many looks in a row must be in time for it to be over.
+/// Consecutive timely samples that end overload.
 const TIMELY_SAMPLES: u32 = 5;
 
-/// What the log says of a request that came when there was too much to do.
-pub(crate) const OVERLOADED: &str = "the server does not keep up";
-
-/// Whether there is too much to do.
+/// Detects whether the server is overloaded.
 #[derive(Debug, Default)]
 pub(crate) struct OverloadDetector {
-    was_high: AtomicBool,
-    /// The uptime at which a look is due, in ms; 0 where nobody looks.
-    due_millis: AtomicU64,
+    /// The result of the latest samples.
+    overloaded: AtomicBool,
+    /// Uptime at which the next sample is due, in milliseconds; 0 if no samples are taken.
+    next_sample_millis: AtomicU64,
 }
 
 impl OverloadDetector {
-    /// Whether whatever need not be done should not be begun: by the last looks, or because the one that
-    /// is due does not get its turn.
-    pub(crate) fn is_high(&self, uptime: Duration) -> bool {
-        let due = Duration::from_millis(self.due_millis.load(Ordering::Relaxed));
-        let is_overdue = !due.is_zero() && uptime.saturating_sub(due) > LATE * LATE_SAMPLES;
-        is_overdue || self.was_high.load(Ordering::Relaxed)
+    /// Whether optional work should be refused, either because of the latest samples or because the
+    /// next one is overdue.
+    pub(crate) fn is_overloaded(&self, uptime: Duration) -> bool {
+        let due = Duration::from_millis(self.next_sample_millis.load(Ordering::Relaxed));
+        let is_overdue = !due.is_zero() && uptime.saturating_sub(due) > LAG_MAX * LATE_SAMPLES;
+        is_overdue || self.overloaded.load(Ordering::Relaxed)
     }
 
-    /// Nobody looks any more: what comes is served.
-    pub(crate) fn forget(&self) {
-        self.due_millis.store(0, Ordering::Relaxed);
-        self.was_high.store(false, Ordering::Relaxed);
+    /// Reports no overload until samples are taken again.
+    pub(crate) fn reset(&self) {
+        self.next_sample_millis.store(0, Ordering::Relaxed);
+        self.overloaded.store(false, Ordering::Relaxed);
     }
 
-    /// LagSamples for ever.
+    /// Takes samples forever.
     pub(crate) async fn watch(&self, clock: &dyn Clock) {
-        let mut looks = LagSamples::default();
+        let mut samples = LagSamples::default();
         loop {
             let due = clock.uptime() + SAMPLE_INTERVAL;
             let due_millis = u64::try_from(due.as_millis()).unwrap_or(u64::MAX);
-            self.due_millis.store(due_millis, Ordering::Relaxed);
+            self.next_sample_millis.store(due_millis, Ordering::Relaxed);
             tokio::time::sleep(SAMPLE_INTERVAL).await;
-            let_others_go_first().await;
-            let is_high = looks.add(clock.uptime().saturating_sub(due));
-            if self.was_high.swap(is_high, Ordering::Relaxed) != is_high {
-                let told = if is_high { OVERLOADED } else { "the server keeps up again" };
-                tracing::warn!("{told}");
+            yield_to_ready_tasks().await;
+            let overloaded = samples.add(clock.uptime().saturating_sub(due));
+            if self.overloaded.swap(overloaded, Ordering::Relaxed) != overloaded {
+                if overloaded {
+                    tracing::warn!("the server is overloaded: new requests are refused");
+                } else {
+                    tracing::warn!("the server is no longer overloaded");
+                }
             }
         }
     }
 }
 
-/// Goes to the end of the list. Whoever's time has come goes on at once, before all that wait: by that
-/// alone nobody is seen to wait. The runtime's own `yield_now` does the same for whoever calls it.
-async fn let_others_go_first() {
-    let mut has_waited = false;
+/// Moves the current task to the end of the queue of ready tasks.
+///
+/// A task whose timer expires runs before the tasks in that queue, so its lateness alone does not
+/// show how long they wait. A task that calls the runtime's own `yield_now` runs as early.
+async fn yield_to_ready_tasks() {
+    let mut has_yielded = false;
     poll_fn(|context| {
-        if mem::replace(&mut has_waited, true) {
+        if mem::replace(&mut has_yielded, true) {
             return Poll::Ready(());
         }
         context.waker().wake_by_ref();
@@ -88,24 +93,24 @@ async fn let_others_go_first() {
     .await;
 }
 
-/// What the last looks were like.
+/// Decides from consecutive lag samples whether the server is overloaded.
 #[derive(Debug, Default)]
 struct LagSamples {
-    is_high: bool,
-    /// How many in a row say that this should change.
-    against: u32,
+    overloaded: bool,
+    /// Consecutive samples that contradict `overloaded`.
+    contrary: u32,
 }
 
 impl LagSamples {
-    /// Adds one that was that late; whether pressure is high since.
-    fn add(&mut self, late: Duration) -> bool {
-        let is_late = late > LATE;
-        self.against = if is_late == self.is_high { 0 } else { self.against + 1 };
-        let enough = if self.is_high { TIMELY_SAMPLES } else { LATE_SAMPLES };
-        if self.against >= enough {
-            *self = Self { is_high: is_late, against: 0 };
+    /// Adds a sample, and returns whether the server is overloaded.
+    fn add(&mut self, lag: Duration) -> bool {
+        let is_late = lag > LAG_MAX;
+        self.contrary = if is_late == self.overloaded { 0 } else { self.contrary + 1 };
+        let required = if self.overloaded { TIMELY_SAMPLES } else { LATE_SAMPLES };
+        if self.contrary >= required {
+            *self = Self { overloaded: is_late, contrary: 0 };
         }
-        self.is_high
+        self.overloaded
     }
 }
 
@@ -116,37 +121,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_that_does_not_come_is_late_for_all_its_turns() {
-        let pressure = OverloadDetector::default();
-        let after = |millis| pressure.is_high(Duration::from_millis(millis));
-        assert!(!after(3_600_000), "nobody looks");
-        pressure.due_millis.store(1_000, Ordering::Relaxed);
-        assert_eq!([900, 1_000, 1_100, 1_101].map(after), [false, false, false, true]);
-        pressure.due_millis.store(2_000, Ordering::Relaxed);
-        assert!(!after(1_101));
-        pressure.was_high.store(true, Ordering::Relaxed);
-        assert!(after(1_101), "until looks are in time again");
-        pressure.forget();
-        assert!(!after(3_600_000));
+    fn an_overdue_sample_is_overload() {
+        let detector = OverloadDetector::default();
+        let at = |millis| detector.is_overloaded(Duration::from_millis(millis));
+        assert!(!at(3_600_000), "no samples are taken");
+        detector.next_sample_millis.store(1_000, Ordering::Relaxed);
+        assert_eq!([900, 1_000, 1_100, 1_101].map(at), [false, false, false, true]);
+        detector.next_sample_millis.store(2_000, Ordering::Relaxed);
+        assert!(!at(1_101));
+        detector.overloaded.store(true, Ordering::Relaxed);
+        assert!(at(1_101), "until samples are timely again");
+        detector.reset();
+        assert!(!at(3_600_000));
     }
 
     #[tokio::test]
-    async fn whoever_lets_others_go_first_goes_on_after_them() {
-        let went = Arc::new(AtomicU64::new(0));
+    async fn a_yielding_task_runs_after_the_ready_tasks() {
+        let finished = Arc::new(AtomicU64::new(0));
         for _ in 0..10 {
-            let went = Arc::clone(&went);
-            tokio::spawn(async move { went.fetch_add(1, Ordering::Relaxed) });
+            let finished = Arc::clone(&finished);
+            tokio::spawn(async move { finished.fetch_add(1, Ordering::Relaxed) });
         }
-        let_others_go_first().await;
-        assert_eq!(went.load(Ordering::Relaxed), 10);
+        yield_to_ready_tasks().await;
+        assert_eq!(finished.load(Ordering::Relaxed), 10);
     }
 
     #[test]
-    fn one_late_look_is_not_pressure_and_a_timely_one_not_its_end() {
-        let (late, timely) = (LATE + Duration::from_millis(1), LATE);
-        let mut looks = LagSamples::default();
-        let told = [late, timely, late, late, timely, late, timely, timely, timely, timely, timely]
-            .map(|look| looks.add(look));
-        assert_eq!(told, [false, false, false, true, true, true, true, true, true, true, false]);
+    fn overload_starts_after_two_late_samples_and_ends_after_five_timely_ones() {
+        let (late, timely) = (LAG_MAX + Duration::from_millis(1), LAG_MAX);
+        let mut samples = LagSamples::default();
+        let overloaded =
+            [late, timely, late, late, timely, late, timely, timely, timely, timely, timely]
+                .map(|lag| samples.add(lag));
+        assert_eq!(
+            overloaded,
+            [false, false, false, true, true, true, true, true, true, true, false]
+        );
     }
 }

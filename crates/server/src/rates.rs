@@ -1,6 +1,6 @@
-//! How many requests a second a user and an address may make.
+//! Rate limits of users and addresses.
 //!
-//! Each node counts for itself.
+//! Each node counts separately.
 
 use std::{
     hash::Hash,
@@ -18,24 +18,24 @@ use vaultsync_store::VaultId;
 
 use crate::Limits;
 
-/// How many seconds' worth of requests may come at once.
+/// Size of a burst, in seconds of the rate.
 const BURST_SECONDS: u32 = 3;
 
-/// The rates of [`Limits`], and who has used how much of them.
+/// The rates of [`Limits`], and how much of them each user and address has used.
 pub(crate) struct Rates {
     users: Option<Rate<VaultId>>,
     addresses: Option<Rate<IpAddr>>,
     sign_in_failures: Option<Rate<IpAddr>>,
 }
 
-/// A request too many.
+/// Refusal of a request that exceeds a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RateLimited {
-    /// Which rate, as the `RateLimit` header names it.
+    /// Name of the rate in the `RateLimit` header.
     pub(crate) policy: &'static str,
-    /// How many requests may come at once.
+    /// Requests that may come at once.
     pub(crate) burst: u32,
-    /// When the next one may come; at least a second.
+    /// Time until the next request may come; at least a second.
     pub(crate) retry_after: Duration,
 }
 
@@ -49,29 +49,29 @@ impl Rates {
         }
     }
 
-    /// Charges a user with a request.
+    /// Charges a request to a user.
     pub(crate) fn charge_user(&self, vault: VaultId) -> Result<(), RateLimited> {
         self.users.as_ref().map_or(Ok(()), |rate| rate.charge(&vault))
     }
 
-    /// Charges an address with a request.
+    /// Charges a request to an address.
     pub(crate) fn charge_address(&self, address: IpAddr) -> Result<(), RateLimited> {
         self.addresses.as_ref().map_or(Ok(()), |rate| rate.charge(&network(address)))
     }
 
-    /// Charges an address with a failed sign-in.
+    /// Charges a failed sign-in to an address.
     pub(crate) fn charge_sign_in_failure(&self, address: IpAddr) -> Result<(), RateLimited> {
         self.sign_in_failures.as_ref().map_or(Ok(()), |rate| rate.charge(&network(address)))
     }
 
-    /// Forgets whoever has their whole burst again.
-    pub(crate) fn forget_idle(&self) {
-        self.users.iter().for_each(Rate::forget_idle);
-        self.addresses.iter().chain(&self.sign_in_failures).for_each(Rate::forget_idle);
+    /// Removes the state of users and addresses that have a full burst again.
+    pub(crate) fn remove_idle(&self) {
+        self.users.iter().for_each(Rate::remove_idle);
+        self.addresses.iter().chain(&self.sign_in_failures).for_each(Rate::remove_idle);
     }
 }
 
-/// One customer of an IPv6 provider has at least a /64, so that is what counts as an address.
+/// What counts as one address. A customer of an IPv6 provider has at least a /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
@@ -86,7 +86,7 @@ struct Rate<K: Hash + Eq + Clone> {
 }
 
 impl<K: Hash + Eq + Clone> Rate<K> {
-    /// `None` where there is no such limit.
+    /// `None` if the rate is not limited.
     fn new(policy: &'static str, per_second: u32, on: bool) -> Option<Self> {
         let per_second = NonZeroU32::new(per_second).filter(|_| on)?;
         let burst = per_second.saturating_mul(NonZeroU32::new(BURST_SECONDS)?);
@@ -102,7 +102,7 @@ impl<K: Hash + Eq + Clone> Rate<K> {
         })
     }
 
-    fn forget_idle(&self) {
+    fn remove_idle(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
     }
@@ -122,21 +122,21 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_three_seconds_worth() {
+    fn a_burst_is_three_seconds_of_the_rate() {
         let rates = rates(1);
         let address = IpAddr::from([192, 0, 2, 1]);
         for _ in 0..3 {
             assert_eq!(rates.charge_address(address), Ok(()));
         }
-        let too_many = rates.charge_address(address).unwrap_err();
-        assert_eq!((too_many.policy, too_many.burst), ("address", 3));
-        assert_eq!(too_many.retry_after, Duration::from_secs(1));
+        let limited = rates.charge_address(address).unwrap_err();
+        assert_eq!((limited.policy, limited.burst), ("address", 3));
+        assert_eq!(limited.retry_after, Duration::from_secs(1));
         assert_eq!(rates.charge_address(IpAddr::from([192, 0, 2, 2])), Ok(()));
         assert_eq!(rates.charge_sign_in_failure(address), Ok(()));
     }
 
     #[test]
-    fn addresses_of_one_ipv6_network_count_as_one() {
+    fn addresses_of_one_ipv6_network_share_a_rate() {
         let address = |text: &str| network(text.parse().unwrap());
         assert_eq!(address("2001:db8::1"), address("2001:db8::ffff:1"));
         assert_ne!(address("2001:db8:0:1::1"), address("2001:db8:0:2::1"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_zero_turns_all_of_them_off() {
+    fn a_user_rate_of_zero_disables_every_rate() {
         let rates = rates(0);
         for _ in 0..100 {
             assert_eq!(rates.charge_address(IpAddr::from([192, 0, 2, 1])), Ok(()));

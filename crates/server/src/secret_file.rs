@@ -1,4 +1,4 @@
-//! A small secret in a file of its own, made at the first start.
+//! Secret files: small secrets that are created at the first start.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,24 +8,24 @@ use std::{
 
 use uuid::Uuid;
 
-/// More than any secret takes, so that a wrong file is not read whole.
+/// More than any secret has, so that a wrong file is not read completely.
 const FILE_BYTES_MAX: u64 = 16 * 1024;
 
-/// Why there is no secret.
+/// Why a secret could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
-    /// The file could not be read or made.
+    /// The file could not be read or created.
     #[error("{}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// Others may read the secret.
+    /// Users other than the owner have access to the secret.
     #[error(
-        "{}: others than its owner may use it (mode {mode:03o}): make it 600, and delete it if \
-         somebody may have read it",
+        "{}: users other than its owner have access to it (mode {mode:03o}). Set its mode to 600. \
+         If the secret may have been read, delete the file to create a new one",
         path.display()
     )]
     Exposed {
@@ -36,10 +36,10 @@ pub enum SecretFileError {
     },
 }
 
-/// The content of the file at `path`; where there is none, of the file that `make` then fills.
+/// Reads the file at `path`. If it does not exist, creates it with the content that `make` returns.
 ///
-/// Of two processes that make it at once, both end up with the same one. A file that others than its
-/// owner may use is refused.
+/// If two processes create it at once, both get the same content. A file to which users other than
+/// its owner have access is refused.
 pub fn load_or_create(
     path: &Path,
     make: impl FnOnce() -> io::Result<Vec<u8>>,
@@ -53,17 +53,17 @@ pub fn load_or_create(
         opened => opened,
     };
     let file = file.map_err(io_error)?;
-    // Asked of the open file: a path could lead elsewhere by now.
+    // Of the open file, because the path may name another one by now.
     refuse_exposed(path, &file.metadata().map_err(io_error)?)?;
     let mut content = Vec::new();
     file.take(FILE_BYTES_MAX).read_to_end(&mut content).map_err(io_error)?;
     Ok(content)
 }
 
-/// Makes the file, unless somebody else is first.
+/// Creates the file, unless another process was first.
 ///
-/// It is written under another name and then linked: the name appears with all of its content, and
-/// linking, unlike renaming, never replaces what is there.
+/// The file is written under a temporary name and then linked, so that its name appears with the
+/// whole content. Unlike a rename, a link never replaces an existing file.
 fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}", Uuid::new_v4()));
@@ -72,7 +72,7 @@ fn create(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     });
-    // Whatever came of it, the draft has done its work.
+    // The draft is of no further use, whether or not the link was created.
     let removed = fs::remove_file(draft);
     linked.and(removed).and_then(|()| sync_folder(path))
 }

@@ -1,4 +1,4 @@
-//! Taking connections, and letting them go.
+//! Accepting connections, serving them, and draining them at the end.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -18,120 +18,125 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::{address::Peer, app::App, body::GuardedBody, connection::Connection, telemetry::Open};
+use crate::{
+    address::Peer, app::App, connection::Connection, guarded_body::GuardedBody,
+    telemetry::OpenGauge,
+};
 
-/// What hyper buffers of a head: more than the limit, so that a head that is somewhat too long gets
-/// an answer that says so.
+/// Buffer of hyper for a request's headers, as a multiple of their limit. Headers that are somewhat
+/// too long then still get a response that says so.
 const HEAD_BUFFER_FACTOR: usize = 4;
 
-/// The pause after a failed accept: most often there are no file descriptors left, and the next try
-/// would fail as fast.
+/// Pause after a failed accept. Usually the process has no file descriptors left, and the next accept
+/// would fail as quickly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a connection that is turned away may take to read why.
-const TURN_AWAY_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time in which a refused connection can read its response.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How many connections that are turned away are told why at a time: these come on top of the most
-/// that may be open. Any others are closed without a word.
-const TURNED_AWAY_MAX: usize = 100;
+/// Refused connections that get a response at the same time, in addition to the limit of open
+/// connections. Others are closed without a response.
+const REFUSALS_MAX: usize = 100;
 
-/// How long a connection without a request stays open when the server is told to stop. Its client may be
-/// sending one just now, and could not tell whether one that was cut off had been served.
+/// Time for which a connection without a request stays open after the signal to stop. Its client may
+/// be sending a request at that moment, and would not know whether a request that was cut off had
+/// been served.
 const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Serves `router` on `listener` until the app is told to stop; then lets requests in flight finish,
-/// for at most the drain time.
+/// Serves `router` on `listener` until the app stops, then waits until requests in flight are
+/// finished, for at most the drain timeout.
 ///
-/// HTTP/1.1 without TLS: HTTP/2 and TLS are a reverse proxy's part.
+/// Speaks HTTP/1.1 without TLS. HTTP/2 and TLS belong in a reverse proxy.
 pub async fn serve(app: App, listener: TcpListener, router: Router) {
     let connections = TaskTracker::new();
-    let free = Arc::new(Semaphore::new(app.limits.connections_max));
-    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
-    let cut = CancellationToken::new();
-    let take = |stream: TcpStream, peer: Peer| {
-        let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
-            return turn_away(stream, &turned_away);
+    let slots = Arc::new(Semaphore::new(app.limits.connections_max));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let abort = CancellationToken::new();
+    let start = |stream: TcpStream, peer: Peer| {
+        let Ok(permit) = Arc::clone(&slots).try_acquire_owned() else {
+            return refuse(stream, &refusals);
         };
-        let (app, router, cut) = (app.clone(), router.clone(), cut.clone());
-        let counted = Open::connection();
+        let (app, router, abort) = (app.clone(), router.clone(), abort.clone());
+        let gauge = OpenGauge::connection();
         connections.spawn(async move {
-            // Made here, and not before: a future that is moved into a task has a second place in it,
-            // and this one is most of what an idle connection takes beside its buffers.
-            if let Err(error) = connection(app, stream, peer, router, cut).await {
+            // Created inside the task: a future that is moved into a task is stored in it twice, and
+            // this one is most of the memory of an idle connection besides its buffers.
+            if let Err(error) = serve_connection(app, stream, peer, router, abort).await {
                 tracing::debug!(%error, "a connection failed");
             }
-            drop((permit, counted));
+            drop((permit, gauge));
         });
     };
     while let Some(accepted) = app.stop.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, peer)) => take(stream, Peer(peer)),
+            Ok((stream, peer)) => start(stream, Peer(peer)),
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "accepting a connection failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    close(listener, app.limits.connections_max, take);
+    accept_pending(listener, app.limits.connections_max, start);
     connections.close();
     if tokio::time::timeout(app.limits.drain_timeout, connections.wait()).await.is_err() {
         tracing::warn!(
-            left = connections.len(),
-            "connections were cut at the end of the drain time"
+            aborted = connections.len(),
+            "the drain timeout expired: the remaining connections are aborted"
         );
-        cut.cancel();
+        abort.cancel();
         connections.wait().await;
     }
 }
 
-/// Takes the connections that the system has taken already, and no more. Their clients may have sent a
-/// request, and would see it cut off: of 30 restarts on a busy machine, 3 did so to somebody.
-fn close(listener: TcpListener, connections_max: usize, take: impl Fn(TcpStream, Peer)) {
-    // The runtime would not ask the system, but what it was told of the listener when it last asked.
+/// Starts the connections that the operating system has already accepted, and closes the listener.
+/// Their clients may have sent a request that would otherwise be cut off; without this, 3 of 30
+/// restarts on a busy machine did that.
+fn accept_pending(listener: TcpListener, connections_max: usize, start: impl Fn(TcpStream, Peer)) {
+    // The runtime's listener would go by the readiness it polled last and not ask the system.
     let Ok(listener) = listener.into_std() else { return };
     for _ in 0..connections_max {
         let Ok((stream, peer)) = listener.accept() else { return };
         let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = stream {
-            take(stream, Peer(peer));
+            start(stream, Peer(peer));
         }
     }
 }
 
-/// One connection, from its first byte to its last, or until it is cut after the server was told to stop.
-async fn connection(
+/// Serves one connection until it closes, or until it is aborted at the end of the drain timeout.
+async fn serve_connection(
     app: App,
     stream: TcpStream,
     peer: Peer,
     router: Router,
-    cut: CancellationToken,
+    abort: CancellationToken,
 ) -> hyper::Result<()> {
-    // Answers are written whole, so waiting for more to send with them only delays.
+    // Responses are written as a whole, so delaying a packet to fill it gains nothing.
     let _ = stream.set_nodelay(true);
     let stream = Connection::new(stream, &app.limits);
     let progress = stream.progress();
     let stop = app.stop.clone();
     let stopping = stop.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let serving = progress.serve();
-        let mut request = request.map(|body| Body::new(progress.clone().watch(body)));
+        let guard = progress.serve();
+        let mut request = request.map(|body| Body::new(progress.clone().track(body)));
         request.extensions_mut().insert(peer);
-        let answered = router.clone().oneshot(request);
+        let responding = router.clone().oneshot(request);
         let (progress, stopping) = (progress.clone(), stopping.clone());
         async move {
-            let mut response = answered.await?;
-            if progress.ends() || stopping.is_cancelled() {
-                // hyper closes then, and only a client that is told so does not send its next
-                // request into the void.
+            let mut response = responding.await?;
+            if progress.will_close() || stopping.is_cancelled() {
+                // hyper closes the connection then. Without this header the client might send its
+                // next request on it.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, serving)))
+            Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, guard)))
         }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            // The deadlines are `Connection`'s.
+            // `Connection` has the deadlines.
             .header_read_timeout(None)
             .max_buf_size(
                 app.limits.header_bytes_max.saturating_mul(HEAD_BUFFER_FACTOR).max(128 * 1024),
@@ -140,11 +145,11 @@ async fn connection(
     );
     tokio::select! {
         done = connection.as_mut() => done,
-        // In a box, which costs nothing before it is made.
-        () = stop.cancelled() => Box::pin(cut.run_until_cancelled(async {
-            // Until then hyper would close what has no request at the moment.
-            let last = tokio::time::timeout(LAST_REQUEST_TIMEOUT, connection.as_mut()).await;
-            if let Ok(done) = last {
+        // Boxed, so that it takes no memory before the server stops.
+        () = stop.cancelled() => Box::pin(abort.run_until_cancelled(async {
+            // A graceful shutdown closes connections that have no request at the moment.
+            let served = tokio::time::timeout(LAST_REQUEST_TIMEOUT, connection.as_mut()).await;
+            if let Ok(done) = served {
                 return done;
             }
             connection.as_mut().graceful_shutdown();
@@ -153,26 +158,28 @@ async fn connection(
     }
 }
 
-/// Says that there are too many connections, if that can be said without waiting long.
-fn turn_away(mut stream: TcpStream, turned_away: &Arc<Semaphore>) {
-    const BODY: &str =
-        r#"{"error":"Too many connections.","code":"unavailable","requestId":"unassigned"}"#;
-    let answer = format!(
+/// Responds that there are too many connections, unless too many such responses are pending.
+fn refuse(mut stream: TcpStream, refusals: &Arc<Semaphore>) {
+    const BODY: &str = concat!(
+        r#"{"error":"The server has too many connections. Retry after the time in Retry-After.","#,
+        r#""code":"unavailable","requestId":"unassigned"}"#,
+    );
+    let response = format!(
         "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nCache-Control: no-store\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{BODY}",
         BODY.len(),
     );
-    let Ok(permit) = Arc::clone(turned_away).try_acquire_owned() else { return };
+    let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
     tokio::spawn(async move {
-        let say = async {
-            stream.write_all(answer.as_bytes()).await?;
+        let respond = async {
+            stream.write_all(response.as_bytes()).await?;
             stream.shutdown().await?;
-            // To close while a request arrives is to reset the connection, and the reset may
-            // overtake the answer.
+            // Closing a connection while a request arrives resets it, and the reset may overtake the
+            // response.
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
         };
-        let said: Result<io::Result<_>, _> = tokio::time::timeout(TURN_AWAY_TIMEOUT, say).await;
-        tracing::warn!(said = said.is_ok(), "a connection was turned away: too many are open");
+        let sent: Result<io::Result<_>, _> = tokio::time::timeout(REFUSAL_TIMEOUT, respond).await;
+        tracing::warn!(sent = sent.is_ok(), "a connection was refused: too many are open");
         drop(permit);
     });
 }
@@ -185,7 +192,7 @@ mod tests {
     use crate::Parts;
 
     #[tokio::test]
-    async fn whoever_has_connected_when_the_server_is_told_to_stop_is_answered() {
+    async fn a_client_that_connects_before_the_stop_gets_a_response() {
         let folder = tempfile::tempdir().unwrap();
         let app = App::new(Parts::in_folder(folder.path()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -198,10 +205,10 @@ mod tests {
         app.stop.cancel();
         serve(app.clone(), listener, crate::router(app)).await;
         for mut client in clients {
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-            assert!(answer.contains("connection: close\r\n"), "{answer}");
+            let mut response = String::new();
+            client.read_to_string(&mut response).await.unwrap();
+            assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+            assert!(response.contains("connection: close\r\n"), "{response}");
         }
     }
 }

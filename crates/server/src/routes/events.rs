@@ -46,7 +46,7 @@ pub(crate) async fn events(
     let events = stream::unfold(events, |mut events| async move {
         let event = match events.next().await? {
             StreamEvent::Head(told) => Event::default().event("head").json_data(told),
-            StreamEvent::Alive => Ok(Event::DEFAULT_KEEP_ALIVE),
+            StreamEvent::KeepAlive => Ok(Event::DEFAULT_KEEP_ALIVE),
         };
         Some((event, events))
     });

@@ -8,7 +8,7 @@ use vaultsync_store::{PullOutcome, Vault};
 
 use crate::{
     app::App,
-    events::REREAD_AFTER,
+    events::REREAD_INTERVAL,
     extract::{Caller, PullQuery},
     memory_budget::Reservation,
     response::{self, ApiError, Failure},
@@ -59,7 +59,7 @@ pub(crate) async fn pull(
 async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservation), ApiError> {
     // Pinned, since a future is moved whole and is as large as the most that it may come to: moves took a
     // tenth of a pull that finds nothing, where this was 12 KiB.
-    let reading = pin!(app.store.pull(vault, pull, app.memory.room(vault.id())));
+    let reading = pin!(app.store.pull(vault, pull, app.memory.page_budget(vault.id())));
     let (outcome, room) = tokio::time::timeout(app.limits.handler_timeout, reading)
         .await
         .map_err(|_| ApiError::Unavailable("the store took too long".to_owned()))??;
@@ -90,7 +90,7 @@ async fn wait(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservatio
             return Ok((page, memory));
         }
         drop((page, memory));
-        let pause = left.clamp(Duration::from_millis(1), REREAD_AFTER);
+        let pause = left.clamp(Duration::from_millis(1), REREAD_INTERVAL);
         let change = tokio::time::timeout(pause, changes.changed());
         // Whichever comes first, the next page tells what is there.
         let _ = app.stop.run_until_cancelled(change).await;

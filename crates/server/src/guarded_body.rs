@@ -1,4 +1,4 @@
-//! A body that holds on to something until it is sent or given up.
+//! Response body with a guard that lives until the body is sent or dropped.
 
 use std::{
     pin::Pin,
@@ -7,15 +7,15 @@ use std::{
 
 use http_body::{Body, Frame, SizeHint};
 
-/// A body, and what is dropped with it.
+/// A body and a guard, dropped together.
 pub(crate) struct GuardedBody<B, T> {
     body: B,
-    _held: T,
+    _guard: T,
 }
 
 impl<B, T> GuardedBody<B, T> {
-    pub(crate) const fn new(body: B, held: T) -> Self {
-        Self { body, _held: held }
+    pub(crate) const fn new(body: B, guard: T) -> Self {
+        Self { body, _guard: guard }
     }
 }
 
