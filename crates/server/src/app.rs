@@ -1,4 +1,4 @@
-//! What every request works with.
+//! The application state that every request shares.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,37 +9,37 @@ use tokio_util::sync::CancellationToken;
 use vaultsync_store::Store;
 
 use crate::{
-    Clock, Limits, auth::Authenticator, memory_budget::MemoryBudget, observe::RequestMetrics,
-    overload::OverloadDetector, rates::Rates, record_hash::RecordHash,
+    Clock, Limits, auth::Authenticator, memory_budget::MemoryBudget, overload::OverloadDetector,
+    rates::Rates, record_hash::RecordHash, request_metrics::RequestMetrics,
 };
 
-/// What a server is made of.
+/// What a server is built from.
 pub struct Parts {
-    /// Where records are kept.
+    /// Storage of records.
     pub store: Store,
-    /// Who recognises callers.
+    /// Verifies the tokens of callers.
     pub authenticator: Authenticator,
-    /// The bounds.
+    /// Bounds on requests, users and the process.
     pub limits: Limits,
-    /// The time.
+    /// Source of time.
     pub clock: Arc<dyn Clock>,
-    /// Origins whose pages may call; none turns cross-origin calls off.
+    /// Origins whose pages may call; an empty list disables CORS.
     pub cors_origins: Vec<HeaderValue>,
-    /// Proxies whose `X-Forwarded-For` counts.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Hides record ids in logs: the same for one deployment, unknown to others.
+    /// Key that hides record ids in logs: constant within a deployment and secret.
     pub log_key: [u8; 32],
-    /// Where `/metrics` reads from.
+    /// Source of the numbers at `/metrics`.
     pub metrics: PrometheusHandle,
-    /// When cancelled, waiting pulls are answered and no connection is taken.
+    /// Stops the server when cancelled: waiting pulls end and no connection is accepted.
     pub stop: CancellationToken,
 }
 
-/// [`Parts`], and what the server keeps account of. Cheap to clone.
+/// [`Parts`], and the state that the server derives from them. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
 
-/// See [`App`].
+/// Fields of [`App`].
 pub struct Inner {
     pub(crate) store: Store,
     pub(crate) authenticator: Authenticator,
@@ -57,7 +57,7 @@ pub struct Inner {
 }
 
 impl App {
-    /// Puts a server together.
+    /// Builds the state of a server.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner {
             memory: MemoryBudget::new(&parts.limits),
@@ -76,28 +76,29 @@ impl App {
         }))
     }
 
-    /// Finishes what the store has begun and closes it.
+    /// Closes the store once its pending writes are finished.
     pub async fn close(&self) {
         self.0.store.close().await;
     }
 
-    /// Forgets, every minute until the server stops, what rate limits no longer need to know.
+    /// Removes expired state of rate limits and metrics, every minute until the server stops.
     pub async fn tidy(self) {
-        while self.stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
+        while self.stop.run_until_cancelled(tokio::time::sleep(TIDY_INTERVAL)).await.is_some() {
             self.rates.remove_idle();
             self.metrics.run_upkeep();
         }
     }
 
-    /// Watches, until the server stops, whether it keeps up with what comes; where nobody does,
-    /// nothing is refused for it.
+    /// Measures the server's lag until the server stops. Unless this runs, no request is refused
+    /// because of overload.
     pub async fn watch(self) {
         self.stop.run_until_cancelled(self.overload.watch(&*self.clock)).await;
         self.overload.reset();
     }
 }
 
-const TIDY_EVERY: Duration = Duration::from_mins(1);
+/// Interval of [`App::tidy`].
+const TIDY_INTERVAL: Duration = Duration::from_mins(1);
 
 impl std::ops::Deref for App {
     type Target = Inner;
@@ -115,7 +116,7 @@ impl std::fmt::Debug for App {
 
 #[cfg(test)]
 impl Parts {
-    /// A server of its own, with nobody to sign in.
+    /// A private server without issuers, so that no token is valid. Its database is in `folder`.
     pub(crate) fn in_folder(folder: &std::path::Path) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(crate::SystemClock::start());
         let limits = Limits::default();

@@ -12,7 +12,7 @@ use serde::Serialize;
 use vaultsync_protocol::{Pull, Timestamp};
 use vaultsync_store::{PullOutcome, Subscription, Vault};
 
-use crate::{app::App, response::ApiError, telemetry::OpenGauge};
+use crate::{app::App, error::ApiError, telemetry::OpenGauge};
 
 /// Time without a notification after which a vault is read again. It bounds the delay of a client
 /// whose notification was lost. Ten thousand idle streams cost a few hundred reads per second.

@@ -17,8 +17,8 @@ use crate::{
     address::{Peer, client_address},
     app::App,
     auth::{AuthError, Outcome},
+    error::ApiError,
     memory_budget::Reservation,
-    response::ApiError,
 };
 
 /// Whoever is calling: signed in, and within their rate.

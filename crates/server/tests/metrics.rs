@@ -310,7 +310,7 @@ async fn a_refused_push_is_logged_with_hashes_of_its_records_and_its_request(bac
     assert_eq!(fields["conflicts"], 1);
     let hash = fields["records"].as_str().expect("hashes");
     assert!(hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
-    let answered = lines.iter().find(|line| line["fields"]["message"] == "answered");
+    let answered = lines.iter().find(|line| line["fields"]["message"] == "request handled");
     assert_eq!(answered.expect("a line for the answer")["fields"]["status"], 409);
 }
 
@@ -318,7 +318,7 @@ async fn a_failed_sign_in_is_logged_with_its_reason(backend: Backend) {
     let (server, _) = server_with_admin(backend, Limits::default()).await;
     let answers = traffic(&server).await;
     let lines = logged_about(answers[4].header("x-request-id"));
-    let answered = lines.iter().find(|line| line["fields"]["message"] == "answered");
+    let answered = lines.iter().find(|line| line["fields"]["message"] == "request handled");
     let fields = &answered.unwrap_or_else(|| panic!("{lines:?}"))["fields"];
     assert_eq!(
         (&fields["status"], &fields["cause"]),
@@ -334,7 +334,7 @@ async fn a_failure_of_the_server_is_an_error_in_the_log_with_a_cause_that_the_cl
     let busy = server.push("ada", &push_of([operation("a", None, &[7; 5000])])).await;
     assert_eq!(busy.status, 503);
     let lines = logged_about(busy.header("x-request-id"));
-    let answered = lines.iter().find(|line| line["fields"]["message"] == "answered");
+    let answered = lines.iter().find(|line| line["fields"]["message"] == "request handled");
     let answered = answered.unwrap_or_else(|| panic!("{lines:?}"));
     assert_eq!(answered["level"], "ERROR");
     let cause = answered["fields"]["cause"].as_str().expect("a cause");

@@ -11,7 +11,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
 pub use crate::openapi::openapi;
-use crate::response::{self, ApiError};
+use crate::{error::ApiError, response};
 
 /// The page runs its own scripts and styles and talks to this server; nothing else.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(

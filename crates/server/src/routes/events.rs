@@ -14,9 +14,9 @@ use futures_util::stream;
 
 use crate::{
     app::App,
+    error::{ApiError, Failure},
     events::{Events, StreamEvent},
     extract::Caller,
-    response::{ApiError, Failure},
 };
 
 /// Tells of each change of the vault, as server-sent events, for as long as the client listens.

@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    response::{self, ApiError, Failure},
+    error::{ApiError, Failure},
+    response,
 };
 
 /// That all is well.

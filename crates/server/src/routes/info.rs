@@ -5,10 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use vaultsync_protocol::{OPERATIONS_MAX, PAGE_RECORDS_MAX, RecordId, WAIT_SECONDS_MAX};
 
-use crate::{
-    app::App,
-    response::{self, Failure},
-};
+use crate::{app::App, error::Failure, response};
 
 /// What this server is, and what it takes.
 #[derive(Debug, Serialize, ToSchema)]

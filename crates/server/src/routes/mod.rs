@@ -26,8 +26,8 @@ pub use self::docs::openapi;
 use crate::{
     address::{Peer, client_address},
     app::App,
+    error::ApiError,
     observe,
-    response::ApiError,
 };
 
 /// Everything the public address serves.

@@ -8,10 +8,11 @@ use vaultsync_store::{PullOutcome, Vault};
 
 use crate::{
     app::App,
+    error::{ApiError, Failure},
     events::REREAD_INTERVAL,
     extract::{Caller, PullQuery},
     memory_budget::Reservation,
-    response::{self, ApiError, Failure},
+    response,
 };
 
 /// Reads one page of what changed after a cursor, oldest first.

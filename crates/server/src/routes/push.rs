@@ -9,10 +9,11 @@ use vaultsync_store::{PushOutcome, Refused, VaultId};
 
 use crate::{
     app::App,
+    error::{ApiError, Failure},
     extract::{Caller, hashes, read_push},
     memory_budget::record_bytes,
     openapi::PushRequest,
-    response::{self, ApiError, Failure, PushApplied, PushRefused},
+    response::{self, PushApplied, PushRefused},
 };
 
 /// Applies a batch of writes, all or none.
@@ -55,7 +56,7 @@ pub(crate) async fn push(
     match outcome {
         PushOutcome::Applied(results) => {
             metrics::counter!("vaultsync_records_pushed_total").increment(count);
-            Ok(response::applied(results))
+            Ok(response::push_applied(results))
         }
         PushOutcome::Refused(refused) => refuse(&app, vault.id(), refused),
         PushOutcome::EpochChanged => Err(ApiError::EpochChanged),
@@ -79,5 +80,5 @@ fn refuse(app: &App, vault: VaultId, mut refused: Refused) -> Result<Response, A
         records = hashes(app, vault, conflicts.iter().map(|conflict| &conflict.record_id)),
         "push refused"
     );
-    Ok(response::refused(refused, memory))
+    Ok(response::push_refused(refused, memory))
 }

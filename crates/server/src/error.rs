@@ -1,0 +1,305 @@
+//! Failures: status, code, message and headers of every response that reports one.
+//!
+//! Status codes are named in this file only. Success is always 200, which needs no name. A refused
+//! push is an outcome and not a failure, but its status is declared here too ([`PUSH_REFUSED`]).
+//!
+//! # How to use this
+//!
+//! - A handler or extractor returns `Result<_, ApiError>`. Errors of the store, of the protocol and
+//!   of the memory budget convert with `?`.
+//! - The text in `Internal`, `Unavailable` and `OutcomeUnknown` is the cause: the log has it, the
+//!   client does not get it.
+//! - [`ApiError`] becomes a response without a body. `observe` adds the body, because only that
+//!   layer knows the request's id.
+//!
+//! # How to add an error
+//!
+//! 1. Add a variant to [`ApiError`]; the compiler then asks for its status, code and message. The
+//!    code is part of the protocol: use an existing one unless clients must react differently.
+//! 2. Add it to [`ApiError::retry_after`] if the same request can succeed later.
+//! 3. Describe the status and the code in `docs/PROTOCOL.md` and in the `responses` of each route
+//!    that returns it.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+use vaultsync_protocol::{Issue, PushError};
+use vaultsync_store::StoreError;
+
+use crate::{
+    auth::{AuthError, Outcome},
+    json,
+    memory_budget::BudgetExceeded,
+    rates::RateLimited,
+};
+
+/// Status of a push of which nothing was written because of conflicts.
+pub(crate) const PUSH_REFUSED: StatusCode = StatusCode::CONFLICT;
+
+/// `Retry-After` of errors that do not bring a time of their own.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The response to any failed request, except a push with conflicts.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Failure {
+    /// A sentence for people. Its wording can change.
+    #[schema(example = "The request is not valid. See issues.")]
+    error: String,
+    /// Identifies the kind of failure for programs.
+    #[schema(example = "invalid_request")]
+    code: &'static str,
+    /// The request's id in the server's log.
+    #[schema(example = "019c1f0e-6f2a-7cc3-98c4-dc0c0c07398f")]
+    request_id: String,
+    /// Each problem of the request; only with `invalid_request`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    issues: Vec<Issue>,
+    /// Why the server is not ready; only from `/readyz`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    reasons: Vec<String>,
+}
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    InvalidRequest(Vec<Issue>),
+    InvalidJson(String),
+    SignIn(AuthError),
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    EpochChanged,
+    CursorAhead,
+    BodyTooLarge { bytes_max: usize },
+    HeadersTooLarge { bytes_max: usize },
+    UnsupportedMediaType(&'static str),
+    RateLimited(RateLimited),
+    TooManyWaits,
+    TooMuchInFlight,
+    Internal(String),
+    Unavailable(String),
+    NotReady(Vec<String>),
+    OutcomeUnknown(String),
+}
+
+impl ApiError {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidRequest(_) | Self::InvalidJson(_) => StatusCode::BAD_REQUEST,
+            Self::SignIn(error) => match error.outcome() {
+                Outcome::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+                Outcome::Forbidden => StatusCode::FORBIDDEN,
+                Outcome::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            },
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::EpochChanged | Self::CursorAhead => StatusCode::GONE,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RateLimited(_) | Self::TooManyWaits | Self::TooMuchInFlight => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable(_) | Self::NotReady(_) | Self::OutcomeUnknown(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// Identifies the kind of failure for programs.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::InvalidJson(_) => "invalid_json",
+            Self::SignIn(error) => error.code(),
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::EpochChanged => "epoch_changed",
+            Self::CursorAhead => "cursor_ahead",
+            Self::BodyTooLarge { .. } => "payload_too_large",
+            Self::HeadersTooLarge { .. } => "headers_too_large",
+            Self::UnsupportedMediaType(_) => "unsupported_media_type",
+            Self::RateLimited(_) | Self::TooManyWaits | Self::TooMuchInFlight => "rate_limited",
+            Self::Internal(_) => "internal",
+            Self::Unavailable(_) | Self::NotReady(_) => "unavailable",
+            Self::OutcomeUnknown(_) => "outcome_unknown",
+        }
+    }
+
+    /// The sentence that the client gets. It contains no cause.
+    fn message(&self) -> String {
+        let message = match self {
+            Self::InvalidRequest(_) => "The request is not valid. See issues.",
+            Self::InvalidJson(problem) => {
+                return format!("The request body is not valid JSON: {problem}.");
+            }
+            Self::SignIn(error) => match error.outcome() {
+                // Fixed by the protocol: a 401 never says more than its code does.
+                Outcome::Unauthorized { .. } => "Unauthorized",
+                Outcome::Forbidden => "This session is not allowed to use the vault.",
+                Outcome::Unavailable { .. } => {
+                    "The token cannot be verified at the moment. \
+                     Retry after the time in Retry-After."
+                }
+            },
+            Self::NotFound => "This path does not exist.",
+            Self::MethodNotAllowed => {
+                "This path does not support the request method. See the Allow header."
+            }
+            Self::RequestTimeout => "The request body did not arrive in time. Send it again.",
+            Self::EpochChanged => {
+                "The vault's history is not the one of this epoch. \
+                 Discard cursor and epoch, then pull from the start."
+            }
+            Self::CursorAhead => {
+                "The cursor is later than the vault's latest change. \
+                 Discard cursor and epoch, then pull from the start."
+            }
+            Self::BodyTooLarge { bytes_max } => {
+                return format!(
+                    "The request body is larger than {bytes_max} bytes. Send a smaller batch."
+                );
+            }
+            Self::HeadersTooLarge { bytes_max } => {
+                return format!(
+                    "The request line and headers are larger than {bytes_max} bytes in total."
+                );
+            }
+            Self::UnsupportedMediaType(message) => message,
+            Self::RateLimited(_) => "Too many requests. Retry after the time in Retry-After.",
+            Self::TooManyWaits => {
+                "This user has too many waiting pulls and event streams open. \
+                 Close one, or retry after the time in Retry-After."
+            }
+            Self::TooMuchInFlight => {
+                "Requests and responses of this user that are in flight use too much memory. \
+                 Retry after the time in Retry-After."
+            }
+            Self::Internal(_) => {
+                "The server could not process the request. \
+                 Its log has the cause under this requestId."
+            }
+            Self::Unavailable(_) => {
+                "The server cannot process the request at the moment. \
+                 Retry after the time in Retry-After."
+            }
+            Self::NotReady(_) => "The server is not ready. See reasons.",
+            Self::OutcomeUnknown(_) => {
+                "It is unknown whether the push was applied. Send the same body again."
+            }
+        };
+        message.to_owned()
+    }
+
+    /// The cause, for the log only; `None` if the response says everything.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        match self {
+            Self::Internal(cause) | Self::Unavailable(cause) | Self::OutcomeUnknown(cause) => {
+                Some(cause)
+            }
+            Self::SignIn(error) => Some(error.reason().as_str()),
+            _ => None,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited(limited) => Some(limited.retry_after),
+            Self::SignIn(error) => match error.outcome() {
+                Outcome::Unavailable { retry_after } => Some(retry_after),
+                _ => None,
+            },
+            Self::TooManyWaits
+            | Self::TooMuchInFlight
+            | Self::Unavailable(_)
+            | Self::NotReady(_)
+            | Self::OutcomeUnknown(_) => Some(RETRY_AFTER),
+            _ => None,
+        }
+    }
+
+    /// Sets the response's body, once the request's id is known.
+    pub(crate) fn write_body(&self, response: &mut Response, request_id: &str) {
+        let failure = Failure {
+            error: self.message(),
+            code: self.code(),
+            request_id: request_id.to_owned(),
+            issues: if let Self::InvalidRequest(issues) = self { issues.clone() } else { vec![] },
+            reasons: if let Self::NotReady(reasons) = self { reasons.clone() } else { vec![] },
+        };
+        *response.body_mut() = Body::from(json::encode(&failure));
+    }
+}
+
+/// Status and headers. The error itself travels in the extensions to [`ApiError::write_body`].
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, json::CONTENT_TYPE);
+        let mut insert = |name: HeaderName, value: String| {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        };
+        if let Some(retry_after) = self.retry_after() {
+            insert(header::RETRY_AFTER, retry_after.as_secs().max(1).to_string());
+        }
+        if let Self::RateLimited(RateLimited { policy, burst, retry_after }) = &self {
+            let reset = retry_after.as_secs();
+            let name = HeaderName::from_static;
+            // draft-ietf-httpapi-ratelimit-headers-11
+            insert(name("ratelimit-policy"), format!(r#""{policy}";q={burst};w=3"#));
+            insert(name("ratelimit"), format!(r#""{policy}";r=0;t={reset}"#));
+        }
+        if let Self::SignIn(error) = &self
+            && let Some(challenge) = error.www_authenticate()
+        {
+            insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+impl From<PushError> for ApiError {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Json(problem) => Self::InvalidJson(problem),
+            PushError::Invalid(issues) => Self::InvalidRequest(issues),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(cause) => Self::Unavailable(cause),
+            StoreError::OutcomeUnknown(cause) => Self::OutcomeUnknown(cause),
+            StoreError::Internal(cause) => Self::Internal(cause),
+        }
+    }
+}
+
+impl From<BudgetExceeded> for ApiError {
+    fn from(exceeded: BudgetExceeded) -> Self {
+        match exceeded {
+            BudgetExceeded::Server => {
+                Self::Unavailable("the memory budget for bodies is used up".to_owned())
+            }
+            BudgetExceeded::User => Self::TooMuchInFlight,
+        }
+    }
+}
