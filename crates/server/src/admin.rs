@@ -1,14 +1,14 @@
-//! What the admin address serves: numbers, and nothing a user could reach.
+//! The admin address: metrics, and nothing that belongs to users.
 
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
 
 use crate::{
     app::App,
-    routes::{with_fallbacks, with_layers},
+    layers::{with_fallbacks, with_layers},
     telemetry,
 };
 
-/// Everything the admin address serves.
+/// The router of the admin address.
 pub fn admin_router(app: App) -> Router {
     let routes = Router::new().route("/metrics", get(metrics));
     with_layers(with_fallbacks(routes), app)

@@ -15,6 +15,7 @@ mod events;
 mod extract;
 mod guarded_body;
 mod json;
+mod layers;
 mod limits;
 mod memory_budget;
 mod observe;

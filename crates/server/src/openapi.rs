@@ -1,14 +1,13 @@
-//! The OpenAPI document, put together from the routes.
+//! The parts of the OpenAPI document that no route declares: its head, and the schemas of request
+//! bodies.
 
 use utoipa::{
     Modify, OpenApi, ToSchema,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use crate::routes;
-
-// Only for the document: `vaultsync_protocol::Push` reads bodies.
-/// A batch of writes, to be applied all or none.
+// Only for the document: `vaultsync_protocol::Push` parses bodies.
+/// A batch of writes, applied as a whole or not at all.
 #[derive(ToSchema)]
 #[schema(
     as = PushRequest,
@@ -21,11 +20,11 @@ use crate::routes;
 )]
 #[expect(dead_code, reason = "its fields are read by the derive")]
 pub(crate) struct PushRequest {
-    /// At most 100, no record twice.
+    /// At most 100, each for another record.
     #[schema(max_items = 100)]
     operations: Vec<OperationRequest>,
-    /// The `epoch` of an earlier answer: 410 where the vault's history is another one. With it, a
-    /// base version on an unknown record is a conflict.
+    /// The `epoch` of an earlier response. The server returns 410 if the vault's history has another
+    /// epoch. With an epoch, a base version on an unknown record is a conflict.
     #[schema(required = false, min_length = 1, max_length = 64)]
     epoch: Option<String>,
 }
@@ -42,7 +41,7 @@ struct OperationRequest {
     /// The version that was edited; null for a new record.
     #[schema(required = true, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     base_version: Option<i64>,
-    /// Canonical standard base64 with padding; empty only where `deleted` is true.
+    /// Canonical standard base64 with padding. It may be empty only if `deleted` is true.
     #[schema(content_encoding = "base64", example = "aGVsbG8=")]
     ciphertext: String,
     /// Whether the write leaves a tombstone.
@@ -53,24 +52,16 @@ struct OperationRequest {
 #[openapi(
     info(
         title = "Vaultsync",
-        description = "Moves end-to-end encrypted records between a person's devices.",
+        description = "Syncs end-to-end encrypted records between the devices of a user.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    paths(
-        routes::push::push,
-        routes::pull::pull,
-        routes::events::events,
-        routes::info::info,
-        routes::health::healthz,
-        routes::health::readyz,
-    ),
     tags(
-        (name = "sync", description = "What clients call."),
-        (name = "operation", description = "What operators and load balancers call."),
+        (name = "sync", description = "For clients."),
+        (name = "operation", description = "For operators and load balancers."),
     ),
     modifiers(&Bearer),
 )]
-struct Document;
+struct Base;
 
 struct Bearer;
 
@@ -84,7 +75,7 @@ impl Modify for Bearer {
     }
 }
 
-/// The OpenAPI 3.1 document of everything the public address serves.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+/// The document without paths.
+pub(crate) fn base() -> utoipa::openapi::OpenApi {
+    Base::openapi()
 }

@@ -64,6 +64,11 @@ pub(crate) fn ok(body: &impl Serialize) -> Response {
     json_response(json::encode(body), None)
 }
 
+/// 200: a body that is encoded already.
+pub(crate) fn encoded(body: Bytes) -> Response {
+    json_response(body, None)
+}
+
 /// A JSON response that keeps its part of `memory` until it is written or dropped.
 fn json_response(bytes: Bytes, mut memory: Option<Reservation>) -> Response {
     if let Some(memory) = &mut memory {

@@ -1,40 +1,48 @@
-//! `GET /openapi.json`, and a page at `/docs` that shows it without any other host's help.
+//! `GET /openapi.json`, and the page at `/docs/` that shows it without loading from other hosts.
+//!
+//! These routes are not in the document themselves.
 
 use std::sync::{Arc, OnceLock};
 
 use axum::{
+    Router,
     extract::{Path, rejection::PathRejection},
     http::{HeaderValue, header},
     response::{IntoResponse, Redirect, Response},
+    routing::get,
 };
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
-pub use crate::openapi::openapi;
-use crate::{error::ApiError, response};
+use crate::{app::App, error::ApiError, json, response};
 
-/// The page runs its own scripts and styles and talks to this server; nothing else.
+/// Content security policy of the page: it runs its own scripts and styles and connects to this
+/// server only.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'",
 );
 
-/// The OpenAPI document, put together once: anybody may ask for it, as often as they like.
-pub(super) async fn document() -> Response {
-    static DOCUMENT: OnceLock<OpenApi> = OnceLock::new();
-    response::ok(DOCUMENT.get_or_init(openapi))
+pub(super) fn router(document: &OpenApi) -> Router<App> {
+    // Encoded once: the route is public and may be called often.
+    let document = json::encode(document);
+    Router::new()
+        .route("/openapi.json", get(async move || response::encoded(document.clone())))
+        .route("/docs", get(redirect))
+        .route("/docs/", get(index))
+        .route("/docs/{*file}", get(file))
 }
 
-pub(super) async fn to_page() -> Redirect {
+async fn redirect() -> Redirect {
     Redirect::permanent("/docs/")
 }
 
-pub(super) async fn index() -> Result<Response, ApiError> {
+async fn index() -> Result<Response, ApiError> {
     serve("")
 }
 
-pub(super) async fn file(file: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
+async fn file(file: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
     // A path that is not UTF-8 names no file.
     let Path(file) = file.map_err(|_| ApiError::NotFound)?;
     serve(&file)
@@ -43,15 +51,15 @@ pub(super) async fn file(file: Result<Path<String>, PathRejection>) -> Result<Re
 fn serve(path: &str) -> Result<Response, ApiError> {
     static CONFIG: OnceLock<Arc<Config<'static>>> = OnceLock::new();
     let config = CONFIG.get_or_init(|| {
-        // Swagger UI sends every document to an online validator unless told not to.
+        // By default Swagger UI sends every document to an online validator.
         Arc::new(Config::new(["/openapi.json"]).validator_url("none").use_base_layout())
     });
-    let found = utoipa_swagger_ui::serve(path, Arc::clone(config))
+    let file = utoipa_swagger_ui::serve(path, Arc::clone(config))
         .map_err(|error| ApiError::Internal(error.to_string()))?
         .ok_or(ApiError::NotFound)?;
-    let content_type = HeaderValue::from_str(&found.content_type)
+    let content_type = HeaderValue::from_str(&file.content_type)
         .map_err(|error| ApiError::Internal(error.to_string()))?;
     let headers =
         [(header::CONTENT_TYPE, content_type), (header::CONTENT_SECURITY_POLICY, PAGE_POLICY)];
-    Ok((headers, found.bytes.into_owned()).into_response())
+    Ok((headers, file.bytes.into_owned()).into_response())
 }

@@ -2,6 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     response,
 };
 
-/// That all is well.
+/// The response of a healthy server.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Health {
     /// `ok` from `/healthz`, `ready` from `/readyz`.
@@ -18,46 +19,54 @@ pub(crate) struct Health {
     status: &'static str,
 }
 
-/// Tells that the process is alive and answers.
+/// Reports that the process is alive.
 #[utoipa::path(
     get,
     path = "/healthz",
     tag = "operation",
-    responses((status = 200, description = "It is.", body = Health)),
+    responses((status = 200, description = "The process is alive.", body = Health)),
 )]
-pub(crate) async fn healthz() -> Response {
+pub(super) async fn healthz() -> Response {
     response::ok(&Health { status: "ok" })
 }
 
-/// Tells whether requests can be served: the database answers, and callers can be recognised.
+/// Reports whether requests can be served: the database responds, and there are keys to verify
+/// tokens.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "operation",
     responses(
-        (status = 200, description = "They can.", body = Health),
-        (status = 503, description = "They cannot: see `reasons`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 200, description = "Requests can be served.", body = Health),
+        (status = 503, description = "Requests cannot be served. See `reasons`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
     ),
 )]
-pub(crate) async fn readyz(State(app): State<App>) -> Result<Response, ApiError> {
-    let checks = async { tokio::join!(app.store.check(), app.authenticator.ready()) };
-    let mut reasons = match tokio::time::timeout(app.limits.handler_timeout, checks).await {
-        Ok((Ok(()), keys)) => keys.err().unwrap_or_default(),
-        Ok((Err(error), keys)) => {
-            // What the database says may name files and hosts, and this path is public.
-            tracing::error!(%error, "the database is not ready");
-            let mut reasons = keys.err().unwrap_or_default();
-            reasons.push("the database cannot be had".to_owned());
-            reasons
-        }
-        Err(_) => vec!["the database or an issuer did not answer in time".to_owned()],
-    };
-    if app.stop.is_cancelled() {
-        reasons.push("the server is stopping".to_owned());
-    }
+pub(super) async fn readyz(State(app): State<App>) -> Result<Response, ApiError> {
+    let reasons = reasons_against(&app).await;
     if reasons.is_empty() {
         Ok(response::ok(&Health { status: "ready" }))
     } else {
         Err(ApiError::NotReady(reasons))
     }
+}
+
+/// Why requests cannot be served; empty if they can.
+async fn reasons_against(app: &App) -> Vec<String> {
+    let checks = async { tokio::join!(app.store.check(), app.authenticator.ready()) };
+    let mut reasons = match timeout(app.limits.handler_timeout, checks).await {
+        Ok((database, keys)) => {
+            let mut reasons = keys.err().unwrap_or_default();
+            if let Err(error) = database {
+                // The error may name files and hosts, and this route is public.
+                tracing::error!(%error, "the database is not ready");
+                reasons.push("the database is not available".to_owned());
+            }
+            reasons
+        }
+        Err(_) => vec!["the database or an issuer did not respond in time".to_owned()],
+    };
+    if app.stop.is_cancelled() {
+        reasons.push("the server is stopping".to_owned());
+    }
+    reasons
 }

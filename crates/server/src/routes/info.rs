@@ -5,9 +5,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use vaultsync_protocol::{OPERATIONS_MAX, PAGE_RECORDS_MAX, RecordId, WAIT_SECONDS_MAX};
 
-use crate::{app::App, error::Failure, response};
+use crate::{Limits, app::App, error::Failure, response};
 
-/// What this server is, and what it takes.
+/// Identity, features and limits of this server.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Info {
@@ -17,71 +17,72 @@ pub(crate) struct Info {
     /// The server's version.
     #[schema(example = "0.1.0")]
     version: &'static str,
-    /// The protocol versions it speaks; a client must speak one of them.
+    /// The protocol versions that the server supports. A client must support one of them.
     #[schema(example = json!([1]))]
     protocols: [u32; 1],
-    /// What it can do beyond push and pull.
+    /// Features besides push and pull.
     #[schema(example = json!(["epoch", "events", "wait"]))]
     features: [&'static str; 3],
-    /// What it takes.
+    /// Limits on requests, users and the server.
     limits: LimitsInfo,
 }
 
-/// The bounds that a client can run into. Times are in seconds.
+/// The limits that a client can reach. Times are in seconds.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LimitsInfo {
-    /// Operations of one push.
+    /// Operations in one push.
     operations_max: usize,
     /// Bytes of a record id.
     record_id_bytes_max: usize,
     /// Bytes of one record's ciphertext, decoded.
     ciphertext_bytes_max: usize,
-    /// Bytes of one request's body.
+    /// Bytes of one request body.
     body_bytes_max: usize,
-    /// Records of one page.
+    /// Records in one page.
     page_records_max: usize,
-    /// Bytes of ciphertext, decoded, of one page or of the conflicts of one push.
+    /// Bytes of ciphertext, decoded, in one page or in the conflicts of one push.
     page_bytes_max: usize,
-    /// Bytes of the request line and all headers.
+    /// Bytes of the request line and all headers together.
     header_bytes_max: usize,
     /// Bytes of a bearer token.
     token_bytes_max: usize,
-    /// Seconds that a pull may wait.
+    /// Longest `wait` of a pull, in seconds.
     wait_seconds_max: u64,
-    /// Waiting pulls and event streams of one user at a time.
+    /// Concurrent waiting pulls and event streams of one user.
     waits_per_user_max: usize,
-    /// Bytes of bodies and answers in flight, all users together.
+    /// Bytes of request and response bodies in flight, of all users together.
     memory_bytes_max: usize,
-    /// Bytes of bodies and answers of one user in flight.
+    /// Bytes of request and response bodies in flight, of one user.
     memory_bytes_per_user_max: usize,
-    /// Connections open at a time.
+    /// Concurrent connections.
     connections_max: usize,
     /// Seconds from a new connection to its first byte.
     first_byte_seconds: u64,
     /// Seconds from a request's first byte to the end of its headers.
     header_seconds: u64,
-    /// Seconds from the end of the headers to the end of the body, or longer at 1 MiB/s.
+    /// Seconds from the end of the headers to the end of the body. A body that takes longer at 1 MiB/s
+    /// gets that long.
     body_seconds: u64,
-    /// Seconds from the end of the body to the answer, without `wait`.
+    /// Seconds from the end of the body to the response, not counting `wait`.
     handler_seconds: u64,
-    /// Seconds without the client reading anything.
+    /// Seconds during which the client reads nothing of a response.
     write_stall_seconds: u64,
-    /// Seconds between two requests of a connection.
+    /// Seconds between two requests on a connection.
     idle_seconds: u64,
-    /// Seconds from a token's expiry to the end of the event streams that were opened with it.
+    /// Seconds from the expiry of a token to the end of the event streams opened with it.
     stream_grace_seconds: u64,
-    /// Seconds from the server's being told to stop until requests in flight are cut.
+    /// Seconds from the signal to stop until requests in flight are aborted.
     drain_seconds: u64,
-    /// Requests a second for each user; 0 where there is no limit.
+    /// Requests per second of each user; 0 means no limit.
     rate_per_user: u32,
-    /// Requests a second for each address; 0 where there is no limit.
+    /// Requests per second from each address; 0 means no limit.
     rate_per_address: u32,
-    /// Failed sign-ins a second for each address; 0 where there is no limit.
+    /// Failed sign-ins per second from each address; 0 means no limit.
     sign_in_failures_per_address: u32,
 }
 
-/// Tells the server's version, features and limits. Needs no sign-in.
+/// Returns the server's version, features and limits, without sign-in.
 #[utoipa::path(
     get,
     path = "/api/sync/info",
@@ -92,15 +93,20 @@ pub(crate) struct LimitsInfo {
         (status = 431, description = "`headers_too_large`.", body = Failure),
     ),
 )]
-pub(crate) async fn info(State(app): State<App>) -> Response {
-    let limits = &app.limits;
-    let rate = |rate| if limits.rate_per_user == 0 { 0 } else { rate };
+pub(super) async fn info(State(app): State<App>) -> Response {
     response::ok(&Info {
         name: "vaultsync",
         version: env!("CARGO_PKG_VERSION"),
         protocols: [1],
         features: ["epoch", "events", "wait"],
-        limits: LimitsInfo {
+        limits: LimitsInfo::of(&app.limits),
+    })
+}
+
+impl LimitsInfo {
+    fn of(limits: &Limits) -> Self {
+        let rate = |rate| if limits.rate_per_user == 0 { 0 } else { rate };
+        Self {
             operations_max: OPERATIONS_MAX,
             record_id_bytes_max: RecordId::BYTES_MAX,
             ciphertext_bytes_max: limits.ciphertext_bytes_max,
@@ -125,6 +131,6 @@ pub(crate) async fn info(State(app): State<App>) -> Response {
             rate_per_user: limits.rate_per_user,
             rate_per_address: rate(limits.rate_per_address),
             sign_in_failures_per_address: rate(limits.sign_in_failures_per_address),
-        },
-    })
+        }
+    }
 }

@@ -4,6 +4,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
+use tokio::time::timeout;
 use vaultsync_protocol::Conflict;
 use vaultsync_store::{PushOutcome, Refused, VaultId};
 
@@ -16,10 +17,10 @@ use crate::{
     response::{self, PushApplied, PushRefused},
 };
 
-/// Applies a batch of writes, all or none.
+/// Applies a batch of writes, as a whole or not at all.
 ///
-/// Answers 200 with the new versions, or 409 with the records that stood in the way. A push whose
-/// answer was lost may be sent again unchanged.
+/// Returns 200 with the new versions, or 409 with the conflicting records. A push whose response was
+/// lost can be sent again unchanged.
 #[utoipa::path(
     post,
     path = "/api/sync/push",
@@ -29,10 +30,10 @@ use crate::{
     responses(
         (status = 200, description = "Every write is applied.", body = PushApplied),
         (status = 400, description = "`invalid_request` or `invalid_json`.", body = Failure),
-        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure, headers(("WWW-Authenticate" = String, description = "As RFC 6750 has it."))),
+        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
         (status = 403, description = "`forbidden`.", body = Failure),
-        (status = 408, description = "`request_timeout`: the body took too long.", body = Failure),
-        (status = 409, description = "Nothing is written.", body = PushRefused),
+        (status = 408, description = "`request_timeout`: the body did not arrive in time.", body = Failure),
+        (status = 409, description = "At least one write is a conflict. Nothing is written.", body = PushRefused),
         (status = 410, description = "`epoch_changed`. Nothing is written.", body = Failure),
         (status = 413, description = "`payload_too_large`.", body = Failure),
         (status = 415, description = "`unsupported_media_type`.", body = Failure),
@@ -42,20 +43,21 @@ use crate::{
         (status = 503, description = "`unavailable`; or `outcome_unknown`: send the same body again.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
     ),
 )]
-pub(crate) async fn push(
+pub(super) async fn push(
     State(app): State<App>,
     Caller { vault, .. }: Caller,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (push, memory) = read_push(&app, vault.id(), request).await?;
-    let count = push.operations().len() as u64;
+    let operations = push.operations().len() as u64;
+    // The store keeps the reservation until the push is finished, even if the client leaves.
     let applying = app.store.push(&vault, push, app.clock.now(), memory);
-    let outcome = tokio::time::timeout(app.limits.handler_timeout, applying)
+    let outcome = timeout(app.limits.handler_timeout, applying)
         .await
-        .map_err(|_| ApiError::OutcomeUnknown("the store took too long".to_owned()))??;
+        .map_err(|_| ApiError::OutcomeUnknown("the store did not respond in time".to_owned()))??;
     match outcome {
         PushOutcome::Applied(results) => {
-            metrics::counter!("vaultsync_records_pushed_total").increment(count);
+            metrics::counter!("vaultsync_records_pushed_total").increment(operations);
             Ok(response::push_applied(results))
         }
         PushOutcome::Refused(refused) => refuse(&app, vault.id(), refused),
@@ -63,6 +65,7 @@ pub(crate) async fn push(
     }
 }
 
+/// Responds with as many conflicts as there is memory for, and at least with one.
 fn refuse(app: &App, vault: VaultId, mut refused: Refused) -> Result<Response, ApiError> {
     let mut memory = app.memory.reserve(vault);
     let bytes = |conflicts: &[Conflict]| {
@@ -75,9 +78,10 @@ fn refuse(app: &App, vault: VaultId, mut refused: Refused) -> Result<Response, A
     }
     let conflicts = &refused.conflicts;
     metrics::counter!("vaultsync_conflicts_total").increment(conflicts.len() as u64);
+    let records = conflicts.iter().map(|conflict| &conflict.record_id);
     tracing::info!(
         conflicts = conflicts.len(),
-        records = hashes(app, vault, conflicts.iter().map(|conflict| &conflict.record_id)),
+        records = hashes(app, vault, records),
         "push refused"
     );
     Ok(response::push_refused(refused, memory))
