@@ -1,13 +1,17 @@
-//! The HTTP side of Vaultsync: sign-in, limits, routes.
+//! The HTTP server of Vaultsync: sign-in, limits, routes.
+//!
+//! A request passes `serve` and `connection` (bytes), `layers` and `observe` (every response),
+//! `admission` (address rate, header size, overload), `extract` (sign-in, user rate, body), and then
+//! one file of `routes`, which makes one call to the store. `response` and `error` encode the result.
 //!
 //! Not here: SQL (`vaultsync-store`), settings and their sources (`vaultsync`), any cryptography
-//! that could open a record.
+//! that could decrypt a record.
 
 mod address;
 mod admin;
+mod admission;
 mod app;
 pub mod auth;
-
 mod clock;
 mod connection;
 mod error;
@@ -23,6 +27,7 @@ mod openapi;
 mod overload;
 mod rates;
 mod record_hash;
+mod request_body;
 mod request_metrics;
 mod response;
 mod routes;

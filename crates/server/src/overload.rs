@@ -56,6 +56,12 @@ impl OverloadDetector {
         self.overloaded.store(false, Ordering::Relaxed);
     }
 
+    /// Reports overload until [`Self::reset`].
+    #[cfg(test)]
+    pub(crate) fn force(&self) {
+        self.overloaded.store(true, Ordering::Relaxed);
+    }
+
     /// Takes samples forever.
     pub(crate) async fn watch(&self, clock: &dyn Clock) {
         let mut samples = LagSamples::default();

@@ -1,5 +1,4 @@
-//! How a log names a record: so that its operator can tell two records apart and not what they are
-//! called.
+//! Keyed hashes of record ids, for logs: they tell records apart without revealing their ids.
 
 use std::fmt::Write as _;
 
@@ -7,10 +6,10 @@ use aws_lc_rs::hmac;
 use vaultsync_protocol::RecordId;
 use vaultsync_store::VaultId;
 
-/// Names records by a keyed hash.
+/// The key of the hashes.
 pub(crate) struct RecordHash(hmac::Key);
 
-/// How much of the hash is logged: enough to tell a vault's records apart.
+/// Bytes of the hash that are logged: enough to tell the records of one vault apart.
 const BYTES: usize = 8;
 
 impl RecordHash {
@@ -18,8 +17,17 @@ impl RecordHash {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
-    /// Sixteen hexadecimal digits, the same for the same record of the same vault.
-    pub(crate) fn of(&self, vault: VaultId, record: &RecordId) -> String {
+    /// The hashes of several records of one vault, separated by spaces.
+    pub(crate) fn of_all<'a>(
+        &self,
+        vault: VaultId,
+        records: impl Iterator<Item = &'a RecordId>,
+    ) -> String {
+        records.map(|record| self.of(vault, record)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Sixteen hexadecimal digits, always the same for one record of one vault.
+    fn of(&self, vault: VaultId, record: &RecordId) -> String {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(vault.as_bytes());
         context.update(record.as_str().as_bytes());

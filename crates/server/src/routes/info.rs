@@ -91,6 +91,7 @@ pub(crate) struct LimitsInfo {
         (status = 200, description = "Version, features and limits.", body = Info),
         (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
         (status = 431, description = "`headers_too_large`.", body = Failure),
+        (status = 503, description = "`unavailable`: the server is overloaded.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
     ),
 )]
 pub(super) async fn info(State(app): State<App>) -> Response {

@@ -1,9 +1,6 @@
 //! `POST /api/sync/push`
 
-use axum::{
-    extract::{Request, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use tokio::time::timeout;
 use vaultsync_protocol::Conflict;
 use vaultsync_store::{PushOutcome, Refused, VaultId};
@@ -11,7 +8,7 @@ use vaultsync_store::{PushOutcome, Refused, VaultId};
 use crate::{
     app::App,
     error::{ApiError, Failure},
-    extract::{Caller, hashes, read_push},
+    extract::ReadPush,
     memory_budget::record_bytes,
     openapi::PushRequest,
     response::{self, PushApplied, PushRefused},
@@ -45,10 +42,8 @@ use crate::{
 )]
 pub(super) async fn push(
     State(app): State<App>,
-    Caller { vault, .. }: Caller,
-    request: Request,
+    ReadPush { vault, push, memory }: ReadPush,
 ) -> Result<Response, ApiError> {
-    let (push, memory) = read_push(&app, vault.id(), request).await?;
     let operations = push.operations().len() as u64;
     // The store keeps the reservation until the push is finished, even if the client leaves.
     let applying = app.store.push(&vault, push, app.clock.now(), memory);
@@ -81,7 +76,7 @@ fn refuse(app: &App, vault: VaultId, mut refused: Refused) -> Result<Response, A
     let records = conflicts.iter().map(|conflict| &conflict.record_id);
     tracing::info!(
         conflicts = conflicts.len(),
-        records = hashes(app, vault, records),
+        records = app.record_hash.of_all(vault, records),
         "push refused"
     );
     Ok(response::push_refused(refused, memory))
