@@ -115,10 +115,10 @@ mod tests {
             "{}"
         }
         let folder = tempfile::tempdir().unwrap();
-        let routes = Router::new().route("/panics", get(panics)).route("/works", get(works));
+        let two = Router::new().route("/panics", get(panics)).route("/works", get(works));
         let cors_origins = vec![HeaderValue::from_static(ORIGIN)];
         let app = App::new(Parts { cors_origins, ..Parts::in_folder(folder.path()) });
-        let router = with_layers(routes, app);
+        let router = with_layers(two, app);
         for _ in 0..3 {
             let (response, json) = get_from(&router, "/panics").await;
             assert_eq!(response.status().as_u16(), 500);
