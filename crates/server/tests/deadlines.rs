@@ -1,4 +1,4 @@
-//! No client keeps a connection, or memory, by being slow: each deadline, met and missed.
+//! Deadlines: slow clients cannot keep connections or memory. Each deadline is met and missed.
 
 use std::time::Duration;
 
@@ -8,40 +8,40 @@ use vaultsync_testkit::{Backend, RawClient, Setup, TestServer, backends, operati
 
 backends!(
     a_silent_connection_is_closed,
-    half_a_request_line_is_closed,
-    half_a_header_is_closed,
-    headers_without_their_last_line_are_closed,
-    a_byte_at_a_time_does_not_renew_the_deadline_of_headers,
-    headers_in_pieces_are_fine_within_their_deadline,
-    a_body_that_stalls_is_answered_and_closed,
-    a_body_a_byte_at_a_time_is_answered_and_closed,
-    a_chunked_body_that_stalls_is_answered_and_closed,
-    a_client_that_does_not_read_loses_its_connection_and_frees_its_memory,
-    a_client_that_reads_slowly_gets_its_whole_answer,
+    an_unfinished_request_line_is_closed,
+    an_unfinished_header_is_closed,
+    headers_without_the_final_line_are_closed,
+    single_bytes_do_not_extend_the_header_deadline,
+    headers_in_pieces_are_accepted_within_the_deadline,
+    a_stalled_body_gets_a_408_and_is_closed,
+    a_body_sent_byte_by_byte_is_closed,
+    a_stalled_chunked_body_gets_a_408_and_is_closed,
+    a_client_that_does_not_read_is_closed_and_its_memory_freed,
+    a_slow_reader_gets_the_whole_response,
     an_idle_connection_is_closed,
-    a_connection_that_idles_after_a_push_is_closed,
-    a_connection_may_idle_longer_than_headers_may_take,
-    each_request_of_a_connection_gets_deadlines_of_its_own,
-    half_a_header_after_a_request_is_closed_as_early_as_any,
-    requests_sent_ahead_are_all_answered,
-    a_wait_is_longer_than_any_deadline,
-    one_connection_too_many_is_told_so_and_the_next_is_served_once_one_is_gone,
-    five_hundred_silent_connections_are_in_nobodys_way,
-    by_default_silence_and_half_a_header_end_within_fifteen_seconds,
-    a_refusal_reaches_a_client_that_is_still_sending,
+    an_idle_connection_after_a_push_is_closed,
+    a_connection_may_be_idle_for_longer_than_the_header_deadline,
+    each_request_on_a_connection_has_its_own_deadlines,
+    an_unfinished_header_after_a_request_is_closed_as_early,
+    pipelined_requests_are_all_answered,
+    a_wait_may_exceed_every_deadline,
+    a_connection_above_the_limit_gets_a_503_until_another_closes,
+    five_hundred_silent_connections_block_no_request,
+    silent_connections_end_within_15_seconds_by_default,
+    a_refusal_reaches_a_client_that_still_sends,
     a_client_that_never_stops_sending_after_a_refusal_is_closed,
 );
 
 const MIB: usize = 1024 * 1024;
 
-/// What a test sets a deadline to that it wants to see missed.
+/// A deadline that a test wants to be missed.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// The most that may pass until a short deadline is seen, on a machine that is busy.
+/// Longest time until a short deadline takes effect on a busy machine.
 const SOON: Duration = Duration::from_secs(8);
 
-/// Deadlines that no test reaches.
-fn patient() -> Limits {
+/// Limits whose deadlines no test reaches.
+fn long_deadlines() -> Limits {
     let long = Duration::from_secs(600);
     Limits {
         rate_per_user: 0,
@@ -58,7 +58,7 @@ async fn server(backend: Backend, limits: Limits) -> TestServer {
     TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 
-async fn assert_served(server: &TestServer) {
+async fn assert_serves(server: &TestServer) {
     assert_eq!(server.pull("someone-else", "").await.status, 200);
 }
 
@@ -67,7 +67,7 @@ fn assert_between(took: Duration, least: Duration, most: Duration) {
     assert!((least..most).contains(&took), "{took:?} is not between {least:?} and {most:?}");
 }
 
-/// `count` records of `bytes` each, as `ada`.
+/// Pushes `count` records of `bytes` each, as `ada`.
 async fn fill(server: &TestServer, count: usize, bytes: usize) {
     for number in 0..count {
         let push = push_of([operation(&format!("r{number}"), None, &vec![7; bytes])]);
@@ -76,37 +76,37 @@ async fn fill(server: &TestServer, count: usize, bytes: usize) {
 }
 
 async fn a_silent_connection_is_closed(backend: Backend) {
-    let server = server(backend, Limits { first_byte_timeout: SHORT, ..patient() }).await;
+    let server = server(backend, Limits { first_byte_timeout: SHORT, ..long_deadlines() }).await;
     let client = RawClient::connect(&server).await;
     assert_between(client.closed().await, SHORT / 2, SOON);
-    assert_served(&server).await;
+    assert_serves(&server).await;
 }
 
-async fn half_a_request_line_is_closed(backend: Backend) {
-    let server = server(backend, Limits { header_timeout: SHORT, ..patient() }).await;
+async fn an_unfinished_request_line_is_closed(backend: Backend) {
+    let server = server(backend, Limits { header_timeout: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send("GET /heal").await;
     assert_between(client.closed().await, SHORT / 2, SOON);
-    assert_served(&server).await;
+    assert_serves(&server).await;
 }
 
-async fn half_a_header_is_closed(backend: Backend) {
-    let server = server(backend, Limits { header_timeout: SHORT, ..patient() }).await;
+async fn an_unfinished_header_is_closed(backend: Backend) {
+    let server = server(backend, Limits { header_timeout: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send("GET /healthz HTTP/1.1\r\nHost: te").await;
     assert_between(client.closed().await, SHORT / 2, SOON);
-    assert_served(&server).await;
+    assert_serves(&server).await;
 }
 
-async fn headers_without_their_last_line_are_closed(backend: Backend) {
-    let server = server(backend, Limits { header_timeout: SHORT, ..patient() }).await;
+async fn headers_without_the_final_line_are_closed(backend: Backend) {
+    let server = server(backend, Limits { header_timeout: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send("GET /healthz HTTP/1.1\r\nHost: test\r\n").await;
     assert_between(client.closed().await, SHORT / 2, SOON);
 }
 
-async fn a_byte_at_a_time_does_not_renew_the_deadline_of_headers(backend: Backend) {
-    let server = server(backend, Limits { header_timeout: SHORT, ..patient() }).await;
+async fn single_bytes_do_not_extend_the_header_deadline(backend: Backend) {
+    let server = server(backend, Limits { header_timeout: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     let head = format!("GET /healthz HTTP/1.1\r\nHost: test\r\nX-Slow: {}", "z".repeat(10_000));
     let began = tokio::time::Instant::now();
@@ -121,8 +121,8 @@ async fn a_byte_at_a_time_does_not_renew_the_deadline_of_headers(backend: Backen
     assert_between(began.elapsed(), SHORT / 2, SOON);
 }
 
-async fn headers_in_pieces_are_fine_within_their_deadline(backend: Backend) {
-    let server = server(backend, patient()).await;
+async fn headers_in_pieces_are_accepted_within_the_deadline(backend: Backend) {
+    let server = server(backend, long_deadlines()).await;
     let mut client = RawClient::connect(&server).await;
     for piece in ["GE", "T /healthz HT", "TP/1.1\r", "\nHost: te", "st\r\n", "\r\n"] {
         client.send(piece).await;
@@ -139,19 +139,19 @@ fn push_head(server: &TestServer, length: usize) -> String {
     )
 }
 
-async fn a_body_that_stalls_is_answered_and_closed(backend: Backend) {
-    let server = server(backend, Limits { body_timeout: SHORT, ..patient() }).await;
+async fn a_stalled_body_gets_a_408_and_is_closed(backend: Backend) {
+    let server = server(backend, Limits { body_timeout: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push_head(&server, 100)).await;
     client.send("{\"operations\"").await;
     let answer = client.answer().await;
     assert_eq!((answer.status, &answer.json()["code"]), (408, &"request_timeout".into()));
     assert_between(client.closed().await, Duration::ZERO, SOON);
-    assert_served(&server).await;
+    assert_serves(&server).await;
 }
 
-async fn a_body_a_byte_at_a_time_is_answered_and_closed(backend: Backend) {
-    let server = server(backend, Limits { body_timeout: SHORT, ..patient() }).await;
+async fn a_body_sent_byte_by_byte_is_closed(backend: Backend) {
+    let server = server(backend, Limits { body_timeout: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push_head(&server, 10_000)).await;
     let began = tokio::time::Instant::now();
@@ -159,11 +159,11 @@ async fn a_body_a_byte_at_a_time_is_answered_and_closed(backend: Backend) {
         assert!(began.elapsed() < SOON, "still open");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_served(&server).await;
+    assert_serves(&server).await;
 }
 
-async fn a_chunked_body_that_stalls_is_answered_and_closed(backend: Backend) {
-    let server = server(backend, Limits { body_timeout: SHORT, ..patient() }).await;
+async fn a_stalled_chunked_body_gets_a_408_and_is_closed(backend: Backend) {
+    let server = server(backend, Limits { body_timeout: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     let head = push_head(&server, 0).replace("Content-Length: 0", "Transfer-Encoding: chunked");
     client.send(head).await;
@@ -172,39 +172,39 @@ async fn a_chunked_body_that_stalls_is_answered_and_closed(backend: Backend) {
     client.closed().await;
 }
 
-async fn a_client_that_does_not_read_loses_its_connection_and_frees_its_memory(backend: Backend) {
+async fn a_client_that_does_not_read_is_closed_and_its_memory_freed(backend: Backend) {
     let limits = Limits {
         page_bytes_max: 6 * MIB,
         memory_bytes_max: 15 * MIB,
         write_stall_timeout: Duration::from_secs(3),
-        ..patient()
+        ..long_deadlines()
     };
     let server = server(backend, limits).await;
     fill(&server, 6, MIB - 1024).await;
 
     let mut client = RawClient::connect_narrow(&server).await;
     client.get("/api/sync/pull", Some(&server.token("ada"))).await;
-    assert!(client.read_some(16).await.is_some(), "the answer has begun");
-    // A whole page takes 14 MiB to make, and the answer that is not read yet has 8 of the 15.
+    assert!(client.read_some(16).await.is_some(), "the response has begun");
+    // A full page needs 14 MiB, and the unread response has reserved 8 of the 15 MiB.
     let records = async || {
         let page = server.pull("ada", "").await.json();
         (page["records"].as_array().map_or(0, Vec::len), page["hasMore"] == true)
     };
-    let (shorter, has_more) = records().await;
-    assert!(shorter < 6 && has_more, "{shorter} records");
+    let (count, has_more) = records().await;
+    assert!(count < 6 && has_more, "{count} records");
 
     let freed = async {
         while records().await != (6, false) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(15), freed).await.expect("the memory comes back");
-    // What had been on its way arrives, and then nothing.
+    tokio::time::timeout(Duration::from_secs(15), freed).await.expect("the memory is freed");
+    // The bytes in flight arrive, and then the connection ends.
     client.closed().await;
 }
 
-async fn a_client_that_reads_slowly_gets_its_whole_answer(backend: Backend) {
-    let limits = Limits { idle_timeout: SHORT * 3, header_timeout: SHORT * 3, ..patient() };
+async fn a_slow_reader_gets_the_whole_response(backend: Backend) {
+    let limits = Limits { idle_timeout: SHORT * 3, header_timeout: SHORT * 3, ..long_deadlines() };
     let server = server(backend, limits).await;
     fill(&server, 6, MIB - 1024).await;
     let mut client = RawClient::connect_narrow(&server).await;
@@ -223,15 +223,15 @@ async fn a_client_that_reads_slowly_gets_its_whole_answer(backend: Backend) {
 }
 
 async fn an_idle_connection_is_closed(backend: Backend) {
-    let server = server(backend, Limits { idle_timeout: SHORT, ..patient() }).await;
+    let server = server(backend, Limits { idle_timeout: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.get("/healthz", None).await;
     assert_eq!(client.answer().await.status, 200);
     assert_between(client.closed().await, SHORT / 2, SOON);
 }
 
-async fn a_connection_that_idles_after_a_push_is_closed(backend: Backend) {
-    let server = server(backend, Limits { idle_timeout: SHORT, ..patient() }).await;
+async fn an_idle_connection_after_a_push_is_closed(backend: Backend) {
+    let server = server(backend, Limits { idle_timeout: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     let body = push_of([operation("a", None, b"hello")]).to_string();
     client.send(push_head(&server, body.len())).await;
@@ -240,8 +240,8 @@ async fn a_connection_that_idles_after_a_push_is_closed(backend: Backend) {
     assert_between(client.closed().await, SHORT / 2, SOON);
 }
 
-async fn a_connection_may_idle_longer_than_headers_may_take(backend: Backend) {
-    let limits = Limits { first_byte_timeout: SHORT, header_timeout: SHORT, ..patient() };
+async fn a_connection_may_be_idle_for_longer_than_the_header_deadline(backend: Backend) {
+    let limits = Limits { first_byte_timeout: SHORT, header_timeout: SHORT, ..long_deadlines() };
     let server = server(backend, limits).await;
     let mut client = RawClient::connect(&server).await;
     let body = push_of([operation("a", None, b"hello")]).to_string();
@@ -255,11 +255,11 @@ async fn a_connection_may_idle_longer_than_headers_may_take(backend: Backend) {
     }
 }
 
-async fn each_request_of_a_connection_gets_deadlines_of_its_own(backend: Backend) {
-    let limits = Limits { idle_timeout: Duration::from_secs(3), ..patient() };
+async fn each_request_on_a_connection_has_its_own_deadlines(backend: Backend) {
+    let limits = Limits { idle_timeout: Duration::from_secs(3), ..long_deadlines() };
     let server = server(backend, limits).await;
     let mut client = RawClient::connect(&server).await;
-    // Were the deadline the first one's, the connection would end before the last of these.
+    // If the first deadline applied to all requests, the connection would end before the last one.
     for _ in 0..4 {
         client.get("/healthz", None).await;
         assert_eq!(client.answer().await.status, 200);
@@ -268,8 +268,8 @@ async fn each_request_of_a_connection_gets_deadlines_of_its_own(backend: Backend
     assert_between(client.closed().await, Duration::ZERO, SOON);
 }
 
-async fn half_a_header_after_a_request_is_closed_as_early_as_any(backend: Backend) {
-    let server = server(backend, Limits { header_timeout: SHORT, ..patient() }).await;
+async fn an_unfinished_header_after_a_request_is_closed_as_early(backend: Backend) {
+    let server = server(backend, Limits { header_timeout: SHORT, ..long_deadlines() }).await;
     let mut together = RawClient::connect(&server).await;
     together.send("GET /healthz HTTP/1.1\r\nHost: test\r\n\r\nGET /heal").await;
     assert_eq!(together.answer().await.status, 200);
@@ -288,8 +288,8 @@ async fn half_a_header_after_a_request_is_closed_as_early_as_any(backend: Backen
     assert_between(later.closed().await, SHORT / 2, SOON);
 }
 
-async fn requests_sent_ahead_are_all_answered(backend: Backend) {
-    let server = server(backend, patient()).await;
+async fn pipelined_requests_are_all_answered(backend: Backend) {
+    let server = server(backend, long_deadlines()).await;
     let mut client = RawClient::connect(&server).await;
     let body = push_of([operation("a", None, b"hello")]).to_string();
     let push = push_head(&server, body.len()) + &body;
@@ -300,7 +300,7 @@ async fn requests_sent_ahead_are_all_answered(backend: Backend) {
     }
 }
 
-async fn a_wait_is_longer_than_any_deadline(backend: Backend) {
+async fn a_wait_may_exceed_every_deadline(backend: Backend) {
     let limits = Limits {
         first_byte_timeout: SHORT,
         header_timeout: SHORT,
@@ -308,7 +308,7 @@ async fn a_wait_is_longer_than_any_deadline(backend: Backend) {
         handler_timeout: Duration::from_secs(5),
         write_stall_timeout: SHORT,
         idle_timeout: SHORT,
-        ..patient()
+        ..long_deadlines()
     };
     let server = server(backend, limits).await;
     let began = tokio::time::Instant::now();
@@ -317,22 +317,20 @@ async fn a_wait_is_longer_than_any_deadline(backend: Backend) {
     assert!(began.elapsed() >= Duration::from_secs(2));
 }
 
-async fn one_connection_too_many_is_told_so_and_the_next_is_served_once_one_is_gone(
-    backend: Backend,
-) {
-    let server = server(backend, Limits { connections_max: 2, ..patient() }).await;
-    let mut kept = Vec::new();
+async fn a_connection_above_the_limit_gets_a_503_until_another_closes(backend: Backend) {
+    let server = server(backend, Limits { connections_max: 2, ..long_deadlines() }).await;
+    let mut open = Vec::new();
     for _ in 0..2 {
         let mut client = RawClient::connect(&server).await;
         client.get("/healthz", None).await;
         assert_eq!(client.answer().await.status, 200);
-        kept.push(client);
+        open.push(client);
     }
 
-    let mut turned_away = RawClient::connect(&server).await;
-    turned_away.get("/healthz", None).await;
+    let mut refused = RawClient::connect(&server).await;
+    refused.get("/healthz", None).await;
     let mut answer = Vec::new();
-    while let Some(more) = turned_away.read_some(4096).await {
+    while let Some(more) = refused.read_some(4096).await {
         answer.extend(more);
     }
     let answer = String::from_utf8(answer).expect("an answer in UTF-8");
@@ -343,7 +341,7 @@ async fn one_connection_too_many_is_told_so_and_the_next_is_served_once_one_is_g
     let body: Value = serde_json::from_str(body).expect("a body in JSON");
     assert_eq!(body["code"], "unavailable");
 
-    kept.pop();
+    open.pop();
     let until_free = async {
         loop {
             let mut client = RawClient::connect(&server).await;
@@ -353,11 +351,11 @@ async fn one_connection_too_many_is_told_so_and_the_next_is_served_once_one_is_g
             }
         }
     };
-    tokio::time::timeout(SOON, until_free).await.expect("a place is free again");
+    tokio::time::timeout(SOON, until_free).await.expect("another connection is accepted");
 }
 
-async fn five_hundred_silent_connections_are_in_nobodys_way(backend: Backend) {
-    let server = server(backend, patient()).await;
+async fn five_hundred_silent_connections_block_no_request(backend: Backend) {
+    let server = server(backend, long_deadlines()).await;
     let mut silent = Vec::new();
     for _ in 0..500 {
         silent.push(RawClient::connect(&server).await);
@@ -370,7 +368,7 @@ async fn five_hundred_silent_connections_are_in_nobodys_way(backend: Backend) {
     drop(silent);
 }
 
-async fn by_default_silence_and_half_a_header_end_within_fifteen_seconds(backend: Backend) {
+async fn silent_connections_end_within_15_seconds_by_default(backend: Backend) {
     let server = TestServer::start(backend).await;
     let silent = RawClient::connect(&server).await;
     let mut half = RawClient::connect(&server).await;
@@ -381,8 +379,8 @@ async fn by_default_silence_and_half_a_header_end_within_fifteen_seconds(backend
     assert_between(half, least, most);
 }
 
-async fn a_refusal_reaches_a_client_that_is_still_sending(backend: Backend) {
-    let server = server(backend, patient()).await;
+async fn a_refusal_reaches_a_client_that_still_sends(backend: Backend) {
+    let server = server(backend, long_deadlines()).await;
     for number in 0..20 {
         let mut client = RawClient::connect(&server).await;
         client
@@ -400,7 +398,7 @@ async fn a_refusal_reaches_a_client_that_is_still_sending(backend: Backend) {
 }
 
 async fn a_client_that_never_stops_sending_after_a_refusal_is_closed(backend: Backend) {
-    let server = server(backend, patient()).await;
+    let server = server(backend, long_deadlines()).await;
     let mut client = RawClient::connect(&server).await;
     client
         .send("POST /api/sync/push HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -1,4 +1,5 @@
-//! A server that is told to stop: who is still answered, who is let go, and when it is over.
+//! Draining after the signal to stop: which requests are answered, which connections close, and when
+//! the server ends.
 
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use vaultsync_testkit::{Backend, RawClient, Setup, TestServer, backends, operati
 backends!(
     a_push_in_flight_is_answered,
     a_waiting_pull_is_answered_at_once,
-    no_new_connection_is_taken,
+    no_new_connection_is_accepted,
     connections_without_a_request_are_closed_soon,
-    a_request_that_comes_when_the_server_stops_is_answered,
-    a_request_that_never_ends_is_cut_at_the_end_of_the_drain_time,
-    half_a_header_and_an_unread_answer_do_not_outlive_the_drain_time,
+    a_request_sent_while_the_server_stops_is_answered,
+    an_endless_request_is_aborted_at_the_drain_timeout,
+    unfinished_headers_and_unread_responses_end_at_the_drain_timeout,
 );
 
-/// More than stopping takes, and less than any deadline that would end a connection.
+/// Longer than a stop takes, and shorter than every deadline that would close a connection.
 const SOON: Duration = Duration::from_secs(8);
 
 async fn server(backend: Backend, limits: Limits) -> TestServer {
@@ -27,7 +28,7 @@ async fn stops_soon(server: TestServer) {
     tokio::time::timeout(SOON, server.stop()).await.expect("the server stops");
 }
 
-/// A push as `ada`, as it stands on the wire: its head and its body.
+/// A push of `ada` as sent on the wire: its head and its body.
 fn push(server: &TestServer) -> (String, String) {
     let body = push_of([operation("a", None, b"hello")]).to_string();
     let head = format!(
@@ -39,7 +40,7 @@ fn push(server: &TestServer) -> (String, String) {
     (head, body)
 }
 
-/// A connection that was served once and is kept.
+/// A connection that has served one request and stays open.
 async fn idle(server: &TestServer) -> RawClient {
     let mut client = RawClient::connect(server).await;
     client.get("/healthz", None).await;
@@ -54,7 +55,7 @@ async fn a_push_in_flight_is_answered(backend: Backend) {
     let mut client = RawClient::connect(&server).await;
     client.send(head).await;
     client.send(first).await;
-    // A second one's answer tells that the first has been taken in.
+    // The response to a second connection shows that the first one has been accepted.
     idle(&server).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     server.begin_stop();
@@ -80,9 +81,9 @@ async fn a_waiting_pull_is_answered_at_once(backend: Backend) {
     stops_soon(server).await;
 }
 
-async fn no_new_connection_is_taken(backend: Backend) {
+async fn no_new_connection_is_accepted(backend: Backend) {
     let server = server(backend, Limits::default()).await;
-    // Keeps the server from being gone altogether.
+    // An unfinished request, so that the server does not end.
     let mut client = RawClient::connect(&server).await;
     client.send(push(&server).0).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -97,34 +98,34 @@ async fn no_new_connection_is_taken(backend: Backend) {
 
 async fn connections_without_a_request_are_closed_soon(backend: Backend) {
     let server = server(backend, Limits::default()).await;
-    let kept = idle(&server).await;
+    let open = idle(&server).await;
     let silent = RawClient::connect(&server).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     server.begin_stop();
-    let both = async { tokio::join!(kept.closed(), silent.closed()) };
+    let both = async { tokio::join!(open.closed(), silent.closed()) };
     tokio::time::timeout(SOON, both).await.expect("both are closed");
     stops_soon(server).await;
 }
 
-async fn a_request_that_comes_when_the_server_stops_is_answered(backend: Backend) {
+async fn a_request_sent_while_the_server_stops_is_answered(backend: Backend) {
     let server = server(backend, Limits::default()).await;
-    let mut kept = idle(&server).await;
+    let mut open = idle(&server).await;
     server.begin_stop();
-    // Refused connections tell that it has begun to stop.
+    // Refused connections show that the server has begun to stop.
     while RawClient::try_connect(server.address).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // Time enough for a server to close it that closes what has no request at once.
+    // Enough time for a server that would close idle connections at once.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    kept.get("/healthz", None).await;
-    let answer = tokio::time::timeout(SOON, kept.answer()).await.expect("an answer");
+    open.get("/healthz", None).await;
+    let answer = tokio::time::timeout(SOON, open.answer()).await.expect("an answer");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("connection"), "close", "{answer:?}");
-    kept.closed().await;
+    open.closed().await;
     stops_soon(server).await;
 }
 
-async fn a_request_that_never_ends_is_cut_at_the_end_of_the_drain_time(backend: Backend) {
+async fn an_endless_request_is_aborted_at_the_drain_timeout(backend: Backend) {
     let drain_timeout = Duration::from_millis(500);
     let server = server(backend, Limits { drain_timeout, ..Limits::default() }).await;
     let mut client = RawClient::connect(&server).await;
@@ -137,7 +138,7 @@ async fn a_request_that_never_ends_is_cut_at_the_end_of_the_drain_time(backend: 
     tokio::time::timeout(SOON, client.closed()).await.expect("the connection is closed");
 }
 
-async fn half_a_header_and_an_unread_answer_do_not_outlive_the_drain_time(backend: Backend) {
+async fn unfinished_headers_and_unread_responses_end_at_the_drain_timeout(backend: Backend) {
     let mib = 1024 * 1024;
     let drain_timeout = Duration::from_millis(500);
     let server = server(backend, Limits { drain_timeout, ..Limits::default() }).await;
@@ -147,7 +148,7 @@ async fn half_a_header_and_an_unread_answer_do_not_outlive_the_drain_time(backen
     }
     let mut unread = RawClient::connect_narrow(&server).await;
     unread.get("/api/sync/pull", Some(&server.token("ada"))).await;
-    assert!(unread.read_some(16).await.is_some(), "the answer has begun");
+    assert!(unread.read_some(16).await.is_some(), "the response has begun");
     let mut half = RawClient::connect(&server).await;
     half.send("GET /heal").await;
     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,4 +1,4 @@
-//! The page at `/docs/` in a real browser: it shows every operation and needs no other host.
+//! The page at `/docs/` in a real browser: it shows every operation and loads from no other host.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,7 +31,7 @@ impl Drop for Running {
     }
 }
 
-/// Opens `url` until its scripts are done; gives its document, and what the browser logged.
+/// Opens `url` and waits for its scripts. Returns the document and the log of the browser.
 async fn open(url: &str, folder: &Path) -> (String, String) {
     let file = |name: &str| std::fs::File::create(folder.join(name)).expect("a file");
     let mut browser = Running(
@@ -46,10 +46,10 @@ async fn open(url: &str, folder: &Path) -> (String, String) {
             .stdout(file("dom"))
             .stderr(file("log"))
             .spawn()
-            .expect("a browser that starts"),
+            .expect("the browser starts"),
     );
     let ended = async {
-        while browser.0.try_wait().expect("a browser that can be waited for").is_none() {
+        while browser.0.try_wait().expect("the status of the browser").is_none() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -61,13 +61,13 @@ async fn open(url: &str, folder: &Path) -> (String, String) {
     (read("dom"), read("log"))
 }
 
-/// The attributes of each such element, as they stand there.
+/// The attributes of each element that starts with `element`, as text.
 fn attributes<'a>(dom: &'a str, element: &str) -> Vec<&'a str> {
     dom.split(element).skip(1).filter_map(|rest| rest.split('>').next()).collect()
 }
 
 #[tokio::test]
-async fn the_page_shows_every_operation_without_any_other_host() {
+async fn the_page_shows_every_operation_without_other_hosts() {
     let server = TestServer::start(Backend::Sqlite).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (dom, log) = open(&server.url("/docs/"), folder.path()).await;
@@ -76,7 +76,7 @@ async fn the_page_shows_every_operation_without_any_other_host() {
     let document = send(server.request(reqwest::Method::GET, "/openapi.json")).await.json();
     let mut operations = 0;
     for (path, methods) in document["paths"].as_object().expect("paths") {
-        // The page breaks paths after each slash with an element of its own.
+        // The page puts an element after each slash of a path, so that it can wrap.
         let shown = dom.contains(&format!("data-path=\"{path}\""));
         assert!(shown, "{path} is shown\n{dom}");
         for operation in methods.as_object().expect("methods").values() {
@@ -88,7 +88,7 @@ async fn the_page_shows_every_operation_without_any_other_host() {
     assert!(operations >= 5);
     assert!(dom.contains("/api/sync/push") && dom.contains("/api/sync/pull"));
 
-    // What the page loads; where its links lead is up to whoever follows them.
+    // What the page loads. Its links may lead to other hosts.
     let loaded: Vec<_> = ["<script", "<link", "<img", "<iframe", "<use"]
         .into_iter()
         .flat_map(|element| attributes(&dom, element))
@@ -97,23 +97,23 @@ async fn the_page_shows_every_operation_without_any_other_host() {
     for element in loaded {
         assert!(!element.contains("//"), "{element}");
     }
-    assert_no_complaint(&log);
+    assert_no_browser_error(&log);
 }
 
 #[tokio::test]
-async fn the_page_shows_an_operation_in_full() {
+async fn the_page_shows_the_details_of_an_operation() {
     let server = TestServer::start(Backend::Sqlite).await;
     for (operation, shown) in [("push", "baseVersion"), ("pull", "hasMore")] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = server.url(&format!("/docs/#/sync/{operation}"));
         let (dom, log) = open(&url, folder.path()).await;
         assert!(dom.contains("Try it out") && dom.contains(shown), "{dom}");
-        assert_no_complaint(&log);
+        assert_no_browser_error(&log);
     }
 }
 
 #[track_caller]
-fn assert_no_complaint(log: &str) {
+fn assert_no_browser_error(log: &str) {
     assert!(!log.contains("Content Security Policy"), "{log}");
     assert!(!log.contains("Failed to load"), "{log}");
     assert!(!log.contains("Uncaught"), "{log}");

@@ -1,4 +1,4 @@
-//! A client that is turned away before its body is read hears why, however long the body is.
+//! Responses before the request body is read: the client gets them however long the body is.
 
 use std::time::Duration;
 
@@ -13,26 +13,26 @@ use vaultsync_testkit::{Backend, TestServer, backends, operation, push_of, send}
 
 backends!(
     #[tokio::test(flavor = "multi_thread")]
-    an_early_answer_arrives_whole_and_says_that_the_connection_ends,
-    a_client_that_keeps_connections_is_not_cut_off_by_an_earlier_answer,
-    a_connection_whose_bodies_are_read_is_kept,
-    a_client_that_never_ends_its_body_is_let_go,
+    an_early_response_arrives_complete_and_announces_the_close,
+    an_early_response_does_not_break_the_next_request_of_a_client,
+    a_connection_stays_open_if_its_bodies_are_read,
+    a_client_with_an_endless_body_is_disconnected,
 );
 
 const BODY_BYTES: usize = 17 * 1024 * 1024;
 
-/// Sends a head and then all of a body, as a client does that does not listen while it sends; then
-/// reads to the end.
-async fn talk(server: &TestServer, head: String, body_bytes: usize) -> String {
+/// Sends a head and a whole body, like a client that does not read while it sends, and then reads to
+/// the end.
+async fn exchange(server: &TestServer, head: String, body_bytes: usize) -> String {
     let mut stream = TcpStream::connect(server.address).await.expect("a connection");
-    stream.write_all(head.as_bytes()).await.expect("the head is taken");
-    stream.write_all(&vec![b' '; body_bytes]).await.expect("all of the body is taken");
+    stream.write_all(head.as_bytes()).await.expect("the head is sent");
+    stream.write_all(&vec![b' '; body_bytes]).await.expect("the whole body is sent");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer, and then the end");
+    stream.read_to_string(&mut answer).await.expect("a response and then the end");
     answer
 }
 
-async fn an_early_answer_arrives_whole_and_says_that_the_connection_ends(backend: Backend) {
+async fn an_early_response_arrives_complete_and_announces_the_close(backend: Backend) {
     let server = TestServer::start(backend).await;
     let token = server.token("ada");
     for (token, content_type, status, code) in [
@@ -45,7 +45,7 @@ async fn an_early_answer_arrives_whole_and_says_that_the_connection_ends(backend
                 "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
                  Content-Type: {content_type}\r\nContent-Length: {BODY_BYTES}\r\n\r\n"
             );
-            let answer = talk(&server, head, BODY_BYTES).await;
+            let answer = exchange(&server, head, BODY_BYTES).await;
             let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
             assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head}");
             assert!(head.contains("\r\nconnection: close"), "{head}");
@@ -55,7 +55,7 @@ async fn an_early_answer_arrives_whole_and_says_that_the_connection_ends(backend
     }
 }
 
-async fn a_client_that_keeps_connections_is_not_cut_off_by_an_earlier_answer(backend: Backend) {
+async fn an_early_response_does_not_break_the_next_request_of_a_client(backend: Backend) {
     let server = TestServer::start(backend).await;
     for bytes in [0, 10, 100_000, 1_000_000, 5_000_000] {
         for _ in 0..20 {
@@ -68,7 +68,7 @@ async fn a_client_that_keeps_connections_is_not_cut_off_by_an_earlier_answer(bac
     assert_eq!(pushed.status, 200);
 }
 
-async fn a_connection_whose_bodies_are_read_is_kept(backend: Backend) {
+async fn a_connection_stays_open_if_its_bodies_are_read(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut stream = TcpStream::connect(server.address).await.expect("a connection");
     let token = server.token("ada");
@@ -81,10 +81,10 @@ async fn a_connection_whose_bodies_are_read_is_kept(backend: Backend) {
         "Content-Length: 0\r\n\r\n".to_owned(),
         format!("Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()),
     ] {
-        stream.write_all(format!("{head}{framed}").as_bytes()).await.expect("it is taken");
+        stream.write_all(format!("{head}{framed}").as_bytes()).await.expect("the request is sent");
     }
     let mut answers = String::new();
-    stream.read_to_string(&mut answers).await.expect("answers, and then the end");
+    stream.read_to_string(&mut answers).await.expect("responses and then the end");
     let statuses: Vec<&str> = answers
         .match_indices("HTTP/1.1 ")
         .map(|(at, version)| &answers[at + version.len()..at + version.len() + 3])
@@ -92,16 +92,16 @@ async fn a_connection_whose_bodies_are_read_is_kept(backend: Backend) {
     assert_eq!(statuses, ["200", "200", "400", "200"], "{answers}");
 }
 
-async fn a_client_that_never_ends_its_body_is_let_go(backend: Backend) {
+async fn a_client_with_an_endless_body_is_disconnected(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut stream = TcpStream::connect(server.address).await.expect("a connection");
     let head = "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.expect("the head is taken");
+    stream.write_all(head.as_bytes()).await.expect("the head is sent");
     let started = Instant::now();
-    // Time itself is under test: the server takes in what comes for a while, and no longer.
+    // Time itself is under test: the server reads input for a while, and no longer.
     while stream.write_all(b"1\r\nx\r\n").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(started.elapsed() < Duration::from_secs(10), "the server still listens");
+        assert!(started.elapsed() < Duration::from_secs(10), "the server still reads");
     }
     assert!(started.elapsed() > Duration::from_secs(1), "{:?}", started.elapsed());
 }

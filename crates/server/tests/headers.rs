@@ -1,15 +1,15 @@
-//! The headers that protect a browser, and which pages may call.
+//! Security headers and CORS.
 
 use reqwest::Method;
 use serde_json::json;
 use vaultsync_server::Limits;
 use vaultsync_testkit::{Answer, Backend, Setup, TestServer, backends, operation, push_of, send};
 
-// The others do not reach the store.
+// The other tests do not reach the store.
 backends!(
-    every_answer_tells_a_browser_to_keep_and_run_nothing,
-    a_page_may_read_failures_as_well,
-    an_answer_says_what_it_is,
+    every_response_forbids_browsers_to_store_or_run_it,
+    a_page_can_read_failures_too,
+    a_response_declares_its_content_type,
 );
 
 const APP: &str = "https://app.example";
@@ -31,8 +31,8 @@ fn preflight(server: &TestServer, origin: &str, method: &str) -> reqwest::Reques
         .header("access-control-request-headers", "authorization,content-type")
 }
 
-/// The names in a header's list, in lower case, sorted.
-fn listed(answer: &Answer, name: &str) -> Vec<String> {
+/// The names in a list header, in lower case and sorted.
+fn header_list(answer: &Answer, name: &str) -> Vec<String> {
     let mut names: Vec<_> = answer
         .headers
         .get_all(name)
@@ -45,7 +45,7 @@ fn listed(answer: &Answer, name: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_protected(answer: &Answer) {
+fn assert_security_headers(answer: &Answer) {
     assert_eq!(answer.header("cache-control"), "no-store", "{answer:?}");
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
     assert_eq!(answer.header("strict-transport-security"), "max-age=31536000");
@@ -57,15 +57,15 @@ fn assert_protected(answer: &Answer) {
 }
 
 #[track_caller]
-fn assert_closed_to_pages(answer: &Answer) {
+fn assert_no_cors(answer: &Answer) {
     let mut names = answer.headers.keys().map(reqwest::header::HeaderName::as_str);
     assert!(names.all(|name| name != "access-control-allow-origin"), "{answer:?}");
 }
 
 #[track_caller]
-fn assert_open_to(answer: &Answer, origin: &str) {
+fn assert_cors_for(answer: &Answer, origin: &str) {
     assert_eq!(answer.header("access-control-allow-origin"), origin, "{answer:?}");
-    assert!(listed(answer, "vary").contains(&"origin".to_owned()), "{answer:?}");
+    assert!(header_list(answer, "vary").contains(&"origin".to_owned()), "{answer:?}");
     assert!(!answer.headers.contains_key("access-control-allow-credentials"));
 }
 
@@ -76,11 +76,11 @@ async fn conflict(server: &TestServer) -> Answer {
     conflict
 }
 
-async fn every_answer_tells_a_browser_to_keep_and_run_nothing(backend: Backend) {
+async fn every_response_forbids_browsers_to_store_or_run_it(backend: Backend) {
     let server = TestServer::start(backend).await;
-    assert_protected(&conflict(&server).await);
-    assert_protected(&server.pull("ada", "").await);
-    assert_protected(&server.pull("ada", "?limit=nonsense").await);
+    assert_security_headers(&conflict(&server).await);
+    assert_security_headers(&server.pull("ada", "").await);
+    assert_security_headers(&server.pull("ada", "?limit=nonsense").await);
     for (path, status) in [
         ("/api/sync/pull", 401),
         ("/api/sync/push", 405),
@@ -97,7 +97,7 @@ async fn every_answer_tells_a_browser_to_keep_and_run_nothing(backend: Backend) 
     ] {
         let answer = send(get(&server, path)).await;
         assert_eq!(answer.status, status, "{path}");
-        assert_protected(&answer);
+        assert_security_headers(&answer);
         assert_ne!(answer.header("x-request-id"), "", "{path}");
         if status >= 400 {
             assert_ne!(answer.json()["code"], serde_json::Value::Null, "{path}");
@@ -106,60 +106,60 @@ async fn every_answer_tells_a_browser_to_keep_and_run_nothing(backend: Backend) 
 }
 
 #[tokio::test]
-async fn a_server_that_is_too_busy_protects_a_browser_too() {
+async fn a_busy_server_sends_security_headers_too() {
     let limits = Limits { rate_per_user: 0, memory_bytes_max: 1024, ..Limits::default() };
     let server = TestServer::start_with(Setup { limits, ..Setup::on(Backend::Sqlite) }).await;
     let busy = server.push("ada", &push_of([operation("a", None, &[7; 5000])])).await;
     assert_eq!(busy.status, 503);
-    assert_protected(&busy);
+    assert_security_headers(&busy);
 }
 
 #[tokio::test]
-async fn no_page_may_call_unless_an_origin_is_set() {
+async fn no_page_can_call_without_configured_origins() {
     let server = TestServer::start(Backend::Sqlite).await;
     let answer = send(get(&server, "/api/sync/info").header("origin", APP)).await;
     assert_eq!(answer.status, 200);
-    assert_closed_to_pages(&answer);
+    assert_no_cors(&answer);
     let preflight = send(preflight(&server, APP, "POST")).await;
     assert_eq!((preflight.status, &preflight.json()["code"]), (405, &"method_not_allowed".into()));
-    assert_closed_to_pages(&preflight);
-    assert_protected(&preflight);
+    assert_no_cors(&preflight);
+    assert_security_headers(&preflight);
 }
 
 #[tokio::test]
-async fn a_page_of_an_origin_that_is_set_may_call() {
+async fn a_page_of_a_configured_origin_can_call() {
     let server = server_with_cors().await;
     for origin in [APP, "http://localhost:5173"] {
         for method in ["GET", "POST"] {
             let preflight = send(preflight(&server, origin, method)).await;
             assert_eq!(preflight.status, 200, "without a token: {preflight:?}");
-            assert_open_to(&preflight, origin);
-            let allowed = listed(&preflight, "access-control-allow-headers");
+            assert_cors_for(&preflight, origin);
+            let allowed = header_list(&preflight, "access-control-allow-headers");
             assert!(allowed.contains(&"authorization".to_owned()), "{allowed:?}");
             assert!(allowed.contains(&"content-type".to_owned()), "{allowed:?}");
             assert!(!allowed.contains(&"*".to_owned()));
-            let methods = listed(&preflight, "access-control-allow-methods");
+            let methods = header_list(&preflight, "access-control-allow-methods");
             assert_eq!(methods, ["get", "post"]);
             assert_ne!(preflight.header("access-control-max-age"), "");
         }
         let answer = send(get(&server, "/api/sync/info").header("origin", origin)).await;
         assert_eq!(answer.status, 200);
-        assert_open_to(&answer, origin);
-        let exposed = listed(&answer, "access-control-expose-headers");
+        assert_cors_for(&answer, origin);
+        let exposed = header_list(&answer, "access-control-expose-headers");
         for name in ["retry-after", "ratelimit", "ratelimit-policy", "x-request-id"] {
             assert!(exposed.contains(&name.to_owned()), "{exposed:?}");
         }
     }
 }
 
-async fn a_page_may_read_failures_as_well(backend: Backend) {
+async fn a_page_can_read_failures_too(backend: Backend) {
     let limits = Limits { rate_per_user: 1, ..Limits::default() };
     let cors_origins = vec![APP];
     let server = TestServer::start_with(Setup { limits, cors_origins, ..Setup::on(backend) }).await;
     let refused = send(get(&server, "/api/sync/pull").header("origin", APP)).await;
     assert_eq!(refused.status, 401);
-    assert_open_to(&refused, APP);
-    assert_open_to(&send(get(&server, "/nothing").header("origin", APP)).await, APP);
+    assert_cors_for(&refused, APP);
+    assert_cors_for(&send(get(&server, "/nothing").header("origin", APP)).await, APP);
 
     let token = server.token("ada");
     let push = |ciphertext: &[u8]| {
@@ -169,18 +169,18 @@ async fn a_page_may_read_failures_as_well(backend: Backend) {
     assert_eq!(push(b"one").await.status, 200);
     let conflict = push(b"two").await;
     assert_eq!(conflict.status, 409);
-    assert_open_to(&conflict, APP);
+    assert_cors_for(&conflict, APP);
     let mut statuses = Vec::new();
     for _ in 0..20 {
         let answer = push(b"two").await;
-        assert_open_to(&answer, APP);
+        assert_cors_for(&answer, APP);
         statuses.push(answer.status);
     }
     assert!(statuses.contains(&429), "{statuses:?}");
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_get_nothing() {
+async fn pages_of_other_origins_cannot_call() {
     let server = server_with_cors().await;
     for origin in [
         "null",
@@ -196,18 +196,21 @@ async fn pages_of_other_origins_get_nothing() {
         "",
     ] {
         let preflight = send(preflight(&server, origin, "POST")).await;
-        assert_closed_to_pages(&preflight);
+        assert_no_cors(&preflight);
         let answer = send(get(&server, "/api/sync/info").header("origin", origin)).await;
         assert_eq!(answer.status, 200);
-        assert_closed_to_pages(&answer);
-        assert!(listed(&answer, "vary").contains(&"origin".to_owned()), "{answer:?}");
+        assert_no_cors(&answer);
+        assert!(header_list(&answer, "vary").contains(&"origin".to_owned()), "{answer:?}");
     }
     let no_page = send(get(&server, "/api/sync/info")).await;
-    assert_closed_to_pages(&no_page);
-    assert!(listed(&no_page, "vary").contains(&"origin".to_owned()), "a cache must know");
+    assert_no_cors(&no_page);
+    assert!(
+        header_list(&no_page, "vary").contains(&"origin".to_owned()),
+        "caches must store responses by origin"
+    );
 }
 
-async fn an_answer_says_what_it_is(backend: Backend) {
+async fn a_response_declares_its_content_type(backend: Backend) {
     let server = TestServer::start(backend).await;
     let page = server.pull("ada", "").await;
     assert_eq!(page.header("content-type"), "application/json");
@@ -215,5 +218,5 @@ async fn an_answer_says_what_it_is(backend: Backend) {
     let docs = send(get(&server, "/docs/")).await;
     assert!(docs.header("content-type").starts_with("text/html"), "{docs:?}");
     let redirect = send(get(&server, "/docs")).await;
-    assert!(redirect.text.contains("<html"), "/docs leads to /docs/");
+    assert!(redirect.text.contains("<html"), "/docs redirects to /docs/");
 }

@@ -1,6 +1,6 @@
-//! What users see of each other: nothing, whatever they send.
+//! Isolation of users: no user sees anything of another one, whatever they send.
 //!
-//! Not here: who a token belongs to (`sign_in`).
+//! Not here: which user a token belongs to (`sign_in`).
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ use vaultsync_testkit::{
 };
 
 backends!(
-    records_of_one_name_are_different_records,
-    somebody_who_has_pushed_nothing_sees_nothing,
-    a_conflict_tells_of_ones_own_record,
-    a_record_of_somebody_else_is_unknown,
-    a_push_of_somebody_else_is_not_taken_for_ones_own_sent_again,
-    a_cursor_of_somebody_else_is_a_time_and_nothing_more,
-    a_page_ends_where_ones_own_records_do,
-    heads_and_epochs_are_each_users_own,
-    nobody_is_woken_by_the_pushes_of_others,
-    waits_of_one_user_take_no_place_of_another,
-    names_that_look_alike_are_different_users,
-    one_subject_under_two_issuers_is_two_users,
-    the_time_of_one_vault_is_not_moved_by_another,
+    equal_record_ids_of_two_users_are_different_records,
+    a_user_without_pushes_sees_nothing,
+    a_conflict_shows_the_users_own_record,
+    a_record_of_another_user_is_unknown,
+    a_push_of_another_user_is_not_a_retry,
+    a_cursor_of_another_user_is_only_a_time,
+    a_page_ends_with_the_users_own_records,
+    each_user_has_a_head_and_an_epoch,
+    a_push_does_not_wake_other_users,
+    waits_are_limited_separately_for_each_user,
+    similar_subjects_are_different_users,
+    one_subject_at_two_issuers_is_two_users,
+    one_vault_does_not_advance_the_clock_of_another,
 );
 
 const ADA: &str = "ada";
@@ -64,7 +64,7 @@ fn contents(page: &Value) -> Vec<(&str, u64, &str)> {
     contents
 }
 
-/// Two users with records of the same names.
+/// A server with two users whose records have the same ids.
 async fn two_vaults(backend: Backend) -> TestServer {
     let server = TestServer::start(backend).await;
     push(&server, ADA, ["x", "y"].map(|name| operation(name, None, b"ada"))).await;
@@ -73,16 +73,16 @@ async fn two_vaults(backend: Backend) -> TestServer {
     server
 }
 
-async fn records_of_one_name_are_different_records(backend: Backend) {
+async fn equal_record_ids_of_two_users_are_different_records(backend: Backend) {
     let server = two_vaults(backend).await;
     let (ada, bob) = (page(&server, ADA, "").await, page(&server, BOB, "").await);
     assert_eq!(contents(&ada), [("x", 1, "YWRh"), ("y", 1, "YWRh")]);
     assert_eq!(contents(&bob), [("y", 1, "Ym9i"), ("x", 2, "Ym9iIDI=")]);
     push(&server, ADA, [operation("x", Some(1), b"")]).await;
-    assert_eq!(page(&server, BOB, "").await, bob, "a delete of hers is none of his");
+    assert_eq!(page(&server, BOB, "").await, bob, "her delete does not affect his record");
 }
 
-async fn somebody_who_has_pushed_nothing_sees_nothing(backend: Backend) {
+async fn a_user_without_pushes_sees_nothing(backend: Backend) {
     let server = two_vaults(backend).await;
     assert_eq!(
         page(&server, "carol", "").await,
@@ -90,10 +90,10 @@ async fn somebody_who_has_pushed_nothing_sees_nothing(backend: Backend) {
     );
 }
 
-async fn a_conflict_tells_of_ones_own_record(backend: Backend) {
+async fn a_conflict_shows_the_users_own_record(backend: Backend) {
     let server = two_vaults(backend).await;
     let own = page(&server, ADA, "").await["records"][0].clone();
-    // His version of it is 2, so hers would be overwritten if the two were one.
+    // His record has version 2: if the two were one record, this would overwrite hers.
     for base in [None, Some(2), Some(3)] {
         let answer = server.push(ADA, &push_of([operation("x", base, b"new")])).await;
         assert_eq!(answer.status, 409, "{answer:?}");
@@ -108,7 +108,7 @@ async fn a_conflict_tells_of_ones_own_record(backend: Backend) {
     }
 }
 
-async fn a_record_of_somebody_else_is_unknown(backend: Backend) {
+async fn a_record_of_another_user_is_unknown(backend: Backend) {
     let server = two_vaults(backend).await;
     push(&server, BOB, [operation("his", None, b"bob"), operation("his too", None, b"bob")]).await;
     push(&server, BOB, [operation("his", Some(1), b"bob 2")]).await;
@@ -133,11 +133,11 @@ async fn a_record_of_somebody_else_is_unknown(backend: Backend) {
     assert!(contents(&his).contains(&("his", 2, "Ym9iIDI=")), "{his}");
 }
 
-async fn a_push_of_somebody_else_is_not_taken_for_ones_own_sent_again(backend: Backend) {
+async fn a_push_of_another_user_is_not_a_retry(backend: Backend) {
     let server = TestServer::start(backend).await;
     let batch = || [operation("x", Some(5), b"same"), operation("y", None, b"same")];
     let first = push(&server, ADA, batch()).await;
-    // A receipt or a record of hers would answer this without writing anything.
+    // If her receipt or record were found, this would write nothing.
     let second = push(&server, BOB, batch()).await;
     assert_eq!(first, second);
     assert_eq!(
@@ -152,7 +152,7 @@ async fn a_push_of_somebody_else_is_not_taken_for_ones_own_sent_again(backend: B
     assert!(contents(&ada).contains(&("x", 2, "YWRhIDI=")), "{ada}");
 }
 
-async fn a_cursor_of_somebody_else_is_a_time_and_nothing_more(backend: Backend) {
+async fn a_cursor_of_another_user_is_only_a_time(backend: Backend) {
     let server = two_vaults(backend).await;
     let bob = page(&server, BOB, "").await;
     for record in bob["records"].as_array().expect("records") {
@@ -164,22 +164,22 @@ async fn a_cursor_of_somebody_else_is_a_time_and_nothing_more(backend: Backend) 
     assert_eq!(contents(&start).len(), 2);
 }
 
-async fn a_page_ends_where_ones_own_records_do(backend: Backend) {
+async fn a_page_ends_with_the_users_own_records(backend: Backend) {
     let server = two_vaults(backend).await;
     let first = page(&server, ADA, "?limit=2").await;
-    assert_eq!(first["hasMore"], false, "his are later, and not hers");
+    assert_eq!(first["hasMore"], false, "his later records are not hers");
     assert_eq!(first["head"], first["nextCursor"]);
     let cursor = first["nextCursor"].as_str().expect("a cursor");
     let rest = page(&server, ADA, &format!("?cursor={cursor}")).await;
     assert_eq!((&rest["records"], &rest["nextCursor"]), (&json!([]), &Value::Null));
 }
 
-async fn heads_and_epochs_are_each_users_own(backend: Backend) {
+async fn each_user_has_a_head_and_an_epoch(backend: Backend) {
     let server = two_vaults(backend).await;
     let (ada, bob) = (page(&server, ADA, "").await, page(&server, BOB, "").await);
     assert_ne!(ada["epoch"], bob["epoch"]);
     push(&server, BOB, [operation("z", None, b"bob")]).await;
-    assert_eq!(page(&server, ADA, "").await, ada, "her head has not moved");
+    assert_eq!(page(&server, ADA, "").await, ada, "her head has not changed");
     let his = bob["epoch"].as_str().expect("an epoch");
     let gone = server.pull(ADA, &format!("?epoch={his}")).await;
     assert_eq!((gone.status, &gone.json()["code"]), (410, &json!("epoch_changed")));
@@ -187,14 +187,14 @@ async fn heads_and_epochs_are_each_users_own(backend: Backend) {
     body["epoch"] = bob["epoch"].clone();
     let gone = server.push(ADA, &body).await;
     assert_eq!((gone.status, &gone.json()["code"]), (410, &json!("epoch_changed")));
-    // His head is later than hers: to her it is ahead, although the server has handed it out.
+    // His head is later than hers, so it is ahead of her vault although the server returned it.
     let head = page(&server, BOB, "").await["head"].clone();
-    let (hers, head) = (ada["epoch"].as_str().expect("one"), head.as_str().expect("a head"));
-    let ahead = server.pull(ADA, &format!("?epoch={hers}&cursor={head}")).await;
+    let (epoch, head) = (ada["epoch"].as_str().expect("an epoch"), head.as_str().expect("a head"));
+    let ahead = server.pull(ADA, &format!("?epoch={epoch}&cursor={head}")).await;
     assert_eq!((ahead.status, &ahead.json()["code"]), (410, &json!("cursor_ahead")));
 }
 
-async fn nobody_is_woken_by_the_pushes_of_others(backend: Backend) {
+async fn a_push_does_not_wake_other_users(backend: Backend) {
     let server = two_vaults(backend).await;
     let before = page(&server, ADA, "").await;
     let cursor = before["head"].as_str().expect("a head");
@@ -207,12 +207,12 @@ async fn nobody_is_woken_by_the_pushes_of_others(backend: Backend) {
     };
     let again = format!("?wait=1&cursor={cursor}");
     let (meanwhile, ()) = tokio::join!(page(&server, ADA, &again), pushing);
-    assert!(started.elapsed() >= Duration::from_secs(2), "each waited to its end");
+    assert!(started.elapsed() >= Duration::from_secs(2), "each wait lasted to its end");
     assert_eq!(meanwhile, waiting);
     assert_eq!((&meanwhile["records"], &meanwhile["head"]), (&json!([]), &before["head"]));
 }
 
-async fn waits_of_one_user_take_no_place_of_another(backend: Backend) {
+async fn waits_are_limited_separately_for_each_user(backend: Backend) {
     let mut setup = Setup::on(backend);
     setup.limits.waits_per_user_max = 1;
     let server = TestServer::start_with(setup).await;
@@ -220,7 +220,7 @@ async fn waits_of_one_user_take_no_place_of_another(backend: Backend) {
     assert_eq!((ada.status, bob.status), (200, 200));
 }
 
-async fn names_that_look_alike_are_different_users(backend: Backend) {
+async fn similar_subjects_are_different_users(backend: Backend) {
     let server = TestServer::start(backend).await;
     let users = ["ada", "Ada", "ada ", " ada", "adа", "ada\u{200b}", "ad", "adaa", "a\u{308}", "ä"];
     for user in users {
@@ -237,7 +237,7 @@ async fn names_that_look_alike_are_different_users(backend: Backend) {
     }
 }
 
-/// Tokens of an issuer beside the local one.
+/// An issuer besides the local one.
 struct OtherIssuer {
     server: JwksServer,
     key: SigningKey,
@@ -259,7 +259,7 @@ impl OtherIssuer {
             algorithms: vec!["EdDSA".to_owned()],
             ..OidcOptions::default()
         })
-        .expect("good settings")
+        .expect("valid options")
     }
 
     fn token(&self, subject: &str) -> String {
@@ -275,7 +275,7 @@ impl OtherIssuer {
     }
 }
 
-async fn one_subject_under_two_issuers_is_two_users(backend: Backend) {
+async fn one_subject_at_two_issuers_is_two_users(backend: Backend) {
     let other = OtherIssuer::start().await;
     let server =
         TestServer::start_with(Setup { issuers: vec![other.issuer()], ..Setup::on(backend) }).await;
@@ -284,7 +284,7 @@ async fn one_subject_under_two_issuers_is_two_users(backend: Backend) {
     let pull = || server.request(reqwest::Method::GET, "/api/sync/pull").bearer_auth(&theirs);
     let empty: Answer = send(pull()).await;
     assert_eq!(empty.status, 200, "{empty:?}");
-    assert_eq!(empty.json()["epoch"], Value::Null, "nothing was ever pushed there");
+    assert_eq!(empty.json()["epoch"], Value::Null, "this vault is empty");
     let body = push_of([operation("x", None, b"other")]);
     let request = server.request(reqwest::Method::POST, "/api/sync/push").bearer_auth(&theirs);
     assert_eq!(send(request.json(&body)).await.status, 200);
@@ -292,9 +292,9 @@ async fn one_subject_under_two_issuers_is_two_users(backend: Backend) {
     assert_eq!(contents(&page(&server, ADA, "").await), [("x", 1, "bG9jYWw=")]);
 }
 
-async fn the_time_of_one_vault_is_not_moved_by_another(backend: Backend) {
+async fn one_vault_does_not_advance_the_clock_of_another(backend: Backend) {
     let server = TestServer::start(backend).await;
-    // Her clock runs ahead by a millisecond for each record; his must not follow.
+    // Her vault's clock advances a millisecond for each record. His must not.
     for batch in 0..20 {
         let name = |n| format!("{batch}-{n}");
         push(&server, ADA, (0..100).map(|n| operation(&name(n), None, b"ada"))).await;
@@ -303,5 +303,5 @@ async fn the_time_of_one_vault_is_not_moved_by_another(backend: Backend) {
     let head = page(&server, BOB, "").await["head"].clone();
     let head = Cursor::parse(head.as_str().expect("a head")).expect("a time").timestamp();
     let now = SystemClock::start().now();
-    assert!(head <= now, "his time is the wall's: {head} {now}");
+    assert!(head <= now, "his head is not ahead of the wall clock: {head} {now}");
 }

@@ -1,4 +1,4 @@
-//! How much one user, one address and one request may take, and that nobody else pays for it.
+//! Limits on users, addresses and requests, and that others are not affected by them.
 
 use std::time::Duration;
 
@@ -10,37 +10,36 @@ use vaultsync_testkit::{
 };
 
 backends!(
-    a_user_over_their_rate_is_told_when_to_come_back_and_others_are_served,
-    a_push_over_the_rate_is_not_applied,
-    an_address_over_its_rate_is_turned_away_before_sign_in,
-    an_address_that_fails_to_sign_in_too_often_is_told_to_wait_and_may_still_sign_in,
-    without_a_trusted_proxy_a_forwarded_address_counts_for_nothing,
-    behind_a_trusted_proxy_each_forwarded_address_has_a_rate_of_its_own,
-    every_path_is_charged_to_its_address_but_the_health_check,
-    a_rate_of_zero_turns_every_rate_off,
-    one_wait_too_many_is_refused_at_once_and_others_may_wait,
-    a_client_that_goes_away_no_longer_waits,
-    bodies_that_do_not_fit_together_are_refused_and_all_memory_comes_back,
-    an_announced_body_takes_no_memory_before_it_comes,
-    pages_that_do_not_fit_together_are_shorter_or_refused_and_all_memory_comes_back,
-    a_page_without_room_for_its_first_record_is_refused,
-    a_body_that_says_it_is_too_long_is_refused_before_it_comes,
-    a_body_of_just_the_length_allowed_is_taken,
-    a_chunked_body_is_refused_once_it_is_too_long,
-    a_ciphertext_may_be_as_long_as_the_setting_says,
-    a_page_ends_before_it_passes_its_setting_but_never_before_its_first_record,
-    headers_longer_than_the_setting_are_refused,
-    headers_without_end_are_refused_and_closed,
-    broken_bodies_leave_no_memory_behind,
-    a_user_who_holds_their_share_is_refused_and_nobody_else,
-    a_user_who_does_not_read_leaves_memory_to_others,
-    a_request_that_could_be_read_in_two_ways_ends_its_connection,
+    a_user_above_the_rate_gets_a_429_and_other_users_are_served,
+    a_push_above_the_rate_is_not_applied,
+    an_address_above_its_rate_is_refused_before_sign_in,
+    an_address_with_too_many_failed_sign_ins_gets_a_429_and_can_still_sign_in,
+    a_forwarded_address_is_ignored_without_a_trusted_proxy,
+    each_address_behind_a_trusted_proxy_has_its_own_rate,
+    every_path_except_the_health_check_is_charged_to_its_address,
+    a_rate_of_zero_disables_every_rate,
+    a_wait_above_the_limit_is_refused_and_other_users_can_wait,
+    a_disconnected_client_no_longer_counts_as_waiting,
+    bodies_above_the_memory_budget_are_refused_and_memory_is_freed,
+    an_announced_body_reserves_no_memory_before_it_arrives,
+    pages_above_the_memory_budget_are_shortened_or_refused_and_memory_is_freed,
+    a_page_without_memory_for_its_first_record_is_refused,
+    a_body_with_too_large_a_length_is_refused_before_it_arrives,
+    a_body_of_exactly_the_limit_is_accepted,
+    a_chunked_body_is_refused_once_it_exceeds_the_limit,
+    a_ciphertext_may_reach_the_configured_length,
+    a_page_ends_before_its_byte_limit_but_has_at_least_one_record,
+    headers_above_the_configured_size_are_refused,
+    endless_headers_are_refused_and_closed,
+    broken_bodies_leak_no_memory,
+    a_user_above_the_memory_share_is_refused_and_other_users_are_served,
+    a_user_who_does_not_read_leaves_memory_for_others,
+    an_ambiguous_request_ends_its_connection,
 );
 
 const MIB: usize = 1024 * 1024;
 
-/// The most that may pass until the server has done what it does at once, on a machine that is
-/// busy.
+/// Longest time on a busy machine for anything that happens at once.
 const SOON: Duration = Duration::from_secs(8);
 
 /// A server without rates.
@@ -49,17 +48,17 @@ async fn server(backend: Backend, limits: Limits) -> TestServer {
     TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 
-/// A server with rates: those that are not set are out of any test's reach.
+/// A server with these rates.
 async fn server_with_rates(
     backend: Backend,
     user: u32,
     address: u32,
     sign_in_failures: u32,
 ) -> TestServer {
-    server_behind(backend, &[], user, address, sign_in_failures).await
+    server_with_proxies(backend, &[], user, address, sign_in_failures).await
 }
 
-async fn server_behind(
+async fn server_with_proxies(
     backend: Backend,
     trusted_proxies: &[&'static str],
     user: u32,
@@ -79,9 +78,9 @@ async fn server_behind(
 /// A rate that no test reaches.
 const HIGH: u32 = 100_000;
 
-/// Sends a request again and again until it is one too many; the answers before that must have
-/// `status`, and there must be as many as a burst of 3 has, or a few more on a slow machine.
-async fn use_up(status: u16, request: impl Fn() -> reqwest::RequestBuilder) -> Answer {
+/// Repeats a request until it gets a 429, and returns that response. The responses before it must have
+/// `status`. Their number must be a burst of 3, or slightly more on a slow machine.
+async fn exhaust_rate(status: u16, request: impl Fn() -> reqwest::RequestBuilder) -> Answer {
     let began = tokio::time::Instant::now();
     for count in 0.. {
         let answer = send(request()).await;
@@ -104,17 +103,17 @@ fn assert_rate_limited(answer: &Answer, policy: &str, burst: u32) {
     assert_eq!(answer.header("retry-after"), "1");
 }
 
-async fn a_user_over_their_rate_is_told_when_to_come_back_and_others_are_served(backend: Backend) {
+async fn a_user_above_the_rate_gets_a_429_and_other_users_are_served(backend: Backend) {
     let server = server_with_rates(backend, 1, HIGH, HIGH).await;
     let token = server.token("ada");
     let pull = || server.request(Method::GET, "/api/sync/pull").bearer_auth(&token);
-    assert_rate_limited(&use_up(200, pull).await, "user", 3);
+    assert_rate_limited(&exhaust_rate(200, pull).await, "user", 3);
     assert_eq!(server.pull("bob", "").await.status, 200);
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(send(pull()).await.status, 200, "a second later there is room for one");
+    assert_eq!(send(pull()).await.status, 200, "a second later one request is allowed");
 }
 
-async fn a_push_over_the_rate_is_not_applied(backend: Backend) {
+async fn a_push_above_the_rate_is_not_applied(backend: Backend) {
     let server = server_with_rates(backend, 1, HIGH, HIGH).await;
     let mut refused = None;
     for number in 0..20 {
@@ -124,33 +123,33 @@ async fn a_push_over_the_rate_is_not_applied(backend: Backend) {
             break;
         }
     }
-    let refused = refused.expect("a push too many");
+    let refused = refused.expect("a push above the rate");
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let page = server.pull("ada", "").await.text;
     assert!(page.contains("r0") && !page.contains(&refused), "{page}");
 }
 
-async fn an_address_over_its_rate_is_turned_away_before_sign_in(backend: Backend) {
+async fn an_address_above_its_rate_is_refused_before_sign_in(backend: Backend) {
     let server = server_with_rates(backend, HIGH, 1, HIGH).await;
     let pull = || server.request(Method::GET, "/api/sync/pull");
-    assert_rate_limited(&use_up(401, pull).await, "address", 3);
-    // A token changes nothing.
+    assert_rate_limited(&exhaust_rate(401, pull).await, "address", 3);
+    // A token makes no difference.
     assert_eq!(server.pull("ada", "").await.status, 429);
     assert_eq!(send(server.request(Method::GET, "/healthz")).await.status, 200);
 }
 
-async fn an_address_that_fails_to_sign_in_too_often_is_told_to_wait_and_may_still_sign_in(
+async fn an_address_with_too_many_failed_sign_ins_gets_a_429_and_can_still_sign_in(
     backend: Backend,
 ) {
     let server = server_with_rates(backend, HIGH, HIGH, 1).await;
     let token = server.token("ada");
     let forged = format!("{}x", token.rsplit_once('.').expect("a token").0);
     let pull = || server.request(Method::GET, "/api/sync/pull").bearer_auth(&forged);
-    assert_rate_limited(&use_up(401, pull).await, "sign-in", 3);
+    assert_rate_limited(&exhaust_rate(401, pull).await, "sign-in", 3);
     assert_eq!(server.pull("ada", "").await.status, 200);
 }
 
-async fn without_a_trusted_proxy_a_forwarded_address_counts_for_nothing(backend: Backend) {
+async fn a_forwarded_address_is_ignored_without_a_trusted_proxy(backend: Backend) {
     let server = server_with_rates(backend, HIGH, 1, HIGH).await;
     let number = std::sync::atomic::AtomicU32::new(1);
     let pull = || {
@@ -159,27 +158,27 @@ async fn without_a_trusted_proxy_a_forwarded_address_counts_for_nothing(backend:
             .request(Method::GET, "/api/sync/pull")
             .header("x-forwarded-for", format!("192.0.2.{last}"))
     };
-    assert_rate_limited(&use_up(401, pull).await, "address", 3);
+    assert_rate_limited(&exhaust_rate(401, pull).await, "address", 3);
 }
 
-async fn behind_a_trusted_proxy_each_forwarded_address_has_a_rate_of_its_own(backend: Backend) {
-    let server = server_behind(backend, &["127.0.0.0/8"], HIGH, 1, HIGH).await;
+async fn each_address_behind_a_trusted_proxy_has_its_own_rate(backend: Backend) {
+    let server = server_with_proxies(backend, &["127.0.0.0/8"], HIGH, 1, HIGH).await;
     let pull = |forwarded: &'static str| {
         server.request(Method::GET, "/api/sync/pull").header("x-forwarded-for", forwarded)
     };
-    let too_many = use_up(401, || pull("192.0.2.1")).await;
-    assert_rate_limited(&too_many, "address", 3);
+    let limited = exhaust_rate(401, || pull("192.0.2.1")).await;
+    assert_rate_limited(&limited, "address", 3);
     assert_eq!(send(pull("192.0.2.2")).await.status, 401);
-    // What stands before the proxy's own entry, the client has made up.
+    // The client can forge what precedes the proxy's own entry.
     assert_eq!(send(pull("192.0.2.3, 192.0.2.1")).await.status, 429);
 }
 
-async fn every_path_is_charged_to_its_address_but_the_health_check(backend: Backend) {
+async fn every_path_except_the_health_check_is_charged_to_its_address(backend: Backend) {
     for (path, status) in
         [("/readyz", 200), ("/openapi.json", 200), ("/docs/", 200), ("/nowhere", 404)]
     {
         let server = server_with_rates(backend, HIGH, 1, HIGH).await;
-        let refused = use_up(status, || server.request(Method::GET, path)).await;
+        let refused = exhaust_rate(status, || server.request(Method::GET, path)).await;
         assert_eq!(refused.json()["code"], "rate_limited", "{path}");
         for _ in 0..20 {
             let health = send(server.request(Method::GET, "/healthz")).await;
@@ -188,7 +187,7 @@ async fn every_path_is_charged_to_its_address_but_the_health_check(backend: Back
     }
 }
 
-async fn a_rate_of_zero_turns_every_rate_off(backend: Backend) {
+async fn a_rate_of_zero_disables_every_rate(backend: Backend) {
     let server = server(
         backend,
         Limits { rate_per_address: 1, sign_in_failures_per_address: 1, ..Limits::default() },
@@ -206,13 +205,13 @@ async fn waiting(server: &TestServer, user: &str) -> RawClient {
     client
 }
 
-/// Two pulls of `ada` that wait, and how a third one is answered.
+/// Two waiting pulls of `ada`, and the refusal of a third one.
 async fn two_waits_and_a_refusal(server: &TestServer) -> ([RawClient; 2], Answer) {
     let until = async {
         loop {
             let clients = [waiting(server, "ada").await, waiting(server, "ada").await];
             tokio::time::sleep(Duration::from_millis(200)).await;
-            // Where the machine was so slow that this one came before one of those two, again.
+            // On a slow machine this one may be served before the other two. Then try again.
             let third = server.pull("ada", "?wait=1").await;
             if third.status == 429 {
                 break (clients, third);
@@ -222,13 +221,13 @@ async fn two_waits_and_a_refusal(server: &TestServer) -> ([RawClient; 2], Answer
     tokio::time::timeout(SOON, until).await.expect("a third wait is refused")
 }
 
-async fn one_wait_too_many_is_refused_at_once_and_others_may_wait(backend: Backend) {
+async fn a_wait_above_the_limit_is_refused_and_other_users_can_wait(backend: Backend) {
     let server = server(backend, Limits { waits_per_user_max: 2, ..Limits::default() }).await;
     let (mut waiting, refused) = two_waits_and_a_refusal(&server).await;
     assert_eq!(refused.json()["code"], "rate_limited");
     assert_eq!(refused.header("retry-after"), "1");
 
-    assert_eq!(server.pull("ada", "").await.status, 200, "not to wait is fine");
+    assert_eq!(server.pull("ada", "").await.status, 200, "a pull without a wait is allowed");
     assert_eq!(server.pull("bob", "?wait=1").await.status, 200);
 
     let pushed = server.push("ada", &push_of([operation("a", None, b"hello")])).await;
@@ -243,7 +242,7 @@ async fn one_wait_too_many_is_refused_at_once_and_others_may_wait(backend: Backe
     assert_eq!(again.status, 200, "{again:?}");
 }
 
-async fn a_client_that_goes_away_no_longer_waits(backend: Backend) {
+async fn a_disconnected_client_no_longer_counts_as_waiting(backend: Backend) {
     let server = server(backend, Limits { waits_per_user_max: 2, ..Limits::default() }).await;
     for _ in 0..3 {
         let (clients, _) = two_waits_and_a_refusal(&server).await;
@@ -253,11 +252,11 @@ async fn a_client_that_goes_away_no_longer_waits(backend: Backend) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(SOON, free).await.expect("a place to wait");
+        tokio::time::timeout(SOON, free).await.expect("a wait is allowed");
     }
 }
 
-/// A push's head, with `rest` among its headers.
+/// The head of a push, with `rest` as further headers.
 fn push_head(server: &TestServer, rest: &str) -> String {
     let token = server.token("ada");
     format!(
@@ -266,26 +265,26 @@ fn push_head(server: &TestServer, rest: &str) -> String {
     )
 }
 
-/// Pushes until that works: memory comes back when the server notices that its holder is gone.
+/// Pushes until it succeeds: memory is freed when the server notices that the sender is gone.
 async fn push_succeeds(server: &TestServer, ciphertext: &[u8]) {
     let until = async {
         while server.push("eve", &push_of([operation("a", None, ciphertext)])).await.status != 200 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(SOON, until).await.expect("there is memory for a push");
+    tokio::time::timeout(SOON, until).await.expect("memory for a push");
 }
 
-async fn bodies_that_do_not_fit_together_are_refused_and_all_memory_comes_back(backend: Backend) {
+async fn bodies_above_the_memory_budget_are_refused_and_memory_is_freed(backend: Backend) {
     let server =
         server(backend, Limits { memory_bytes_max: 3 * MIB / 2, ..Limits::default() }).await;
     for _ in 0..3 {
-        let mut holders = Vec::new();
+        let mut senders = Vec::new();
         for _ in 0..2 {
             let mut client = RawClient::connect(&server).await;
             client.send(push_head(&server, "Content-Length: 1400000")).await;
             client.send(vec![b' '; 700_000]).await;
-            holders.push(client);
+            senders.push(client);
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
         let began = tokio::time::Instant::now();
@@ -293,24 +292,24 @@ async fn bodies_that_do_not_fit_together_are_refused_and_all_memory_comes_back(b
         assert_eq!((refused.status, &refused.json()["code"]), (503, &"unavailable".into()));
         assert_eq!(refused.header("retry-after"), "1");
         assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-        drop(holders);
+        drop(senders);
         push_succeeds(&server, &vec![7; MIB]).await;
     }
 }
 
-async fn an_announced_body_takes_no_memory_before_it_comes(backend: Backend) {
+async fn an_announced_body_reserves_no_memory_before_it_arrives(backend: Backend) {
     let server =
         server(backend, Limits { memory_bytes_max: 3 * MIB / 2, ..Limits::default() }).await;
-    let mut announced = Vec::new();
+    let mut clients = Vec::new();
     for _ in 0..20 {
         let mut client = RawClient::connect(&server).await;
         client.send(push_head(&server, "Content-Length: 1400000")).await;
-        announced.push(client);
+        clients.push(client);
     }
     push_succeeds(&server, &vec![7; MIB]).await;
 }
 
-async fn pages_that_do_not_fit_together_are_shorter_or_refused_and_all_memory_comes_back(
+async fn pages_above_the_memory_budget_are_shortened_or_refused_and_memory_is_freed(
     backend: Backend,
 ) {
     let limits =
@@ -325,8 +324,8 @@ async fn pages_that_do_not_fit_together_are_shorter_or_refused_and_all_memory_co
     for _ in 0..6 {
         let mut client = RawClient::connect_narrow(&server).await;
         client.get("/api/sync/pull", Some(&token)).await;
-        // One after the other: the first page is whole then, and too long for the system to buffer.
-        assert!(client.read_some(12).await.is_some(), "an answer, or a refusal");
+        // One after the other, so that the first page is complete and too long for socket buffers.
+        assert!(client.read_some(12).await.is_some(), "a page or a refusal");
         unread.push(client);
     }
     let records = async || {
@@ -340,14 +339,14 @@ async fn pages_that_do_not_fit_together_are_shorter_or_refused_and_all_memory_co
         }
         records
     };
-    assert!(records().await < 4, "memory is short");
+    assert!(records().await < 4, "the budget is used up");
     drop(unread);
     let until = async {
         while records().await != 4 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(SOON, until).await.expect("there is memory for a page");
+    tokio::time::timeout(SOON, until).await.expect("memory for a page");
 
     let mut pulls = tokio::task::JoinSet::new();
     for _ in 0..8 {
@@ -366,30 +365,30 @@ async fn pages_that_do_not_fit_together_are_shorter_or_refused_and_all_memory_co
     assert_eq!(records().await, 4);
 }
 
-async fn a_page_without_room_for_its_first_record_is_refused(backend: Backend) {
+async fn a_page_without_memory_for_its_first_record_is_refused(backend: Backend) {
     let server = server(backend, Limits { memory_bytes_max: 10 * MIB, ..Limits::default() }).await;
     let push = push_of([operation("a", None, &vec![7; MIB - 1024])]);
     assert_eq!(server.push("ada", &push).await.status, 200);
     let refused = async {
         loop {
-            // What is left beside this body is less than one record takes.
-            let mut holder = RawClient::connect(&server).await;
-            holder.send(push_head(&server, "Content-Length: 9000000")).await;
-            holder.send(" ".repeat(8_500_000)).await;
+            // Besides this body, less memory is left than one record takes.
+            let mut sender = RawClient::connect(&server).await;
+            sender.send(push_head(&server, "Content-Length: 9000000")).await;
+            sender.send(" ".repeat(8_500_000)).await;
             tokio::time::sleep(Duration::from_millis(200)).await;
-            // Where the machine was so slow that the page came before the body, again.
+            // On a slow machine the page may be read before the body arrives. Then try again.
             let pulled = server.pull("ada", "").await;
             if pulled.status != 200 {
                 break pulled;
             }
         }
     };
-    let refused = tokio::time::timeout(SOON, refused).await.expect("the memory is taken");
+    let refused = tokio::time::timeout(SOON, refused).await.expect("the budget is used up");
     assert_eq!((refused.status, &refused.json()["code"]), (503, &"unavailable".into()));
     assert_eq!(refused.header("retry-after"), "1");
 }
 
-async fn a_body_that_says_it_is_too_long_is_refused_before_it_comes(backend: Backend) {
+async fn a_body_with_too_large_a_length_is_refused_before_it_arrives(backend: Backend) {
     let server = server(backend, Limits { body_bytes_max: 1000, ..Limits::default() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push_head(&server, "Content-Length: 1001")).await;
@@ -401,7 +400,7 @@ async fn a_body_that_says_it_is_too_long_is_refused_before_it_comes(backend: Bac
     assert_eq!(client.answer().await.status, 413);
 }
 
-async fn a_body_of_just_the_length_allowed_is_taken(backend: Backend) {
+async fn a_body_of_exactly_the_limit_is_accepted(backend: Backend) {
     let server = server(backend, Limits { body_bytes_max: 1000, ..Limits::default() }).await;
     let body = format!("{:<1000}", push_of([]).to_string());
     for (body, status) in [(body.clone(), 200), (body + " ", 413)] {
@@ -411,7 +410,7 @@ async fn a_body_of_just_the_length_allowed_is_taken(backend: Backend) {
     }
 }
 
-async fn a_chunked_body_is_refused_once_it_is_too_long(backend: Backend) {
+async fn a_chunked_body_is_refused_once_it_exceeds_the_limit(backend: Backend) {
     let server = server(backend, Limits { body_bytes_max: 1000, ..Limits::default() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push_head(&server, "Transfer-Encoding: chunked")).await;
@@ -429,7 +428,7 @@ async fn a_chunked_body_is_refused_once_it_is_too_long(backend: Backend) {
     assert_eq!(client.answer().await.status, 200);
 }
 
-async fn a_ciphertext_may_be_as_long_as_the_setting_says(backend: Backend) {
+async fn a_ciphertext_may_reach_the_configured_length(backend: Backend) {
     let server = server(backend, Limits { ciphertext_bytes_max: 10, ..Limits::default() }).await;
     let pushed = server.push("ada", &push_of([operation("a", None, &[7; 10])])).await;
     assert_eq!(pushed.status, 200, "{pushed:?}");
@@ -438,9 +437,7 @@ async fn a_ciphertext_may_be_as_long_as_the_setting_says(backend: Backend) {
     assert_eq!(refused.json()["issues"][0]["path"], "operations[0].ciphertext");
 }
 
-async fn a_page_ends_before_it_passes_its_setting_but_never_before_its_first_record(
-    backend: Backend,
-) {
+async fn a_page_ends_before_its_byte_limit_but_has_at_least_one_record(backend: Backend) {
     let server = server(backend, Limits { page_bytes_max: 100, ..Limits::default() }).await;
     let sizes = [50, 50, 51, 200, 1];
     let operations = sizes
@@ -463,7 +460,7 @@ async fn a_page_ends_before_it_passes_its_setting_but_never_before_its_first_rec
     }
 }
 
-async fn headers_longer_than_the_setting_are_refused(backend: Backend) {
+async fn headers_above_the_configured_size_are_refused(backend: Backend) {
     let server = server(backend, Limits { header_bytes_max: 2000, ..Limits::default() }).await;
     let info = || server.request(Method::GET, "/api/sync/info");
     assert_eq!(send(info().header("x-long", "z".repeat(1500))).await.status, 200);
@@ -477,7 +474,7 @@ async fn headers_longer_than_the_setting_are_refused(backend: Backend) {
     }
 }
 
-async fn headers_without_end_are_refused_and_closed(backend: Backend) {
+async fn endless_headers_are_refused_and_closed(backend: Backend) {
     let server = server(backend, Limits::default()).await;
     let mut client = RawClient::connect(&server).await;
     client.send("GET /healthz HTTP/1.1\r\nHost: test\r\nX-Long: ").await;
@@ -488,20 +485,20 @@ async fn headers_without_end_are_refused_and_closed(backend: Backend) {
     assert_eq!(server.pull("ada", "").await.status, 200);
 }
 
-async fn a_user_who_holds_their_share_is_refused_and_nobody_else(backend: Backend) {
+async fn a_user_above_the_memory_share_is_refused_and_other_users_are_served(backend: Backend) {
     let limits = Limits { memory_bytes_per_user_max: 3 * MIB / 2, ..Limits::default() };
     let server = server(backend, limits).await;
     let push = push_of([operation("a", None, &vec![7; MIB])]);
     for name in ["ada", "ben"] {
         assert_eq!(server.push(name, &push_of([operation("b", None, &[7])])).await.status, 200);
     }
-    // What is left beside these bodies is less than one record takes.
-    let mut holders = Vec::new();
+    // Besides these bodies, less memory is left than one record takes.
+    let mut senders = Vec::new();
     for _ in 0..2 {
         let mut client = RawClient::connect(&server).await;
         client.send(push_head(&server, "Content-Length: 1400000")).await;
         client.send(vec![b' '; 786_300]).await;
-        holders.push(client);
+        senders.push(client);
     }
     let refused = async {
         loop {
@@ -512,22 +509,22 @@ async fn a_user_who_holds_their_share_is_refused_and_nobody_else(backend: Backen
             }
         }
     };
-    for refused in tokio::time::timeout(SOON, refused).await.expect("the share is taken") {
+    for refused in tokio::time::timeout(SOON, refused).await.expect("the share is used up") {
         assert_eq!((refused.status, &refused.json()["code"]), (429, &"rate_limited".into()));
         assert_eq!(refused.header("retry-after"), "1");
     }
     assert_eq!(server.push("ben", &push).await.status, 200);
     assert_eq!(server.pull("ben", "").await.status, 200);
-    drop(holders);
+    drop(senders);
     let until = async {
         while server.push("ada", &push).await.status != 200 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(SOON, until).await.expect("the share comes back");
+    tokio::time::timeout(SOON, until).await.expect("the share is freed");
 }
 
-async fn a_user_who_does_not_read_leaves_memory_to_others(backend: Backend) {
+async fn a_user_who_does_not_read_leaves_memory_for_others(backend: Backend) {
     let limits = Limits {
         memory_bytes_max: 20 * MIB,
         memory_bytes_per_user_max: 10 * MIB,
@@ -543,7 +540,7 @@ async fn a_user_who_does_not_read_leaves_memory_to_others(backend: Backend) {
     for _ in 0..20 {
         let mut client = RawClient::connect_narrow(&server).await;
         client.get("/api/sync/pull", Some(&server.token("ada"))).await;
-        assert!(client.read_some(12).await.is_some(), "an answer, or a refusal");
+        assert!(client.read_some(12).await.is_some(), "a page or a refusal");
         unread.push(client);
     }
     let last = server.pull("ada", "").await;
@@ -553,7 +550,7 @@ async fn a_user_who_does_not_read_leaves_memory_to_others(backend: Backend) {
     assert_eq!(whole["records"].as_array().map(Vec::len), Some(2));
 }
 
-async fn broken_bodies_leave_no_memory_behind(backend: Backend) {
+async fn broken_bodies_leak_no_memory(backend: Backend) {
     let server =
         server(backend, Limits { memory_bytes_max: 3 * MIB / 2, ..Limits::default() }).await;
     for number in 0..30 {
@@ -579,7 +576,7 @@ async fn broken_bodies_leave_no_memory_behind(backend: Backend) {
     push_succeeds(&server, &vec![7; MIB]).await;
 }
 
-async fn a_request_that_could_be_read_in_two_ways_ends_its_connection(backend: Backend) {
+async fn an_ambiguous_request_ends_its_connection(backend: Backend) {
     let server = server(backend, Limits::default()).await;
     let smuggled = "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n";
     for (rest, body) in [

@@ -1,4 +1,4 @@
-//! What an operator sees, and that no token, record, ciphertext or person is in it.
+//! Metrics and logs: they show what happens, and reveal no token, record, ciphertext or user.
 
 use std::{
     io,
@@ -12,23 +12,23 @@ use vaultsync_server::{Limits, admin_router};
 use vaultsync_testkit::{Answer, Backend, Setup, TestServer, backends, operation, push_of, send};
 
 backends!(
-    metrics_tell_what_happens_and_nobodys_secrets,
-    whatever_callers_make_up_metrics_do_not_grow,
-    the_admin_address_serves_nothing_else_and_the_public_one_no_metrics,
-    logs_tell_nobodys_secrets,
-    a_refused_push_is_logged_with_hashes_of_its_records_and_its_request,
+    metrics_count_requests_and_reveal_no_secrets,
+    invented_paths_and_methods_add_no_metrics,
+    only_the_admin_address_serves_metrics_and_nothing_else,
+    logs_reveal_no_secrets,
+    a_refused_push_is_logged_with_its_request_and_record_hashes,
     a_failed_sign_in_is_logged_with_its_reason,
-    a_failure_of_the_server_is_an_error_in_the_log_with_a_cause_that_the_client_is_not_told,
+    a_server_error_is_logged_with_a_cause_that_the_client_does_not_get,
 );
 
-/// Everything that was logged in this process, by all of its tests.
+/// The log of this process, of all its tests.
 static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        LOGGED.lock().expect("no test panics in here").extend_from_slice(bytes);
+        LOGGED.lock().expect("no panic while logging").extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -37,8 +37,8 @@ impl io::Write for Log {
     }
 }
 
-/// Keeps the log of this process from now on: all of it, as fine as it comes.
-fn keep_log() {
+/// Captures the log of this process from now on, at every level.
+fn capture_log() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         tracing_subscriber::fmt()
@@ -50,19 +50,19 @@ fn keep_log() {
 }
 
 fn logged() -> String {
-    String::from_utf8(LOGGED.lock().expect("no test panics in here").clone()).expect("UTF-8")
+    String::from_utf8(LOGGED.lock().expect("no panic while logging").clone()).expect("UTF-8")
 }
 
-/// The lines that were logged about a request.
-fn logged_about(request_id: &str) -> Vec<Value> {
+/// The log lines of a request.
+fn logged_for(request_id: &str) -> Vec<Value> {
     let lines = logged();
     let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["span"]["id"] == request_id).collect()
 }
 
-/// A server with an admin address, and that address.
+/// A server with an admin address, and the URL of that address.
 async fn server_with_admin(backend: Backend, limits: Limits) -> (TestServer, String) {
-    keep_log();
+    capture_log();
     let limits = Limits { rate_per_user: 0, ..limits };
     let server = TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -79,13 +79,13 @@ async fn scrape(admin: &str) -> String {
     answer.text
 }
 
-/// The value of a metric, named with its labels; 0 where there is none yet.
+/// The value of a metric with its labels; 0 if it does not exist yet.
 fn value(metrics: &str, name: &str) -> f64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map_or(0.0, |value| value.parse().expect("a number"))
 }
 
-/// Requests of many kinds, with secrets in them that must not come out again.
+/// Sends requests of many kinds, with secrets that must not be revealed.
 async fn traffic(server: &TestServer) -> Vec<Answer> {
     let token = server.token("ada-the-user");
     let (signed, signature) = token.rsplit_once('.').expect("a token");
@@ -120,12 +120,12 @@ async fn traffic(server: &TestServer) -> Vec<Answer> {
     answers
 }
 
-/// Fails where what went in with [`traffic`] came out again.
+/// Checks that `text` contains no secret of [`traffic`].
 #[track_caller]
-fn assert_tells_nothing(what: &str, text: &str, server: &TestServer, answers: &[Answer]) {
+fn assert_reveals_nothing(what: &str, text: &str, server: &TestServer, answers: &[Answer]) {
     let token = server.token("ada-the-user");
     let cursor = answers[2].json()["nextCursor"].as_str().expect("a cursor").to_owned();
-    // A token's head is the same for all tokens; its claims and its signature are not.
+    // The header of a token is no secret, unlike its claims and its signature.
     let claims = token.split('.').nth(1).expect("claims");
     let ciphertext = base64_of_ciphertext(&answers[2]);
     for secret in [
@@ -143,7 +143,7 @@ fn assert_tells_nothing(what: &str, text: &str, server: &TestServer, answers: &[
     ] {
         if let Some(at) = text.find(secret) {
             let line = text[..at].rfind('\n').map_or(0, |at| at + 1);
-            panic!("{what} tell {secret}: {}", text[line..].lines().next().unwrap_or_default());
+            panic!("{what} reveal {secret}: {}", text[line..].lines().next().unwrap_or_default());
         }
     }
 }
@@ -152,12 +152,12 @@ fn base64_of_ciphertext(pulled: &Answer) -> String {
     pulled.json()["records"][0]["ciphertext"].as_str().expect("a ciphertext").to_owned()
 }
 
-async fn metrics_tell_what_happens_and_nobodys_secrets(backend: Backend) {
+async fn metrics_count_requests_and_reveal_no_secrets(backend: Backend) {
     let (server, admin) = server_with_admin(backend, Limits::default()).await;
     let before = scrape(&admin).await;
     let answers = traffic(&server).await;
     let after = scrape(&admin).await;
-    assert_tells_nothing("the metrics", &after, &server, &answers);
+    assert_reveals_nothing("the metrics", &after, &server, &answers);
 
     let of_the_process: &[&str] = if cfg!(target_os = "linux") {
         &[
@@ -195,7 +195,7 @@ async fn metrics_tell_what_happens_and_nobodys_secrets(backend: Backend) {
         assert!(sample, "{name} has a value");
     }
 
-    // Others in this process push and pull too, so there may be more than these.
+    // Other tests of this process push and pull too, so the numbers may be higher.
     let grew = |name: &str| value(&after, name) - value(&before, name);
     assert!(grew("vaultsync_records_pushed_total") >= 1.0);
     assert!(grew("vaultsync_records_pulled_total") >= 1.0);
@@ -223,11 +223,11 @@ async fn metrics_tell_what_happens_and_nobodys_secrets(backend: Backend) {
     assert!(value(&after, "vaultsync_connections_open") >= 1.0);
 }
 
-// On one backend only, so that no other test of this process opens any.
+// On one backend only, so that no other test of this process opens streams.
 #[tokio::test]
-async fn an_event_stream_is_counted_while_it_is_open_and_measured_as_short() {
+async fn an_event_stream_is_counted_while_open_and_measured_at_its_headers() {
     const OPEN: &str = "vaultsync_event_streams";
-    const TOLD: &str = "vaultsync_events_published_total";
+    const PUBLISHED: &str = "vaultsync_events_published_total";
     const MEASURED: &str =
         "vaultsync_http_request_seconds_count{route=\"/api/sync/events\",method=\"GET\"}";
     let (server, admin) = server_with_admin(Backend::Sqlite, Limits::default()).await;
@@ -242,9 +242,9 @@ async fn an_event_stream_is_counted_while_it_is_open_and_measured_as_short() {
     let more = |name| value(&during, name) - value(&before, name);
     let is_one = |number: f64| (number - 1.0).abs() < f64::EPSILON;
     assert!(is_one(value(&during, OPEN)));
-    assert!(is_one(more(TOLD)));
-    assert!(is_one(more(MEASURED)), "while it goes on");
-    for name in [OPEN, TOLD] {
+    assert!(is_one(more(PUBLISHED)));
+    assert!(is_one(more(MEASURED)), "while the stream is open");
+    for name in [OPEN, PUBLISHED] {
         assert!(during.contains(&format!("# HELP {name} ")), "{name} is described");
     }
     drop(stream);
@@ -253,37 +253,37 @@ async fn an_event_stream_is_counted_while_it_is_open_and_measured_as_short() {
 }
 
 #[tokio::test]
-async fn a_failed_sign_in_is_counted_by_its_reason() {
+async fn failed_sign_ins_are_counted_by_reason() {
     const COUNTED: &str = "vaultsync_sign_in_failures_total{reason=\"token-invalid\"}";
     let (server, admin) = server_with_admin(Backend::Sqlite, Limits::default()).await;
-    // No other test here is refused for this reason: all count in one place.
+    // Metrics are shared by all tests of this process. No other one is refused for this reason.
     for _ in 0..3 {
         let request = server.request(Method::GET, "/api/sync/pull").bearer_auth("no.to.ken");
         assert_eq!(send(request).await.status, 401);
     }
     let metrics = scrape(&admin).await;
     assert!((value(&metrics, COUNTED) - 3.0).abs() < f64::EPSILON, "{metrics}");
-    assert!(!metrics.contains("no.to.ken"), "and the token is nowhere");
+    assert!(!metrics.contains("no.to.ken"), "the token is not in the metrics");
 }
 
-async fn whatever_callers_make_up_metrics_do_not_grow(backend: Backend) {
+async fn invented_paths_and_methods_add_no_metrics(backend: Backend) {
     let (server, admin) = server_with_admin(backend, Limits::default()).await;
     let series = |metrics: &str| metrics.lines().filter(|line| line.contains("none")).count();
-    let make_up = async |number: u32| {
+    let send_invented = async |number: u32| {
         let method = Method::from_bytes(format!("METHOD{number}").as_bytes()).expect("a method");
         for method in [method, Method::GET, Method::DELETE] {
             send(server.request(method, &format!("/made-up/{number}?and={number}"))).await;
         }
     };
-    make_up(0).await;
+    send_invented(0).await;
     let before = series(&scrape(&admin).await);
     for number in 1..50 {
-        make_up(number).await;
+        send_invented(number).await;
     }
     assert_eq!(series(&scrape(&admin).await), before);
 }
 
-async fn the_admin_address_serves_nothing_else_and_the_public_one_no_metrics(backend: Backend) {
+async fn only_the_admin_address_serves_metrics_and_nothing_else(backend: Backend) {
     let (server, admin) = server_with_admin(backend, Limits::default()).await;
     let public = send(server.request(Method::GET, "/metrics")).await;
     assert_eq!((public.status, &public.json()["code"]), (404, &"not_found".into()));
@@ -294,50 +294,48 @@ async fn the_admin_address_serves_nothing_else_and_the_public_one_no_metrics(bac
     assert_eq!((post.status, &post.json()["code"]), (405, &"method_not_allowed".into()));
 }
 
-async fn logs_tell_nobodys_secrets(backend: Backend) {
+async fn logs_reveal_no_secrets(backend: Backend) {
     let (server, _) = server_with_admin(backend, Limits::default()).await;
     let answers = traffic(&server).await;
-    assert!(logged().contains("push refused"), "there is a log");
-    assert_tells_nothing("the logs", &logged(), &server, &answers);
+    assert!(logged().contains("push refused"), "the log is captured");
+    assert_reveals_nothing("the logs", &logged(), &server, &answers);
 }
 
-async fn a_refused_push_is_logged_with_hashes_of_its_records_and_its_request(backend: Backend) {
+async fn a_refused_push_is_logged_with_its_request_and_record_hashes(backend: Backend) {
     let (server, _) = server_with_admin(backend, Limits::default()).await;
     let answers = traffic(&server).await;
-    let lines = logged_about(answers[1].header("x-request-id"));
+    let lines = logged_for(answers[1].header("x-request-id"));
     let refused = lines.iter().find(|line| line["fields"]["message"] == "push refused");
     let fields = &refused.unwrap_or_else(|| panic!("{lines:?}"))["fields"];
     assert_eq!(fields["conflicts"], 1);
     let hash = fields["records"].as_str().expect("hashes");
     assert!(hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
-    let answered = lines.iter().find(|line| line["fields"]["message"] == "request handled");
-    assert_eq!(answered.expect("a line for the answer")["fields"]["status"], 409);
+    let response = lines.iter().find(|line| line["fields"]["message"] == "request handled");
+    assert_eq!(response.expect("a line for the response")["fields"]["status"], 409);
 }
 
 async fn a_failed_sign_in_is_logged_with_its_reason(backend: Backend) {
     let (server, _) = server_with_admin(backend, Limits::default()).await;
     let answers = traffic(&server).await;
-    let lines = logged_about(answers[4].header("x-request-id"));
-    let answered = lines.iter().find(|line| line["fields"]["message"] == "request handled");
-    let fields = &answered.unwrap_or_else(|| panic!("{lines:?}"))["fields"];
+    let lines = logged_for(answers[4].header("x-request-id"));
+    let response = lines.iter().find(|line| line["fields"]["message"] == "request handled");
+    let fields = &response.unwrap_or_else(|| panic!("{lines:?}"))["fields"];
     assert_eq!(
         (&fields["status"], &fields["cause"]),
         (&401.into(), &"token-invalid-signature".into())
     );
 }
 
-async fn a_failure_of_the_server_is_an_error_in_the_log_with_a_cause_that_the_client_is_not_told(
-    backend: Backend,
-) {
+async fn a_server_error_is_logged_with_a_cause_that_the_client_does_not_get(backend: Backend) {
     let (server, _) =
         server_with_admin(backend, Limits { memory_bytes_max: 1024, ..Limits::default() }).await;
     let busy = server.push("ada", &push_of([operation("a", None, &[7; 5000])])).await;
     assert_eq!(busy.status, 503);
-    let lines = logged_about(busy.header("x-request-id"));
-    let answered = lines.iter().find(|line| line["fields"]["message"] == "request handled");
-    let answered = answered.unwrap_or_else(|| panic!("{lines:?}"));
-    assert_eq!(answered["level"], "ERROR");
-    let cause = answered["fields"]["cause"].as_str().expect("a cause");
+    let lines = logged_for(busy.header("x-request-id"));
+    let response = lines.iter().find(|line| line["fields"]["message"] == "request handled");
+    let response = response.unwrap_or_else(|| panic!("{lines:?}"));
+    assert_eq!(response["level"], "ERROR");
+    let cause = response["fields"]["cause"].as_str().expect("a cause");
     assert_ne!(cause, "");
     assert!(!busy.text.contains(cause), "{}", busy.text);
 }

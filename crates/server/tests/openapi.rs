@@ -1,5 +1,5 @@
-//! The document at `/openapi.json`: the one that is committed, and true to what the server does; and
-//! what of `docs/PROTOCOL.md` can be checked alike.
+//! The document at `/openapi.json`: it matches the committed one and the server. The same checks apply
+//! to parts of `docs/PROTOCOL.md`.
 
 use std::{collections::BTreeSet, fs};
 
@@ -7,18 +7,18 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use vaultsync_testkit::{Answer, Backend, TestServer, backends, operation, push_of, send};
 
-// The others are about the document alone.
+// The other tests only need the document.
 backends!(
-    its_example_of_a_push_is_accepted,
-    answers_have_the_members_and_types_that_it_names,
-    the_examples_of_the_protocol_page_are_what_the_server_takes_and_gives,
+    the_example_of_a_push_is_accepted,
+    responses_match_the_document,
+    the_examples_of_the_protocol_page_match_the_document,
 );
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
 
 const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
 
-/// The routes that the document tells of: all but itself and the page that shows it.
+/// The routes in the document: all except the document itself and the page that shows it.
 const ROUTES: [(&str, &str); 6] = [
     ("get", "/api/sync/events"),
     ("get", "/api/sync/info"),
@@ -45,7 +45,7 @@ async fn the_committed_document_is_the_served_one() {
     let committed = fs::read_to_string(COMMITTED).unwrap_or_default();
     assert!(
         committed == text,
-        "The API is not what docs/openapi.json says. If it is meant to be another one, run\n\n    \
+        "The API does not match docs/openapi.json. If the change is intended, run\n\n    \
          UPDATE_OPENAPI=1 cargo test -p vaultsync-server --test openapi\n\nand commit the difference."
     );
     let committed: Value = serde_json::from_str(&committed).expect("JSON");
@@ -53,18 +53,18 @@ async fn the_committed_document_is_the_served_one() {
 }
 
 #[tokio::test]
-async fn it_is_openapi_3_1() {
+async fn the_document_is_openapi_3_1() {
     let document = served(&TestServer::start(Backend::Sqlite).await).await;
     assert!(document["openapi"].as_str().expect("a version").starts_with("3.1."), "{document}");
     assert_eq!(document["info"]["title"], "Vaultsync");
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-    // What 3.0 had and 3.1 has not.
+    // Keywords that OpenAPI 3.1 no longer has.
     let text = document.to_string();
     assert!(!text.contains("\"nullable\"") && !text.contains("\"exclusiveMinimum\":true"));
 }
 
 #[tokio::test]
-async fn every_route_is_in_it_and_nothing_else_is() {
+async fn the_document_has_exactly_the_routes() {
     let server = TestServer::start(Backend::Sqlite).await;
     let document = served(&server).await;
     let paths = document["paths"].as_object().expect("paths");
@@ -78,7 +78,7 @@ async fn every_route_is_in_it_and_nothing_else_is() {
     for (method, path) in ROUTES {
         let other = if method == "get" { Method::POST } else { Method::GET };
         let answer = send(server.request(other, path)).await;
-        assert_eq!(answer.status, 405, "{path} is there, and takes {method} only");
+        assert_eq!(answer.status, 405, "{path} exists and supports {method} only");
     }
     // `routes!` adds a route to the router and to the document; `.route(…)` only to the router.
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/routes");
@@ -93,13 +93,13 @@ async fn every_route_is_in_it_and_nothing_else_is() {
 }
 
 #[tokio::test]
-async fn every_reference_leads_somewhere_and_every_schema_is_referred_to() {
+async fn references_resolve_and_every_schema_is_used() {
     let document = served(&TestServer::start(Backend::Sqlite).await).await;
     let mut references = BTreeSet::new();
     collect_references(&document, &mut references);
     for reference in &references {
         let pointer = reference.strip_prefix('#').expect("a reference within the document");
-        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+        assert!(document.pointer(pointer).is_some(), "{reference} does not resolve");
     }
     for name in document["components"]["schemas"].as_object().expect("schemas").keys() {
         let reference = format!("#/components/schemas/{name}");
@@ -123,7 +123,7 @@ fn collect_references(value: &Value, into: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn only_what_needs_a_token_says_so() {
+async fn only_routes_that_need_a_token_declare_it() {
     let server = TestServer::start(Backend::Sqlite).await;
     let document = served(&server).await;
     assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
@@ -136,7 +136,7 @@ async fn only_what_needs_a_token_says_so() {
     }
 }
 
-async fn its_example_of_a_push_is_accepted(backend: Backend) {
+async fn the_example_of_a_push_is_accepted(backend: Backend) {
     let server = TestServer::start(backend).await;
     let document = served(&server).await;
     let body = &document["paths"]["/api/sync/push"]["post"]["requestBody"];
@@ -147,12 +147,12 @@ async fn its_example_of_a_push_is_accepted(backend: Backend) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-async fn answers_have_the_members_and_types_that_it_names(backend: Backend) {
+async fn responses_match_the_document(backend: Backend) {
     let server = TestServer::start(backend).await;
     let document = served(&server).await;
     let get = |path: &str| send(server.request(Method::GET, path));
     let check = |method: &str, path: &str, status: u16, answer: &Answer| {
-        check_answer(&document, (method, path, status), answer);
+        check_response(&document, (method, path, status), answer);
     };
     check("get", "/api/sync/info", 200, &get("/api/sync/info").await);
     check("get", "/healthz", 200, &get("/healthz").await);
@@ -182,9 +182,9 @@ async fn answers_have_the_members_and_types_that_it_names(backend: Backend) {
     server.begin_stop();
 }
 
-/// Fails the test unless an answer is one that the document describes for its request.
+/// Checks a response against the description of its request in the document.
 #[track_caller]
-fn check_answer(document: &Value, (method, path, status): (&str, &str, u16), answer: &Answer) {
+fn check_response(document: &Value, (method, path, status): (&str, &str, u16), answer: &Answer) {
     assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
     let described = &document["paths"][path][method]["responses"][status.to_string()];
     let what = format!("{method} {path} {status}");
@@ -198,13 +198,13 @@ fn check_answer(document: &Value, (method, path, status): (&str, &str, u16), ans
 
 fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     match schema["$ref"].as_str() {
-        Some(reference) => document.pointer(&reference[1..]).expect("it leads somewhere"),
+        Some(reference) => document.pointer(&reference[1..]).expect("the reference resolves"),
         None => schema,
     }
 }
 
-/// Fails the test unless `value` is what `schema` describes. Knows no more of JSON Schema than the
-/// document uses, and takes a member that is not named for an error.
+/// Checks `value` against `schema`. Supports only the part of JSON Schema that the document uses, and
+/// rejects members that the schema does not name.
 #[track_caller]
 fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
     let schema = resolve(document, schema);
@@ -226,7 +226,7 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
         assert!(number >= minimum, "{at} is {number}, less than {minimum}");
     }
     if let (Some(text), Some("date-time")) = (value.as_str(), schema["format"].as_str()) {
-        assert!(vaultsync_protocol::Cursor::parse(text).is_ok(), "{at} is {text}, no time");
+        assert!(vaultsync_protocol::Cursor::parse(text).is_ok(), "{at} is {text}, not a time");
     }
     for (index, item) in value.as_array().into_iter().flatten().enumerate() {
         check(document, &schema["items"], item, &format!("{at}[{index}]"));
@@ -244,9 +244,9 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
 }
 
 #[tokio::test]
-async fn a_member_that_is_always_there_is_required() {
+async fn a_member_that_is_always_present_is_required() {
     let document = served(&TestServer::start(Backend::Sqlite).await).await;
-    // The only members of answers and requests that may be absent.
+    // The only members of requests and responses that may be absent.
     let optional = [
         ("Failure", "issues"),
         ("Failure", "reasons"),
@@ -266,7 +266,7 @@ async fn a_member_that_is_always_there_is_required() {
 }
 
 #[tokio::test]
-async fn the_protocol_page_tells_every_limit_and_every_described_status() {
+async fn the_protocol_page_documents_every_limit_status_and_code() {
     let server = TestServer::start(Backend::Sqlite).await;
     let info = send(server.request(Method::GET, "/api/sync/info")).await.json();
     for limit in info["limits"].as_object().expect("limits").keys() {
@@ -276,8 +276,11 @@ async fn the_protocol_page_tells_every_limit_and_every_described_status() {
     for (method, path) in ROUTES {
         let responses = &document["paths"][path][method]["responses"];
         for (status, response) in responses.as_object().expect("responses") {
-            let is_told = PROTOCOL.contains(&format!("\n| {status} | `"));
-            assert!(is_told || ["200", "409"].contains(&status.as_str()), "no row for {status}");
+            let is_documented = PROTOCOL.contains(&format!("\n| {status} | `"));
+            assert!(
+                is_documented || ["200", "409"].contains(&status.as_str()),
+                "no row for {status}"
+            );
             let described = response["description"].as_str().expect("a description");
             for code in described.split('`').skip(1).step_by(2) {
                 assert!(PROTOCOL.contains(&format!("`{code}`")), "{path} {status}: {code}");
@@ -286,7 +289,7 @@ async fn the_protocol_page_tells_every_limit_and_every_described_status() {
     }
 }
 
-async fn the_examples_of_the_protocol_page_are_what_the_server_takes_and_gives(backend: Backend) {
+async fn the_examples_of_the_protocol_page_match_the_document(backend: Backend) {
     let server = TestServer::start(backend).await;
     let document = served(&server).await;
     let blocks = PROTOCOL.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());

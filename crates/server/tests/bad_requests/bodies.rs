@@ -1,23 +1,23 @@
-//! Bodies of pushes.
+//! Request bodies of pushes.
 
 use vaultsync_testkit::{Backend, backends};
 
 use crate::{Target, Want, want};
 
 backends!(
-    what_is_not_json_is_invalid_json,
-    json_of_another_shape_is_an_invalid_request,
+    malformed_json_is_invalid_json,
+    json_of_the_wrong_shape_is_an_invalid_request,
     an_epoch_is_1_to_64_bytes_of_text,
-    every_member_must_be_there_once_and_of_its_type,
-    a_record_id_has_its_bounds,
-    a_base_version_is_null_or_a_whole_number_that_javascript_counts_exactly,
+    every_member_is_required_once_and_typed,
+    a_record_id_is_bounded,
+    a_base_version_is_null_or_a_safe_integer,
     a_ciphertext_is_canonical_standard_base64_with_padding,
-    a_record_may_stand_in_a_batch_once,
-    a_batch_has_at_most_a_hundred_operations_and_an_answer_twenty_issues,
-    one_bad_operation_keeps_the_whole_batch_from_being_written,
+    a_batch_names_each_record_once,
+    a_batch_has_at_most_100_operations_and_a_response_20_issues,
+    one_bad_operation_rejects_the_whole_batch,
 );
 
-/// Every row of a table as a push.
+/// Sends each row of a table as a push.
 async fn check_invalid(backend: Backend, rows: &[(&str, &[&str])]) {
     let target = Target::start(backend).await;
     for (body, issues) in rows {
@@ -39,7 +39,7 @@ async fn check_one_operation(backend: Backend, rows: &[(&str, &[&str])]) {
     }
 }
 
-async fn what_is_not_json_is_invalid_json(backend: Backend) {
+async fn malformed_json_is_invalid_json(backend: Backend) {
     let target = Target::start(backend).await;
     let nested = |levels: usize| {
         format!(r#"{{"operations":[],"x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
@@ -91,7 +91,7 @@ async fn what_is_not_json_is_invalid_json(backend: Backend) {
     }
 }
 
-async fn json_of_another_shape_is_an_invalid_request(backend: Backend) {
+async fn json_of_the_wrong_shape_is_an_invalid_request(backend: Backend) {
     check_invalid(
         backend,
         &[
@@ -134,7 +134,7 @@ async fn an_epoch_is_1_to_64_bytes_of_text(backend: Backend) {
     .await;
 }
 
-async fn every_member_must_be_there_once_and_of_its_type(backend: Backend) {
+async fn every_member_is_required_once_and_typed(backend: Backend) {
     check_one_operation(backend, &[
         ("", &["recordId", "baseVersion", "ciphertext", "deleted"]),
         (
@@ -174,7 +174,7 @@ async fn every_member_must_be_there_once_and_of_its_type(backend: Backend) {
     .await;
 }
 
-async fn a_record_id_has_its_bounds(backend: Backend) {
+async fn a_record_id_is_bounded(backend: Backend) {
     let long = "x".repeat(256);
     let long_in_two_bytes = "é".repeat(128);
     let rows =
@@ -189,7 +189,7 @@ async fn a_record_id_has_its_bounds(backend: Backend) {
     check_one_operation(backend, &rows).await;
 }
 
-async fn a_base_version_is_null_or_a_whole_number_that_javascript_counts_exactly(backend: Backend) {
+async fn a_base_version_is_null_or_a_safe_integer(backend: Backend) {
     let rows = [
         "-1",
         "-9007199254740991",
@@ -249,7 +249,7 @@ async fn a_ciphertext_is_canonical_standard_base64_with_padding(backend: Backend
     check_one_operation(backend, &rows).await;
 }
 
-async fn a_record_may_stand_in_a_batch_once(backend: Backend) {
+async fn a_batch_names_each_record_once(backend: Backend) {
     let op = |id: &str| {
         format!(r#"{{"recordId":"{id}","baseVersion":null,"ciphertext":"aGk=","deleted":false}}"#)
     };
@@ -274,7 +274,7 @@ async fn a_record_may_stand_in_a_batch_once(backend: Backend) {
     .await;
 }
 
-async fn a_batch_has_at_most_a_hundred_operations_and_an_answer_twenty_issues(backend: Backend) {
+async fn a_batch_has_at_most_100_operations_and_a_response_20_issues(backend: Backend) {
     let op = |n: usize| {
         format!(r#"{{"recordId":"n{n}","baseVersion":null,"ciphertext":"aGk=","deleted":false}}"#)
     };
@@ -309,7 +309,7 @@ async fn a_batch_has_at_most_a_hundred_operations_and_an_answer_twenty_issues(ba
     .await;
 }
 
-async fn one_bad_operation_keeps_the_whole_batch_from_being_written(backend: Backend) {
+async fn one_bad_operation_rejects_the_whole_batch(backend: Backend) {
     let good = |id: &str| {
         format!(r#"{{"recordId":"{id}","baseVersion":null,"ciphertext":"aGk=","deleted":false}}"#)
     };

@@ -1,4 +1,4 @@
-//! Headers: too many, too large, and the ones that name a request or its caller.
+//! Headers: too many, too large, the request id, and the token.
 
 use reqwest::Method;
 use vaultsync_testkit::{Backend, backends, send};
@@ -6,15 +6,15 @@ use vaultsync_testkit::{Backend, backends, send};
 use crate::{Target, want};
 
 backends!(
-    headers_that_are_too_large_are_told_so,
-    headers_past_what_is_read_at_all_are_431_too,
-    a_request_is_called_what_its_client_calls_it,
-    a_name_that_is_not_short_and_plain_is_replaced,
-    nobody_gets_in_without_a_good_token,
-    a_token_elsewhere_than_in_its_header_is_no_token,
+    headers_above_the_limit_get_a_431,
+    headers_beyond_the_read_buffer_get_a_bare_431,
+    a_client_can_choose_the_request_id,
+    an_unsuitable_request_id_is_replaced,
+    a_request_without_a_valid_token_is_refused,
+    a_token_outside_the_authorization_header_is_ignored,
 );
 
-async fn headers_that_are_too_large_are_told_so(backend: Backend) {
+async fn headers_above_the_limit_get_a_431(backend: Backend) {
     let target = Target::start(backend).await;
     let max = target.server_header_bytes_max().await;
     for (method, path) in [
@@ -39,7 +39,7 @@ async fn headers_that_are_too_large_are_told_so(backend: Backend) {
     }
 }
 
-async fn headers_past_what_is_read_at_all_are_431_too(backend: Backend) {
+async fn headers_beyond_the_read_buffer_get_a_bare_431(backend: Backend) {
     let target = Target::start(backend).await;
     let max = target.server_header_bytes_max().await;
     let request = target.request(Method::GET, "/api/sync/pull");
@@ -54,7 +54,7 @@ async fn headers_past_what_is_read_at_all_are_431_too(backend: Backend) {
     target.check_unchanged("headers").await;
 }
 
-async fn a_request_is_called_what_its_client_calls_it(backend: Backend) {
+async fn a_client_can_choose_the_request_id(backend: Backend) {
     let target = Target::start(backend).await;
     let longest = "x".repeat(64);
     for id in
@@ -67,7 +67,7 @@ async fn a_request_is_called_what_its_client_calls_it(backend: Backend) {
     }
 }
 
-async fn a_name_that_is_not_short_and_plain_is_replaced(backend: Backend) {
+async fn an_unsuitable_request_id_is_replaced(backend: Backend) {
     let target = Target::start(backend).await;
     let too_long = "x".repeat(65);
     let mut seen = Vec::new();
@@ -82,7 +82,7 @@ async fn a_name_that_is_not_short_and_plain_is_replaced(backend: Backend) {
     }
 }
 
-async fn nobody_gets_in_without_a_good_token(backend: Backend) {
+async fn a_request_without_a_valid_token_is_refused(backend: Backend) {
     let target = Target::start(backend).await;
     let token = target.server.token(crate::USER);
     let good = r#"{"operations":[{"recordId":"n","baseVersion":null,"ciphertext":"aGk=","deleted":false}]}"#;
@@ -120,7 +120,7 @@ async fn nobody_gets_in_without_a_good_token(backend: Backend) {
     }
 }
 
-async fn a_token_elsewhere_than_in_its_header_is_no_token(backend: Backend) {
+async fn a_token_outside_the_authorization_header_is_ignored(backend: Backend) {
     let target = Target::start(backend).await;
     let token = target.server.token(crate::USER);
     for name in ["access_token", "token", "authorization", "__session"] {
@@ -137,6 +137,6 @@ impl Target {
     async fn server_header_bytes_max(&self) -> usize {
         let info = send(self.server.request(Method::GET, "/api/sync/info")).await.json();
         let max = info["limits"]["headerBytesMax"].as_u64().expect("a limit");
-        usize::try_from(max).expect("a small one")
+        usize::try_from(max).expect("a small limit")
     }
 }

@@ -1,7 +1,6 @@
-//! Requests that are refused as they stand: each gets its status and code, in one form, and nothing
-//! is written.
+//! Invalid requests: each gets its status and code, in the common form, and nothing is written.
 //!
-//! Not here: who may call (`sign_in`), how often (`limits`) and how slowly (`deadlines`).
+//! Not here: sign-in (`sign_in`), rates (`limits`) and slow clients (`deadlines`).
 
 mod bodies;
 mod headers;
@@ -16,21 +15,21 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use vaultsync_testkit::{Answer, Backend, Setup, TestServer, operation, push_of, send};
 
-/// The user whose vault must stay as it is.
+/// The user whose vault must not change.
 const USER: &str = "ada";
 
-/// A server with a vault that no bad request may change.
+/// A server with a vault that no invalid request may change.
 struct Target {
     server: TestServer,
     before: String,
 }
 
-/// What a refused request is answered with.
+/// The expected response to an invalid request.
 #[derive(Clone, Copy)]
 struct Want<'a> {
     status: u16,
     code: &'a str,
-    /// The paths of its `issues`, in order; none where there is no such member.
+    /// The paths of its `issues`, in order; empty if the response has no `issues`.
     issues: &'a [&'a str],
 }
 
@@ -56,12 +55,12 @@ impl Target {
         self.server.request(method, path).bearer_auth(self.server.token(USER))
     }
 
-    /// A push by the user, whose body is still missing.
+    /// A push by the user, without its body.
     fn push(&self) -> RequestBuilder {
         self.request(Method::POST, "/api/sync/push")
     }
 
-    /// Sends a request, and fails the test unless it is refused as expected and changes nothing.
+    /// Sends a request and checks that it is refused as expected and changes nothing.
     async fn check(&self, what: &str, request: RequestBuilder, want: Want<'_>) -> Answer {
         let answer = send(request).await;
         check_refusal(what, &answer, want);
@@ -99,7 +98,7 @@ fn check_sentence(what: &str, error: &Value) {
         && error.ends_with('.')
         && error.contains(' ')
         && error.len() <= 300;
-    assert!(is_sentence || error == "Unauthorized", "{what}: {error:?} is no sentence");
+    assert!(is_sentence || error == "Unauthorized", "{what}: {error:?} is not a sentence");
 }
 
 fn check_issues(what: &str, body: &Value, paths: &[&str]) {
@@ -114,6 +113,6 @@ fn check_issues(what: &str, body: &Value, paths: &[&str]) {
         let members: Vec<&String> = issue.as_object().expect("an object").keys().collect();
         assert_eq!(members, ["message", "path"], "{what}");
         let message = issue["message"].as_str().unwrap_or_default();
-        assert!(message.contains("must"), "{what}: {message:?} tells nobody what to do");
+        assert!(message.contains("must"), "{what}: {message:?} does not say what to do");
     }
 }

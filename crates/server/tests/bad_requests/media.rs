@@ -7,7 +7,7 @@ use crate::{Target, want};
 backends!(
     another_content_type_is_unsupported,
     a_compressed_body_is_unsupported,
-    a_content_type_is_judged_before_the_body_is,
+    the_content_type_is_checked_before_the_body,
 );
 
 const GOOD: &str =
@@ -49,7 +49,7 @@ async fn a_compressed_body_is_unsupported(backend: Backend) {
     }
 }
 
-async fn a_content_type_is_judged_before_the_body_is(backend: Backend) {
+async fn the_content_type_is_checked_before_the_body(backend: Backend) {
     let target = Target::start(backend).await;
     let request = target.push().header("content-type", "text/html").body("<p>");
     target.check("HTML", request, want(415, "unsupported_media_type")).await;

@@ -1,4 +1,4 @@
-//! Paths and methods that are not there.
+//! Unknown paths and unsupported methods.
 
 use reqwest::Method;
 use vaultsync_testkit::{Backend, backends};
@@ -6,15 +6,15 @@ use vaultsync_testkit::{Backend, backends};
 use crate::{Target, check_refusal, raw, want};
 
 backends!(
-    a_path_that_is_not_there_is_not_found,
-    dots_in_a_path_lead_nowhere,
-    a_method_that_a_path_does_not_take_is_refused_and_told_which_it_takes,
-    a_method_is_refused_before_anybody_is_asked_who_they_are,
-    a_head_is_answered_as_a_get_is_but_for_the_body,
-    a_post_to_a_pull_reads_nothing_and_a_get_with_a_body_is_a_pull,
+    an_unknown_path_is_not_found,
+    dots_in_a_path_are_not_resolved,
+    an_unsupported_method_gets_a_405_with_allow,
+    an_unsupported_method_is_refused_before_sign_in,
+    a_head_gets_the_headers_of_a_get,
+    a_pull_is_a_get_and_ignores_a_body,
 );
 
-async fn a_path_that_is_not_there_is_not_found(backend: Backend) {
+async fn an_unknown_path_is_not_found(backend: Backend) {
     let target = Target::start(backend).await;
     for path in [
         "/",
@@ -64,7 +64,7 @@ async fn a_path_that_is_not_there_is_not_found(backend: Backend) {
     }
 }
 
-async fn dots_in_a_path_lead_nowhere(backend: Backend) {
+async fn dots_in_a_path_are_not_resolved(backend: Backend) {
     let target = Target::start(backend).await;
     let token = target.server.token(crate::USER);
     for path in [
@@ -92,7 +92,7 @@ async fn dots_in_a_path_lead_nowhere(backend: Backend) {
     target.check_unchanged("dots").await;
 }
 
-async fn a_method_that_a_path_does_not_take_is_refused_and_told_which_it_takes(backend: Backend) {
+async fn an_unsupported_method_gets_a_405_with_allow(backend: Backend) {
     let target = Target::start(backend).await;
     let all = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE", "get"];
     for (path, allowed) in [
@@ -124,13 +124,13 @@ async fn a_method_that_a_path_does_not_take_is_refused_and_told_which_it_takes(b
     }
 }
 
-async fn a_method_is_refused_before_anybody_is_asked_who_they_are(backend: Backend) {
+async fn an_unsupported_method_is_refused_before_sign_in(backend: Backend) {
     let target = Target::start(backend).await;
     let request = target.server.request(Method::PUT, "/api/sync/push").body("x");
     target.check("PUT", request, want(405, "method_not_allowed")).await;
 }
 
-async fn a_head_is_answered_as_a_get_is_but_for_the_body(backend: Backend) {
+async fn a_head_gets_the_headers_of_a_get(backend: Backend) {
     let target = Target::start(backend).await;
     for path in
         ["/api/sync/pull", "/api/sync/pull?limit=1", "/api/sync/info", "/healthz", "/readyz"]
@@ -148,11 +148,11 @@ async fn a_head_is_answered_as_a_get_is_but_for_the_body(backend: Backend) {
     assert_ne!(refused.header("x-request-id"), "");
 }
 
-async fn a_post_to_a_pull_reads_nothing_and_a_get_with_a_body_is_a_pull(backend: Backend) {
+async fn a_pull_is_a_get_and_ignores_a_body(backend: Backend) {
     let target = Target::start(backend).await;
     let request = target.request(Method::POST, "/api/sync/pull").body(r#"{"cursor":null}"#);
     target.check("POST", request, want(405, "method_not_allowed")).await;
-    let request = target.request(Method::GET, "/api/sync/pull").body("not looked at");
+    let request = target.request(Method::GET, "/api/sync/pull").body("ignored");
     let answer = vaultsync_testkit::send(request).await;
     assert_eq!((answer.status, &answer.text), (200, &target.before));
 }

@@ -1,4 +1,4 @@
-//! Queries of pulls.
+//! Query parameters of pulls.
 
 use reqwest::Method;
 use vaultsync_testkit::{Backend, backends};
@@ -11,7 +11,7 @@ backends!(
     a_cursor_is_a_time_with_an_offset,
     an_epoch_in_a_query_is_at_most_64_bytes,
     a_parameter_may_be_given_once,
-    everything_wrong_with_a_query_is_told_at_once,
+    every_problem_of_a_query_is_reported_at_once,
 );
 
 async fn check_invalid<'a>(
@@ -109,7 +109,7 @@ async fn a_parameter_may_be_given_once(backend: Backend) {
     check_invalid(backend, rows.map(|(query, issues)| (query.to_owned(), issues))).await;
 }
 
-async fn everything_wrong_with_a_query_is_told_at_once(backend: Backend) {
+async fn every_problem_of_a_query_is_reported_at_once(backend: Backend) {
     let many = "limit=0&".repeat(30);
     let rows: [(&str, &[&str]); 3] = [
         ("limit=0&cursor=x&wait=56", &["limit", "cursor", "wait"]),

@@ -1,4 +1,4 @@
-//! Requests byte by byte, for what no HTTP client would send.
+//! Requests as raw bytes, including those that no HTTP client would send.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,33 +10,33 @@ use tokio::{
 };
 use vaultsync_testkit::Answer;
 
-/// How long an exchange may take: far more than any of the servers under test has patience for.
-const END: Duration = Duration::from_secs(30);
+/// Timeout of an exchange, longer than every deadline of the servers under test.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends `bytes`, and reads all answers until the server closes. A last request that is good must
-/// ask for that.
+/// Sends `bytes`, and reads all responses until the server closes the connection. If the last request
+/// is valid, it must ask the server to close.
 pub(crate) async fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<Answer> {
     let stream = TcpStream::connect(address).await.expect("a connection");
     let (mut reader, mut writer) = stream.into_split();
     let mut text = Vec::new();
     let reading = async {
         let mut buffer = [0; 4096];
-        // A server that closes on a request it has not read to its end may reset the connection:
-        // what was answered before counts.
+        // A server that closes before it has read the whole request may reset the connection. The
+        // responses that arrived before the reset count.
         while let Ok(count @ 1..) = reader.read(&mut buffer).await {
             text.extend_from_slice(&buffer[..count]);
         }
     };
     let writing = async {
-        // The server may have answered and closed before it has read everything.
+        // The server may respond and close before it has read everything.
         let _ = writer.write_all(bytes).await;
     };
     let both = async { tokio::join!(reading, writing) };
-    timeout(END, both).await.expect("the server closes the connection");
+    timeout(EXCHANGE_TIMEOUT, both).await.expect("the server closes the connection");
     split(&text)
 }
 
-/// A pull of that path on a connection of its own.
+/// A GET of that path that closes its connection.
 pub(crate) fn get(path: &str, token: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
@@ -44,7 +44,7 @@ pub(crate) fn get(path: &str, token: &str) -> String {
     )
 }
 
-/// A push whose body comes in chunks of that size.
+/// A push whose body is sent in chunks of that size.
 pub(crate) fn chunked_push(token: &str, body: &[u8], chunk_bytes: usize) -> Vec<u8> {
     let head = format!(
         "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
@@ -60,7 +60,7 @@ pub(crate) fn chunked_push(token: &str, body: &[u8], chunk_bytes: usize) -> Vec<
     request
 }
 
-/// Takes answers apart. Fails the test where something else than answers came.
+/// Splits the received bytes into responses. Fails the test if they are anything else.
 fn split(mut bytes: &[u8]) -> Vec<Answer> {
     let mut answers = Vec::new();
     while !bytes.is_empty() {

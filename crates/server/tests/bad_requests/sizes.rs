@@ -1,4 +1,4 @@
-//! What is too large.
+//! Requests that are too large.
 
 use serde_json::json;
 use vaultsync_testkit::{Backend, Setup, backends, operation, push_of};
@@ -6,10 +6,10 @@ use vaultsync_testkit::{Backend, Setup, backends, operation, push_of};
 use crate::{Target, Want, check_refusal, raw, want};
 
 backends!(
-    a_body_may_be_as_long_as_the_limit_and_no_longer,
-    a_body_is_at_most_16_mebibytes,
-    a_body_in_chunks_is_measured_as_it_comes,
-    a_length_that_is_only_announced_is_refused_without_waiting_for_it,
+    a_body_may_reach_the_limit_but_not_exceed_it,
+    a_body_is_at_most_16_mebibytes_by_default,
+    a_chunked_body_is_measured_as_it_arrives,
+    an_announced_length_above_the_limit_is_refused_at_once,
     a_ciphertext_is_at_most_a_mebibyte,
 );
 
@@ -21,7 +21,7 @@ fn with_bodies_of(backend: Backend, body_bytes_max: usize) -> Setup {
     setup
 }
 
-/// A good push that is padded to that many bytes.
+/// A valid push, padded to that many bytes.
 fn padded(length: usize) -> String {
     let mut body = push_of([operation("n", None, b"hi")]);
     body["x"] = json!("");
@@ -30,7 +30,7 @@ fn padded(length: usize) -> String {
     body.to_string()
 }
 
-async fn a_body_may_be_as_long_as_the_limit_and_no_longer(backend: Backend) {
+async fn a_body_may_reach_the_limit_but_not_exceed_it(backend: Backend) {
     let target = Target::start_with(with_bodies_of(backend, 2000)).await;
     for length in [2001, 3000, 100_000] {
         let what = format!("{length} bytes");
@@ -41,15 +41,15 @@ async fn a_body_may_be_as_long_as_the_limit_and_no_longer(backend: Backend) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-async fn a_body_is_at_most_16_mebibytes(backend: Backend) {
+async fn a_body_is_at_most_16_mebibytes_by_default(backend: Backend) {
     let target = Target::start(backend).await;
     let request = target.push().body(padded(16 * MIB + 1));
-    target.check("a byte more", request, want(413, "payload_too_large")).await;
+    target.check("one byte too many", request, want(413, "payload_too_large")).await;
     let answer = vaultsync_testkit::send(target.push().body(padded(16 * MIB))).await;
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-async fn a_body_in_chunks_is_measured_as_it_comes(backend: Backend) {
+async fn a_chunked_body_is_measured_as_it_arrives(backend: Backend) {
     let target = Target::start_with(with_bodies_of(backend, 2000)).await;
     let token = target.server.token(crate::USER);
     for (length, chunk) in [(2001, 2001), (2001, 1000), (2400, 7), (100_000, 1999)] {
@@ -66,7 +66,7 @@ async fn a_body_in_chunks_is_measured_as_it_comes(backend: Backend) {
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200]);
 }
 
-async fn a_length_that_is_only_announced_is_refused_without_waiting_for_it(backend: Backend) {
+async fn an_announced_length_above_the_limit_is_refused_at_once(backend: Backend) {
     let target = Target::start(backend).await;
     let token = target.server.token(crate::USER);
     for length in [16 * MIB as u64 + 1, 1 << 40, u64::MAX - 2] {
@@ -94,5 +94,7 @@ async fn a_ciphertext_is_at_most_a_mebibyte(backend: Backend) {
         code: "invalid_request",
         issues: &["operations[1].ciphertext", "operations[2].ciphertext"],
     };
-    target.check("ciphertexts too long", target.push().body(batch.to_string()), want).await;
+    target
+        .check("ciphertexts that are too long", target.push().body(batch.to_string()), want)
+        .await;
 }

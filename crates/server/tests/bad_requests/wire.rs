@@ -1,7 +1,7 @@
-//! What is not quite HTTP.
+//! Requests that are not quite HTTP.
 //!
-//! The library that reads requests answers what it cannot make sense of with a bare status. What
-//! matters is that nothing is written, and that no byte of one request is taken for another one.
+//! The HTTP library responds to requests that it cannot parse with a bare status. What matters is that
+//! nothing is written, and that no byte of one request is parsed as part of another one.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use vaultsync_testkit::{Backend, Setup, backends};
 use crate::{Target, USER, check_refusal, raw, want};
 
 backends!(
-    what_is_no_request_gets_a_bare_400,
-    a_length_that_is_not_clear_is_refused,
-    a_broken_chunk_is_refused,
-    both_a_length_and_chunks_leave_nothing_behind_for_another_request,
-    a_body_is_never_taken_for_a_request,
-    a_body_that_does_not_come_is_a_timeout,
-    line_ends_older_versions_and_whole_addresses_are_understood,
+    malformed_http_gets_a_bare_400,
+    an_ambiguous_length_is_refused,
+    a_malformed_chunk_is_refused,
+    a_length_with_chunks_smuggles_no_request,
+    a_body_is_never_parsed_as_a_request,
+    a_missing_body_is_a_timeout,
+    bare_line_feeds_http_1_0_and_absolute_urls_are_understood,
     requests_on_one_connection_are_answered_in_order,
     pipelined_pushes_are_applied_in_order,
-    a_refused_token_is_told_before_the_body_is_asked_for,
-    a_body_that_is_welcome_is_asked_for,
+    a_bad_token_is_refused_before_the_100_continue,
+    an_acceptable_body_gets_a_100_continue,
 );
 
-/// A push that would be written if it were taken for a request.
+/// A push that would be written if it were parsed as a request.
 const BODY: &str =
     r#"{"operations":[{"recordId":"n","baseVersion":null,"ciphertext":"aGk=","deleted":false}]}"#;
 
-/// A server that gives up soon on what does not come.
-async fn impatient(backend: Backend) -> Target {
+/// A server that soon stops waiting for missing bytes.
+async fn server_with_short_deadlines(backend: Backend) -> Target {
     let mut setup = Setup::on(backend);
     let soon = Duration::from_millis(300);
     setup.limits.first_byte_timeout = soon;
@@ -39,8 +39,8 @@ async fn impatient(backend: Backend) -> Target {
     Target::start_with(setup).await
 }
 
-/// Sends `text` with `TOKEN`, `BODY` and `LEN` filled in, and fails the test unless the answers have
-/// these statuses and the vault is unchanged.
+/// Sends `text` with `TOKEN`, `BODY` and `LEN` filled in, and checks that the responses have these
+/// statuses and that the vault is unchanged.
 async fn check(target: &Target, text: &str, statuses: &[u16]) {
     let request = text
         .replace("TOKEN", &target.server.token(USER))
@@ -52,8 +52,8 @@ async fn check(target: &Target, text: &str, statuses: &[u16]) {
     target.check_unchanged(text).await;
 }
 
-async fn what_is_no_request_gets_a_bare_400(backend: Backend) {
-    let target = impatient(backend).await;
+async fn malformed_http_gets_a_bare_400(backend: Backend) {
+    let target = server_with_short_deadlines(backend).await;
     for text in [
         "garbage\r\n\r\n",
         "\0\0\0\0\r\n\r\n",
@@ -86,8 +86,8 @@ async fn what_is_no_request_gets_a_bare_400(backend: Backend) {
     target.check_unchanged("garbage").await;
 }
 
-async fn a_length_that_is_not_clear_is_refused(backend: Backend) {
-    let target = impatient(backend).await;
+async fn an_ambiguous_length_is_refused(backend: Backend) {
+    let target = server_with_short_deadlines(backend).await;
     let push = "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n";
     for framing in [
         "Content-Length: LEN\r\nContent-Length: 5\r\n",
@@ -111,8 +111,8 @@ async fn a_length_that_is_not_clear_is_refused(backend: Backend) {
     }
 }
 
-async fn a_broken_chunk_is_refused(backend: Backend) {
-    let target = impatient(backend).await;
+async fn a_malformed_chunk_is_refused(backend: Backend) {
+    let target = server_with_short_deadlines(backend).await;
     let push = "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     for body in [
@@ -128,10 +128,10 @@ async fn a_broken_chunk_is_refused(backend: Backend) {
     }
 }
 
-async fn both_a_length_and_chunks_leave_nothing_behind_for_another_request(backend: Backend) {
-    let target = impatient(backend).await;
-    // By RFC 9112, section 6.3, the chunks count and the connection closes. Whoever goes by the
-    // length takes what follows them for a part of the body, or for a request.
+async fn a_length_with_chunks_smuggles_no_request(backend: Backend) {
+    let target = server_with_short_deadlines(backend).await;
+    // By RFC 9112, section 6.3, the chunks count and the connection closes. A server that used the
+    // length would parse the bytes after it as part of the body, or as a request.
     let smuggled = "GET /api/sync/info HTTP/1.1\r\nHost: x\r\n\r\n";
     let head = "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n";
     let chunks = "2\r\n{}\r\n0\r\n\r\n";
@@ -145,8 +145,8 @@ async fn both_a_length_and_chunks_leave_nothing_behind_for_another_request(backe
     }
 }
 
-async fn a_body_is_never_taken_for_a_request(backend: Backend) {
-    let target = impatient(backend).await;
+async fn a_body_is_never_parsed_as_a_request(backend: Backend) {
+    let target = server_with_short_deadlines(backend).await;
     let inner = "GET /api/sync/info HTTP/1.1\r\nHost: x\r\n\r\n";
     let length = inner.len();
     for (head, statuses) in [
@@ -168,8 +168,8 @@ async fn a_body_is_never_taken_for_a_request(backend: Backend) {
     }
 }
 
-async fn a_body_that_does_not_come_is_a_timeout(backend: Backend) {
-    let target = impatient(backend).await;
+async fn a_missing_body_is_a_timeout(backend: Backend) {
+    let target = server_with_short_deadlines(backend).await;
     let token = target.server.token(USER);
     let head = "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ";
     let short = format!("{head}{token}\r\nContent-Length: 500\r\n\r\n{BODY}");
@@ -179,8 +179,8 @@ async fn a_body_that_does_not_come_is_a_timeout(backend: Backend) {
     target.check_unchanged("a short body").await;
 }
 
-async fn line_ends_older_versions_and_whole_addresses_are_understood(backend: Backend) {
-    let target = impatient(backend).await;
+async fn bare_line_feeds_http_1_0_and_absolute_urls_are_understood(backend: Backend) {
+    let target = server_with_short_deadlines(backend).await;
     for (text, statuses) in [
         ("GET /api/sync/info HTTP/1.1\nHost: x\nConnection: close\n\n", &[200][..]),
         ("GET /api/sync/pull HTTP/1.1\nHost: x\nAuthorization: Bearer TOKEN\n\n", &[200]),
@@ -202,7 +202,7 @@ async fn line_ends_older_versions_and_whole_addresses_are_understood(backend: Ba
         ("GET http://elsewhere.example HTTP/1.1\r\nHost: x\r\n\r\n", &[404]),
         ("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", &[404]),
         ("CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", &[404]),
-        // What HTTP/2 begins with: who speaks only that could not read an answer.
+        // The preface of HTTP/2. A client that speaks only HTTP/2 could not read a response.
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[]),
         (
             "GET /api/sync/info HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
@@ -216,7 +216,7 @@ async fn line_ends_older_versions_and_whole_addresses_are_understood(backend: Ba
 }
 
 async fn requests_on_one_connection_are_answered_in_order(backend: Backend) {
-    let target = impatient(backend).await;
+    let target = server_with_short_deadlines(backend).await;
     let info = "GET /api/sync/info HTTP/1.1\r\nHost: x\r\n\r\n";
     let pull = "GET /api/sync/pull HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n\r\n";
     let none = "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -234,7 +234,7 @@ async fn requests_on_one_connection_are_answered_in_order(backend: Backend) {
 }
 
 async fn pipelined_pushes_are_applied_in_order(backend: Backend) {
-    let target = impatient(backend).await;
+    let target = server_with_short_deadlines(backend).await;
     let token = target.server.token("bob");
     let push = |base: &str, ciphertext: &str, connection: &str| {
         let body = format!(
@@ -261,14 +261,14 @@ async fn pipelined_pushes_are_applied_in_order(backend: Backend) {
         (&page["records"][0]["version"], &page["records"][0]["ciphertext"]),
         (&3.into(), &"BA==".into())
     );
-    target.check_unchanged("somebody else's pushes").await;
+    target.check_unchanged("pushes of another user").await;
 }
 
-async fn a_refused_token_is_told_before_the_body_is_asked_for(backend: Backend) {
+async fn a_bad_token_is_refused_before_the_100_continue(backend: Backend) {
     let target = Target::start(backend).await;
     let request = "POST /api/sync/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer garbage\r\n\
                    Expect: 100-continue\r\nContent-Length: 1000000\r\n\r\n";
-    // No byte of the body is sent, and the server closes rather than wait for it.
+    // No byte of the body is sent, and the server closes instead of waiting for it.
     let answers = raw::exchange(target.server.address, request.as_bytes()).await;
     assert_eq!(answers.len(), 1, "no 100: {answers:?}");
     check_refusal("a garbage token", &answers[0], want(401, "unauthorized"));
@@ -280,7 +280,7 @@ async fn a_refused_token_is_told_before_the_body_is_asked_for(backend: Backend) 
     target.check_unchanged("an expectation").await;
 }
 
-async fn a_body_that_is_welcome_is_asked_for(backend: Backend) {
+async fn an_acceptable_body_gets_a_100_continue(backend: Backend) {
     let target = Target::start(backend).await;
     let mut stream = tokio::net::TcpStream::connect(target.server.address).await.expect("connects");
     let head = format!(

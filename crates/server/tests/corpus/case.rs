@@ -1,29 +1,29 @@
-//! One bad request, and what it must be answered.
+//! One invalid request and its expected response.
 
 use serde::Deserialize;
 use serde_json::Value;
 use vaultsync_testkit::Answer;
 
-/// A push that would be written if it were taken for a request.
+/// A push that would be written if it were parsed as a request.
 const BODY: &str =
     r#"{"operations":[{"recordId":"n","baseVersion":null,"ciphertext":"aGk=","deleted":false}]}"#;
 
-/// A case as its file has it.
+/// A case, as its file contains it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// The status of its answer.
+    /// The status of the response.
     pub(crate) status: u16,
-    /// The code; none where what reads HTTP answers with a bare status.
+    /// The code of the response; `None` if the HTTP library responds with a bare status.
     code: Option<String>,
-    /// The paths of its issues.
-    #[serde(default, rename = "where")]
-    places: Vec<String>,
-    /// Whether it is plain where the request ends, so that the one behind it is answered.
+    /// The paths of the response's issues.
+    #[serde(default)]
+    issues: Vec<String>,
+    /// Whether the end of the request is unambiguous, so that the next request gets a response.
     #[serde(default)]
     pub(crate) next: bool,
-    /// The whole request, in which some words stand for what a file cannot hold.
+    /// The whole request. [`Case::bytes`] replaces some words in it.
     #[serde(default)]
     raw: String,
     /// The body of a push.
@@ -32,7 +32,7 @@ pub(crate) struct Case {
     query: Option<String>,
 }
 
-/// All cases.
+/// The cases of all files.
 pub(crate) fn all() -> Vec<Case> {
     let wire = include_str!("wire.json");
     let mut cases = read(wire);
@@ -50,7 +50,7 @@ fn read(file: &str) -> Vec<Case> {
 }
 
 impl Case {
-    /// The request as it goes over the wire.
+    /// The request as sent on the wire.
     pub(crate) fn bytes(&self, token: &str) -> Vec<u8> {
         let signed = format!("Host: x\r\nAuthorization: Bearer {token}\r\n");
         if let Some(body) = &self.body {
@@ -72,24 +72,26 @@ impl Case {
             .into_bytes()
     }
 
-    /// Whether a failure says what it must, and nothing else.
+    /// Checks that the body of a failure has the expected content and nothing else.
     pub(crate) fn check_body(&self, answer: &Answer) -> Result<(), String> {
         let Some(code) = &self.code else {
-            let bare = answer.text.is_empty();
-            return bare.then_some(()).ok_or_else(|| format!("a body: {}", answer.text));
+            let is_bare = answer.text.is_empty();
+            return is_bare
+                .then_some(())
+                .ok_or_else(|| format!("unexpected body: {}", answer.text));
         };
-        let body: Value =
-            serde_json::from_str(&answer.text).map_err(|error| format!("no JSON: {error}"))?;
+        let body: Value = serde_json::from_str(&answer.text)
+            .map_err(|error| format!("the body is not JSON: {error}"))?;
         let id = answer.header("x-request-id");
-        let sentence = body["error"].as_str().unwrap_or_default();
+        let message = body["error"].as_str().unwrap_or_default();
         let issues = body["issues"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let places: Vec<&str> = issues.iter().filter_map(|issue| issue["path"].as_str()).collect();
-        let whole = body["code"] == **code
+        let issues: Vec<&str> = issues.iter().filter_map(|issue| issue["path"].as_str()).collect();
+        let matches = body["code"] == **code
             && answer.header("content-type") == "application/json"
             && !id.is_empty()
             && body["requestId"] == id
-            && !sentence.is_empty()
-            && places == self.places;
-        whole.then_some(()).ok_or_else(|| answer.text.clone())
+            && !message.is_empty()
+            && issues == self.issues;
+        matches.then_some(()).ok_or_else(|| answer.text.clone())
     }
 }

@@ -1,4 +1,4 @@
-//! What is told to whom.
+//! Content of streams: which heads are sent to which users.
 
 use futures_util::future::join_all;
 use vaultsync_testkit::{Backend, Setup, TestServer, backends, operation, push_of};
@@ -6,31 +6,31 @@ use vaultsync_testkit::{Backend, Setup, TestServer, backends, operation, push_of
 use crate::{USER, apply, head, stream::Stream};
 
 backends!(
-    the_present_head_is_told_at_the_start,
-    nothing_is_told_of_an_empty_vault_until_its_first_push,
-    each_push_of_the_user_is_told_to_each_of_their_streams_and_nobody_elses,
-    a_tombstone_is_told,
-    a_push_that_writes_nothing_is_not_told,
-    of_many_pushes_at_once_the_last_is_told_in_any_case,
-    nothing_falls_between_the_present_head_and_the_first_hint,
+    a_stream_starts_with_the_current_head,
+    a_stream_of_an_empty_vault_is_silent_until_the_first_push,
+    each_push_is_sent_to_all_streams_of_its_user_only,
+    a_tombstone_is_an_event,
+    a_push_that_writes_nothing_is_no_event,
+    the_last_of_many_concurrent_pushes_is_always_sent,
+    no_change_is_lost_while_a_stream_opens,
 );
 
-async fn the_present_head_is_told_at_the_start(backend: Backend) {
+async fn a_stream_starts_with_the_current_head(backend: Backend) {
     let server = TestServer::start(backend).await;
-    let present = apply(&server, USER, [operation("a", None, b"1")]).await;
+    let current = apply(&server, USER, [operation("a", None, b"1")]).await;
     for _ in 0..2 {
-        assert_eq!(Stream::open(&server, USER).await.head().await, present);
+        assert_eq!(Stream::open(&server, USER).await.head().await, current);
     }
 }
 
-async fn nothing_is_told_of_an_empty_vault_until_its_first_push(backend: Backend) {
+async fn a_stream_of_an_empty_vault_is_silent_until_the_first_push(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut stream = Stream::open(&server, USER).await;
     let first = apply(&server, USER, [operation("a", None, b"1")]).await;
     assert_eq!(stream.head().await, first);
 }
 
-async fn each_push_of_the_user_is_told_to_each_of_their_streams_and_nobody_elses(backend: Backend) {
+async fn each_push_is_sent_to_all_streams_of_its_user_only(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, "bob", [operation("b", None, b"1")]).await;
     let mut streams = [Stream::open(&server, USER).await, Stream::open(&server, USER).await];
@@ -45,7 +45,7 @@ async fn each_push_of_the_user_is_told_to_each_of_their_streams_and_nobody_elses
     }
 }
 
-async fn a_tombstone_is_told(backend: Backend) {
+async fn a_tombstone_is_an_event(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, USER, [operation("a", None, b"1")]).await;
     let mut stream = Stream::open(&server, USER).await;
@@ -54,21 +54,21 @@ async fn a_tombstone_is_told(backend: Backend) {
     assert_eq!(stream.head().await, after);
 }
 
-async fn a_push_that_writes_nothing_is_not_told(backend: Backend) {
+async fn a_push_that_writes_nothing_is_no_event(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, USER, [operation("a", None, b"1")]).await;
     let mut stream = Stream::open(&server, USER).await;
-    let present = stream.head().await;
+    let current = stream.head().await;
     // A retry, an empty push and a conflict.
-    assert_eq!(apply(&server, USER, [operation("a", None, b"1")]).await, present);
-    assert_eq!(apply(&server, USER, []).await, present);
+    assert_eq!(apply(&server, USER, [operation("a", None, b"1")]).await, current);
+    assert_eq!(apply(&server, USER, []).await, current);
     let refused = push_of([operation("new", None, b"2"), operation("a", None, b"2")]);
     assert_eq!(server.push(USER, &refused).await.status, 409);
     let after = apply(&server, USER, [operation("b", None, b"1")]).await;
-    assert_eq!(stream.head().await, after, "the first event after the start");
+    assert_eq!(stream.head().await, after, "the next event after the start");
 }
 
-async fn of_many_pushes_at_once_the_last_is_told_in_any_case(backend: Backend) {
+async fn the_last_of_many_concurrent_pushes_is_always_sent(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut stream = Stream::open(&server, USER).await;
     for round in 0..5 {
@@ -83,16 +83,16 @@ async fn of_many_pushes_at_once_the_last_is_told_in_any_case(backend: Backend) {
             assert_eq!(push.await.expect("no panic").status, 200);
         }
         let last = head(&server, USER).await;
-        let mut told = stream.head().await;
-        while told != last {
+        let mut sent = stream.head().await;
+        while sent != last {
             let next = stream.head().await;
-            assert!(next > told, "{next} after {told}");
-            told = next;
+            assert!(next > sent, "{next} after {sent}");
+            sent = next;
         }
     }
 }
 
-async fn nothing_falls_between_the_present_head_and_the_first_hint(backend: Backend) {
+async fn no_change_is_lost_while_a_stream_opens(backend: Backend) {
     let mut setup = Setup::on(backend);
     setup.limits.waits_per_user_max = 1000;
     let server = TestServer::start_with(setup).await;

@@ -1,4 +1,4 @@
-//! How long a stream lasts, and how it ends.
+//! Lifetime of a stream and how it ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,15 +11,15 @@ use vaultsync_testkit::{
 use crate::{SOON, USER, stream::Stream};
 
 backends!(
-    a_stream_outlives_its_token_by_five_minutes_and_no_more,
-    so_does_a_stream_whose_token_is_remembered,
-    its_end_waits_for_no_change,
-    a_server_that_stops_ends_it_at_once,
-    it_outlives_every_other_deadline,
-    a_client_that_never_reads_is_cut,
+    a_stream_ends_five_minutes_after_its_token_expires,
+    a_stream_with_a_cached_token_ends_five_minutes_after_it_expires,
+    a_stream_ends_without_a_change,
+    a_stopping_server_ends_streams_at_once,
+    a_stream_outlives_every_other_deadline,
+    a_client_that_never_reads_is_disconnected,
 );
 
-/// What a test sets a deadline to that it wants to see missed.
+/// A deadline that a test wants to be missed.
 const SHORT: Duration = Duration::from_millis(300);
 
 async fn server(backend: Backend, limits: Limits) -> TestServer {
@@ -27,31 +27,31 @@ async fn server(backend: Backend, limits: Limits) -> TestServer {
     TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 
-/// A server whose time stands still, and its clock.
+/// A server with a manual clock, and that clock.
 async fn server_with_clock(backend: Backend) -> (TestServer, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(SystemClock::start().now()));
     let setup = Setup { clock: Some(clock.clone()), ..Setup::on(backend) };
     (TestServer::start_with(setup).await, clock)
 }
 
-/// A token that is good for a minute from now.
-fn token_of_a_minute(server: &TestServer, clock: &ManualClock) -> String {
+/// A token that is valid for one minute from now.
+fn one_minute_token(server: &TestServer, clock: &ManualClock) -> String {
     server.key.mint(USER, clock.now(), Duration::from_secs(60)).expect("a token")
 }
 
-/// Makes a change, by a token of its own.
+/// Makes a change with a new token.
 async fn change(server: &TestServer, clock: &ManualClock, record_id: &str) {
     let push = push_of([operation(record_id, None, b"1")]);
     let request = server.request(reqwest::Method::POST, "/api/sync/push").json(&push);
-    let answer = send(request.bearer_auth(token_of_a_minute(server, clock))).await;
+    let answer = send(request.bearer_auth(one_minute_token(server, clock))).await;
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-async fn a_stream_outlives_its_token_by_five_minutes_and_no_more(backend: Backend) {
+async fn a_stream_ends_five_minutes_after_its_token_expires(backend: Backend) {
     let (server, clock) = server_with_clock(backend).await;
-    // The token's times are whole seconds: the clock stands at the beginning of one.
+    // The times in a token are whole seconds, so the clock is set to the start of a second.
     clock.step(-(clock.now().as_millis() % 1000));
-    let mut stream = Stream::open_with(&server, &token_of_a_minute(&server, &clock)).await;
+    let mut stream = Stream::open_with(&server, &one_minute_token(&server, &clock)).await;
     clock.advance(Duration::from_millis(360_000 - 1));
     change(&server, &clock, "a").await;
     stream.head().await;
@@ -60,10 +60,10 @@ async fn a_stream_outlives_its_token_by_five_minutes_and_no_more(backend: Backen
     assert_eq!(stream.part().await, None);
 }
 
-async fn so_does_a_stream_whose_token_is_remembered(backend: Backend) {
+async fn a_stream_with_a_cached_token_ends_five_minutes_after_it_expires(backend: Backend) {
     let (server, clock) = server_with_clock(backend).await;
     clock.step(-(clock.now().as_millis() % 1000));
-    let token = token_of_a_minute(&server, &clock);
+    let token = one_minute_token(&server, &clock);
     let pull = server.request(reqwest::Method::GET, "/api/sync/pull").bearer_auth(&token);
     assert_eq!(send(pull).await.status, 200);
     clock.advance(Duration::from_secs(50));
@@ -76,7 +76,7 @@ async fn so_does_a_stream_whose_token_is_remembered(backend: Backend) {
     assert_eq!(stream.part().await, None);
 }
 
-async fn its_end_waits_for_no_change(backend: Backend) {
+async fn a_stream_ends_without_a_change(backend: Backend) {
     let server =
         server(backend, Limits { stream_grace: Duration::from_secs(2), ..Limits::default() }).await;
     let now = SystemClock::start().now();
@@ -84,11 +84,11 @@ async fn its_end_waits_for_no_change(backend: Backend) {
     let began = Instant::now();
     let mut stream = Stream::open_with(&server, &token).await;
     assert_eq!(stream.part().await, None);
-    // The token's second may have been almost over when it was made.
+    // The second in which the token was made may have been almost over.
     assert!(began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
 }
 
-async fn a_server_that_stops_ends_it_at_once(backend: Backend) {
+async fn a_stopping_server_ends_streams_at_once(backend: Backend) {
     let server = server(backend, Limits::default()).await;
     let mut streams = Vec::new();
     for _ in 0..5 {
@@ -98,10 +98,10 @@ async fn a_server_that_stops_ends_it_at_once(backend: Backend) {
     for stream in &mut streams {
         assert_eq!(stream.part().await, None);
     }
-    timeout(SOON / 2, server.stop()).await.expect("the server does not wait for its drain time");
+    timeout(SOON / 2, server.stop()).await.expect("the server does not wait for the drain timeout");
 }
 
-async fn it_outlives_every_other_deadline(backend: Backend) {
+async fn a_stream_outlives_every_other_deadline(backend: Backend) {
     let limits = Limits {
         first_byte_timeout: SHORT,
         header_timeout: SHORT,
@@ -121,7 +121,7 @@ async fn it_outlives_every_other_deadline(backend: Backend) {
     }
 }
 
-async fn a_client_that_never_reads_is_cut(backend: Backend) {
+async fn a_client_that_never_reads_is_disconnected(backend: Backend) {
     let limits = Limits {
         rate_per_user: 0,
         waits_per_user_max: 1,
@@ -135,8 +135,12 @@ async fn a_client_that_never_reads_is_cut(backend: Backend) {
     let mut client = RawClient::connect_narrow(&server).await;
     client.get("/api/sync/events", Some(&token)).await;
     assert!(client.read_some(16).await.is_some(), "the stream has begun");
-    assert_eq!(Stream::try_open(&server, &token).await.err(), Some(429), "it has its place");
-    let cut = async {
+    assert_eq!(
+        Stream::try_open(&server, &token).await.err(),
+        Some(429),
+        "it counts against the limit"
+    );
+    let disconnected = async {
         for number in 0.. {
             let push = push_of([operation(&format!("r{number}"), None, b"1")]);
             assert_eq!(server.push(USER, &push).await.status, 200);
@@ -145,6 +149,6 @@ async fn a_client_that_never_reads_is_cut(backend: Backend) {
             }
         }
     };
-    timeout(SOON, cut).await.expect("its place is free");
+    timeout(SOON, disconnected).await.expect("it no longer counts");
     client.closed().await;
 }

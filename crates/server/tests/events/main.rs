@@ -1,12 +1,12 @@
-//! Event streams through a real socket: what `docs/PROTOCOL.md` promises of them.
+//! Event streams over a real socket, as described in `docs/PROTOCOL.md`.
 //!
-//! Not here: a hint that is lost, which takes a store that tells none (`src/events.rs`), and numbers
+//! Not here: lost notifications, which need a store that sends none (`src/events.rs`), and metrics
 //! (`metrics`).
 
+mod content;
 mod ending;
-mod places;
+mod limits;
 mod stream;
-mod telling;
 mod wire;
 
 use std::time::Duration;
@@ -14,14 +14,14 @@ use std::time::Duration;
 use serde_json::Value;
 use vaultsync_testkit::{TestServer, push_of};
 
-/// The one user of most tests: each has a server of its own.
+/// The user of most tests. Each test has its own server.
 const USER: &str = "ada";
 
-/// Long enough for anything that happens at once, on a machine that is busy, and less than it takes
-/// a stream to read again without a hint.
+/// Long enough on a busy machine for anything that happens at once, and less than the time after which
+/// a stream reads again without a notification.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Pushes as `user`, fails the test unless all of it is applied, and answers the head after it.
+/// Pushes as `user`, checks that the push is applied, and returns the head after it.
 async fn apply(
     server: &TestServer,
     user: &str,
@@ -38,8 +38,8 @@ async fn head(server: &TestServer, user: &str) -> String {
     page["head"].as_str().expect("a head").to_owned()
 }
 
-/// Lets that much time pass at once for all that sleeps.
-async fn let_pass(time: Duration) {
+/// Advances the time of everything that sleeps.
+async fn advance(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();

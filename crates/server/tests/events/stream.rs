@@ -13,23 +13,23 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Opens a stream of `user`; fails the test where it is refused.
+    /// Opens a stream of `user`. Fails the test if it is refused.
     pub(crate) async fn open(server: &TestServer, user: &str) -> Self {
         Self::open_with(server, &server.token(user)).await
     }
 
-    /// Opens a stream with a token; fails the test where it is refused.
+    /// Opens a stream with a token. Fails the test if it is refused.
     pub(crate) async fn open_with(server: &TestServer, token: &str) -> Self {
         Self::try_open(server, token)
             .await
-            .unwrap_or_else(|status| panic!("it is answered {status}"))
+            .unwrap_or_else(|status| panic!("the stream is refused with {status}"))
     }
 
     /// Opens a stream with a token.
     ///
     /// # Errors
     ///
-    /// The status where it is refused.
+    /// The status of the refusal.
     pub(crate) async fn try_open(server: &TestServer, token: &str) -> Result<Self, u16> {
         let request = server.request(Method::GET, "/api/sync/events").bearer_auth(token);
         let response = request.send().await.expect("an answer");
@@ -39,13 +39,13 @@ impl Stream {
         }
     }
 
-    /// A header of the answer, or an empty text.
+    /// A header of the response; empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// What comes before the next blank line; `None` where the stream has come to its end. Fails the
-    /// test where it is cut instead.
+    /// The text up to the next blank line; `None` at the end of the stream. Fails the test if the
+    /// connection breaks.
     pub(crate) async fn part(&mut self) -> Option<String> {
         loop {
             if let Some((part, rest)) = self.unread.split_once("\n\n") {
@@ -54,21 +54,21 @@ impl Stream {
                 return Some(part);
             }
             let chunk = timeout(SOON, self.response.chunk()).await.expect("more of the stream");
-            let Some(chunk) = chunk.expect("the stream is not cut") else {
-                assert_eq!(self.unread, "", "half an event");
+            let Some(chunk) = chunk.expect("the connection does not break") else {
+                assert_eq!(self.unread, "", "the stream ends within an event");
                 return None;
             };
             self.unread += std::str::from_utf8(&chunk).expect("UTF-8");
         }
     }
 
-    /// The head that is told next. Fails the test where anything else comes, to the byte.
+    /// The head of the next event. Fails the test if anything else arrives.
     pub(crate) async fn head(&mut self) -> String {
         let part = self.part().await.expect("an event");
         let head = part
             .strip_prefix("event: head\ndata: {\"head\":\"")
             .and_then(|rest| rest.strip_suffix("\"}"))
-            .unwrap_or_else(|| panic!("no event: {part:?}"));
+            .unwrap_or_else(|| panic!("not an event: {part:?}"));
         assert!(!head.contains(['\n', '\r', '"']), "{part:?}");
         head.to_owned()
     }

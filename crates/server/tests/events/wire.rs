@@ -1,4 +1,4 @@
-//! How a stream looks on the wire, and who gets none.
+//! Streams on the wire, and requests that get none.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use reqwest::Method;
 use vaultsync_server::{Clock as _, SystemClock};
 use vaultsync_testkit::{Backend, Setup, TestServer, operation, send};
 
-use crate::{USER, apply, let_pass, stream::Stream};
+use crate::{USER, advance, apply, stream::Stream};
 
 const PATH: &str = "/api/sync/events";
 
 #[tokio::test]
-async fn it_says_what_it_is_and_that_nobody_may_keep_it() {
+async fn a_stream_declares_its_type_and_forbids_caching() {
     let server = TestServer::start(Backend::Sqlite).await;
     let stream = Stream::open(&server, USER).await;
     for (name, value) in [
@@ -27,29 +27,29 @@ async fn it_says_what_it_is_and_that_nobody_may_keep_it() {
 }
 
 #[tokio::test]
-async fn an_event_is_its_name_and_one_line_of_json_and_has_no_id() {
+async fn an_event_has_a_name_one_line_of_json_and_no_id() {
     let server = TestServer::start(Backend::Sqlite).await;
-    let present = apply(&server, USER, [operation("a", None, b"1")]).await;
+    let current = apply(&server, USER, [operation("a", None, b"1")]).await;
     let mut stream = Stream::open(&server, USER).await;
     let part = stream.part().await.expect("an event");
-    assert_eq!(part, format!("event: head\ndata: {{\"head\":\"{present}\"}}"));
+    assert_eq!(part, format!("event: head\ndata: {{\"head\":\"{current}\"}}"));
 }
 
 #[tokio::test]
-async fn a_silent_stream_shows_every_fifteen_seconds_that_it_is_alive() {
+async fn a_quiet_stream_sends_a_comment_every_15_seconds() {
     let server = TestServer::start(Backend::Sqlite).await;
     let mut stream = Stream::open(&server, USER).await;
     for _ in 0..5 {
-        let_pass(Duration::from_secs(15)).await;
+        advance(Duration::from_secs(15)).await;
         assert_eq!(stream.part().await.as_deref(), Some(":"));
     }
-    let_pass(Duration::from_secs(14)).await;
+    advance(Duration::from_secs(14)).await;
     let after = apply(&server, USER, [operation("a", None, b"1")]).await;
-    assert_eq!(stream.head().await, after, "no comment before its time");
+    assert_eq!(stream.head().await, after, "no comment before it is due");
 }
 
 #[tokio::test]
-async fn only_a_get_opens_one() {
+async fn only_get_opens_a_stream() {
     let server = TestServer::start(Backend::Sqlite).await;
     for method in [Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS] {
         let is_head = method == Method::HEAD;
@@ -64,7 +64,7 @@ async fn only_a_get_opens_one() {
 }
 
 #[tokio::test]
-async fn a_token_counts_in_its_header_only_and_while_it_is_good() {
+async fn a_stream_requires_a_valid_token_in_the_header() {
     let server = TestServer::start(Backend::Sqlite).await;
     let token = server.token(USER);
     let none = send(server.request(Method::GET, PATH)).await;
@@ -81,7 +81,7 @@ async fn a_token_counts_in_its_header_only_and_while_it_is_good() {
 }
 
 #[tokio::test]
-async fn a_page_of_an_origin_that_is_set_may_read_one() {
+async fn a_page_of_a_configured_origin_can_read_a_stream() {
     let origin = "https://app.example";
     let cors_origins = vec![origin];
     let server = TestServer::start_with(Setup { cors_origins, ..Setup::on(Backend::Sqlite) }).await;

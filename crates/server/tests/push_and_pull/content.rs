@@ -1,4 +1,4 @@
-//! Whatever bytes and names a client pushes, it pulls again.
+//! Content of records: a pull returns exactly the bytes and ids that were pushed.
 
 use base64_simd::STANDARD;
 use reqwest::Method;
@@ -10,17 +10,17 @@ use crate::{USER, apply, ids, page, record};
 backends!(
     a_ciphertext_may_have_any_length_up_to_a_mebibyte,
     a_page_of_large_records_ends_at_8_mebibytes,
-    every_byte_survives,
-    a_tombstone_keeps_the_ciphertext_it_was_given,
-    record_ids_are_any_text_and_no_two_texts_are_the_same_id,
-    a_body_is_json_whatever_it_is_called_and_however_it_is_sent,
-    members_that_mean_nothing_here_are_ignored,
-    a_base_version_may_be_written_as_any_whole_number,
+    every_byte_value_is_preserved,
+    a_tombstone_keeps_its_ciphertext,
+    record_ids_are_compared_byte_by_byte,
+    a_body_is_accepted_under_each_allowed_content_type,
+    unknown_members_are_ignored,
+    a_base_version_may_be_any_spelling_of_an_integer,
 );
 
 const MIB: usize = 1024 * 1024;
 
-/// Bytes that do not repeat soon.
+/// Pseudo-random bytes.
 fn bytes(count: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let step = |_| {
@@ -53,12 +53,12 @@ async fn a_page_of_large_records_ends_at_8_mebibytes(backend: Backend) {
     let cursor = first["nextCursor"].as_str().expect("a cursor");
     let last = page(&server, &format!("?cursor={cursor}")).await;
     assert_eq!((ids(&last), &last["hasMore"]), (vec!["8"], &json!(false)));
-    // Eleven of them are a body of less than 16 MiB.
+    // Eleven of these records fit in a body of 16 MiB.
     let batch = push_of((0..11).map(|n| operation(&format!("batch-{n}"), None, &large)));
     assert_eq!(server.push(USER, &batch).await.status, 200);
 }
 
-async fn every_byte_survives(backend: Backend) {
+async fn every_byte_value_is_preserved(backend: Backend) {
     let server = TestServer::start(backend).await;
     let all: Vec<u8> = (0..=255).collect();
     apply(&server, [operation("all", None, &all)]).await;
@@ -66,7 +66,7 @@ async fn every_byte_survives(backend: Backend) {
     assert_eq!(pulled["ciphertext"], STANDARD.encode_to_string(&all));
 }
 
-async fn a_tombstone_keeps_the_ciphertext_it_was_given(backend: Backend) {
+async fn a_tombstone_keeps_its_ciphertext(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut full = operation("full", None, b"why it went");
     full["deleted"] = json!(true);
@@ -76,7 +76,7 @@ async fn a_tombstone_keeps_the_ciphertext_it_was_given(backend: Backend) {
     assert_eq!((&empty["ciphertext"], &empty["deleted"]), (&json!(""), &json!(true)));
 }
 
-async fn record_ids_are_any_text_and_no_two_texts_are_the_same_id(backend: Backend) {
+async fn record_ids_are_compared_byte_by_byte(backend: Backend) {
     let server = TestServer::start(backend).await;
     let (long, long_in_two_bytes) = ("x".repeat(255), "é".repeat(127));
     let names = [
@@ -124,12 +124,12 @@ async fn record_ids_are_any_text_and_no_two_texts_are_the_same_id(backend: Backe
     }
     let refused = server.push(USER, &push_of(names.map(|name| operation(name, None, b"!")))).await;
     let conflicts = refused.json()["conflicts"].clone();
-    let told: Vec<&Value> =
+    let returned: Vec<&Value> =
         conflicts.as_array().expect("conflicts").iter().map(|one| &one["recordId"]).collect();
-    assert_eq!(told, names);
+    assert_eq!(returned, names);
 }
 
-async fn a_body_is_json_whatever_it_is_called_and_however_it_is_sent(backend: Backend) {
+async fn a_body_is_accepted_under_each_allowed_content_type(backend: Backend) {
     let server = TestServer::start(backend).await;
     let types = [
         None,
@@ -152,7 +152,7 @@ async fn a_body_is_json_whatever_it_is_called_and_however_it_is_sent(backend: Ba
     assert_eq!(ids(&page(&server, "").await), ["0", "1", "2", "3", "4", "5", "6"]);
 }
 
-async fn members_that_mean_nothing_here_are_ignored(backend: Backend) {
+async fn unknown_members_are_ignored(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut body = push_of([operation("a", None, b"1")]);
     body["clientId"] = json!({ "deep": [[[1.5e300, null, "x"]]] });
@@ -162,7 +162,7 @@ async fn members_that_mean_nothing_here_are_ignored(backend: Backend) {
     assert_eq!(record(&server, "a").await["version"], 1);
 }
 
-async fn a_base_version_may_be_written_as_any_whole_number(backend: Backend) {
+async fn a_base_version_may_be_any_spelling_of_an_integer(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"0")]).await;
     for (current, written) in ["1.0", "2e0", "0.3e1", "4"].into_iter().enumerate() {

@@ -1,16 +1,16 @@
-//! What becomes of one operation, depending on the record it meets.
+//! The decision about one operation, depending on the state of its record.
 
 use base64_simd::STANDARD;
 use serde_json::{Value, json};
 use vaultsync_testkit::{Backend, TestServer, backends, operation, push_of};
 
-use Want::{Conflict, Held, Unknown, Written};
+use Want::{AlreadyApplied, Conflict, Unknown, Written};
 
 backends!(
     an_unknown_record_is_inserted_as_version_1,
-    a_client_that_names_the_epoch_is_told_that_its_record_is_unknown,
-    a_write_on_the_current_version_makes_the_next_one,
-    a_write_that_the_record_holds_is_a_retry,
+    an_unknown_record_with_an_epoch_is_a_conflict,
+    a_write_on_the_current_version_is_applied,
+    a_write_that_is_already_applied_is_a_retry,
     anything_else_is_a_conflict,
 );
 
@@ -27,13 +27,13 @@ const FULL_TOMBSTONE: Content = (b"a", true);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Want {
-    /// 200 with that version, and the record holds it.
+    /// 200 with that version, which the record has now.
     Written(u64),
     /// 200 with that version, and nothing is written.
-    Held(u64),
+    AlreadyApplied(u64),
     /// 409 with the record as it is.
     Conflict,
-    /// 409 that tells of a record that the server does not have.
+    /// 409 with an unknown record.
     Unknown,
 }
 
@@ -48,7 +48,7 @@ impl Table {
     }
 
     /// Writes `history` to a record, version by version, and then pushes `content` on `base`, once
-    /// by a client that does not name the epoch and once by one that does.
+    /// without an epoch and once with one.
     async fn check(
         &mut self,
         history: &[Content],
@@ -65,23 +65,23 @@ impl Table {
         history: &[Content],
         base: Option<u64>,
         content: Content,
-        names_epoch: bool,
+        with_epoch: bool,
         want: Want,
     ) {
         self.rows += 1;
-        let row = format!("history {history:?}, base {base:?}, {content:?}, epoch {names_epoch}");
+        let row = format!("history {history:?}, base {base:?}, {content:?}, epoch {with_epoch}");
         let user = format!("user-{}", self.rows);
         self.write(&user, history).await;
         let before = self.server.pull(&user, "").await.json();
         let mut body = push_of([raw("r", base, content)]);
-        if names_epoch {
+        if with_epoch {
             body["epoch"] = before["epoch"].clone();
         }
         let answer = self.server.push(&user, &body).await;
         let after = self.server.pull(&user, "").await.json();
         let was = find(&before).cloned().unwrap_or_default();
         match want {
-            Written(version) | Held(version) => {
+            Written(version) | AlreadyApplied(version) => {
                 let results = json!([{ "recordId": "r", "version": version }]);
                 let expected = json!({ "success": true, "results": results });
                 assert_eq!((answer.status, answer.json()), (200, expected), "{row}");
@@ -89,7 +89,7 @@ impl Table {
                 assert_eq!(is["version"], version, "{row}");
                 assert_eq!(is["ciphertext"], STANDARD.encode_to_string(content.0), "{row}");
                 assert_eq!(is["deleted"], content.1, "{row}");
-                assert_eq!(before == after, want == Held(version), "{row}");
+                assert_eq!(before == after, want == AlreadyApplied(version), "{row}");
             }
             Conflict => {
                 let expected = json!([{
@@ -117,8 +117,8 @@ impl Table {
         }
     }
 
-    /// Another record stands in each of these pushes, so that none of them is the one under test,
-    /// sent again: what becomes of those is in `retries`.
+    /// Writes `history`. Each push contains another record, so that the push under test is not a retry
+    /// of one of them: `retries` tests those.
     async fn write(&self, user: &str, history: &[Content]) {
         let other = self.server.push(user, &push_of([operation("other", None, b"o")])).await;
         assert_eq!(other.status, 200);
@@ -152,7 +152,7 @@ async fn an_unknown_record_is_inserted_as_version_1(backend: Backend) {
     }
 }
 
-async fn a_client_that_names_the_epoch_is_told_that_its_record_is_unknown(backend: Backend) {
+async fn an_unknown_record_with_an_epoch_is_a_conflict(backend: Backend) {
     let mut table = Table::start(backend).await;
     for base in [0, 1, 7, VERSION_MAX] {
         table.check_with(&[], Some(base), A, true, Unknown).await;
@@ -160,7 +160,7 @@ async fn a_client_that_names_the_epoch_is_told_that_its_record_is_unknown(backen
     }
 }
 
-async fn a_write_on_the_current_version_makes_the_next_one(backend: Backend) {
+async fn a_write_on_the_current_version_is_applied(backend: Backend) {
     let mut table = Table::start(backend).await;
     table.check(&[A], Some(1), B, Written(2)).await;
     table.check(&[A], Some(1), A, Written(2)).await;
@@ -172,20 +172,20 @@ async fn a_write_on_the_current_version_makes_the_next_one(backend: Backend) {
     table.check(&[TOMBSTONE], Some(1), TOMBSTONE, Written(2)).await;
 }
 
-async fn a_write_that_the_record_holds_is_a_retry(backend: Backend) {
+async fn a_write_that_is_already_applied_is_a_retry(backend: Backend) {
     let mut table = Table::start(backend).await;
-    table.check(&[A], None, A, Held(1)).await;
-    table.check(&[A], Some(0), A, Held(1)).await;
-    table.check(&[A, B], Some(1), B, Held(2)).await;
-    table.check(&[A, A], Some(1), A, Held(2)).await;
-    table.check(&[A, B, TOMBSTONE], Some(2), TOMBSTONE, Held(3)).await;
-    table.check(&[TOMBSTONE], None, TOMBSTONE, Held(1)).await;
-    table.check(&[A, FULL_TOMBSTONE], Some(1), FULL_TOMBSTONE, Held(2)).await;
+    table.check(&[A], None, A, AlreadyApplied(1)).await;
+    table.check(&[A], Some(0), A, AlreadyApplied(1)).await;
+    table.check(&[A, B], Some(1), B, AlreadyApplied(2)).await;
+    table.check(&[A, A], Some(1), A, AlreadyApplied(2)).await;
+    table.check(&[A, B, TOMBSTONE], Some(2), TOMBSTONE, AlreadyApplied(3)).await;
+    table.check(&[TOMBSTONE], None, TOMBSTONE, AlreadyApplied(1)).await;
+    table.check(&[A, FULL_TOMBSTONE], Some(1), FULL_TOMBSTONE, AlreadyApplied(2)).await;
 }
 
 async fn anything_else_is_a_conflict(backend: Backend) {
     let mut table = Table::start(backend).await;
-    // A create of what is there.
+    // A create of an existing record.
     table.check(&[A], None, B, Conflict).await;
     table.check(&[A], Some(0), B, Conflict).await;
     table.check(&[A, B], None, B, Conflict).await;
@@ -197,10 +197,10 @@ async fn anything_else_is_a_conflict(backend: Backend) {
     table.check(&[A, B], Some(1), TOMBSTONE, Conflict).await;
     table.check(&[A, B, C], Some(1), B, Conflict).await;
     table.check(&[A, TOMBSTONE], Some(1), B, Conflict).await;
-    // An edit of a version that is not there yet.
+    // An edit of a version that does not exist yet.
     table.check(&[A], Some(2), B, Conflict).await;
     table.check(&[A], Some(VERSION_MAX), A, Conflict).await;
-    // The same ciphertext, but alive here and deleted there.
+    // The same ciphertext, but one is deleted and the other is not.
     table.check(&[A], None, FULL_TOMBSTONE, Conflict).await;
     table.check(&[FULL_TOMBSTONE], None, A, Conflict).await;
     table.check(&[A, B], Some(1), (b"b", true), Conflict).await;

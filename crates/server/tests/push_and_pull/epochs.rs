@@ -1,17 +1,17 @@
-//! A client that names the history it knows is told where that has changed.
+//! Epochs: a client that sends the epoch it knows is notified if the history has changed.
 
 use serde_json::{Value, json};
 use vaultsync_testkit::{Answer, Backend, TestServer, backends, operation, push_of};
 
-use crate::{USER, apply, millis, nothing, page};
+use crate::{USER, apply, empty_vault_page, millis, page};
 
 backends!(
-    the_right_epoch_changes_nothing,
-    another_epoch_is_gone,
-    a_vault_that_does_not_exist_is_another_history,
-    no_epoch_may_be_said_in_several_ways,
-    a_cursor_ahead_of_the_vault_is_told_to_those_who_name_the_epoch,
-    an_epoch_that_changed_comes_before_a_cursor_that_is_ahead,
+    the_current_epoch_is_accepted,
+    another_epoch_gets_a_410,
+    a_missing_vault_has_no_epoch,
+    a_null_or_empty_epoch_is_no_epoch,
+    a_cursor_ahead_of_the_head_gets_a_410_if_the_epoch_is_sent,
+    a_changed_epoch_takes_precedence_over_a_cursor_ahead,
 );
 
 #[track_caller]
@@ -29,7 +29,7 @@ fn with_epoch(mut body: Value, epoch: &Value) -> Value {
     body
 }
 
-async fn the_right_epoch_changes_nothing(backend: Backend) {
+async fn the_current_epoch_is_accepted(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let all = page(&server, "").await;
@@ -38,10 +38,10 @@ async fn the_right_epoch_changes_nothing(backend: Backend) {
     let body = with_epoch(push_of([operation("a", Some(1), b"2")]), &all["epoch"]);
     let answer = server.push(USER, &body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(page(&server, "").await["epoch"], epoch, "it stays");
+    assert_eq!(page(&server, "").await["epoch"], epoch, "the epoch stays the same");
 }
 
-async fn another_epoch_is_gone(backend: Backend) {
+async fn another_epoch_gets_a_410(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let before = page(&server, "").await;
@@ -56,9 +56,9 @@ async fn another_epoch_is_gone(backend: Backend) {
         long.as_str(),
     ] {
         check_gone(&server.pull(USER, &format!("?epoch={other}")).await, "epoch_changed");
-        // At once, however long it would have waited.
+        // At once, whatever the wait.
         check_gone(&server.pull(USER, &format!("?wait=55&epoch={other}")).await, "epoch_changed");
-        // Also where everything in it is held already, would conflict, or is nothing at all.
+        // Also if the batch is applied already, conflicts, or is empty.
         for batch in [
             vec![operation("b", None, b"1")],
             vec![operation("a", None, b"1")],
@@ -72,25 +72,25 @@ async fn another_epoch_is_gone(backend: Backend) {
     assert_eq!(page(&server, "").await, before);
 }
 
-async fn a_vault_that_does_not_exist_is_another_history(backend: Backend) {
+async fn a_missing_vault_has_no_epoch(backend: Backend) {
     let server = TestServer::start(backend).await;
     let epoch = "8a0f6c3e-1d1b-4c55-9a1e-3f0e2b7c9d10";
     check_gone(&server.pull(USER, &format!("?epoch={epoch}")).await, "epoch_changed");
     let body = with_epoch(push_of([operation("a", None, b"1")]), &json!(epoch));
     check_gone(&server.push(USER, &body).await, "epoch_changed");
     check_gone(&server.push(USER, &with_epoch(push_of([]), &json!(epoch))).await, "epoch_changed");
-    assert_eq!(page(&server, "").await, nothing());
+    assert_eq!(page(&server, "").await, empty_vault_page());
 }
 
-async fn no_epoch_may_be_said_in_several_ways(backend: Backend) {
+async fn a_null_or_empty_epoch_is_no_epoch(backend: Backend) {
     let server = TestServer::start(backend).await;
     let body = with_epoch(push_of([operation("a", Some(3), b"1")]), &Value::Null);
     let answer = server.push(USER, &body).await;
-    assert_eq!(answer.status, 200, "an insert on an unknown base: {answer:?}");
+    assert_eq!(answer.status, 200, "an insert with an unknown base: {answer:?}");
     assert_eq!(page(&server, "?epoch=").await, page(&server, "").await);
 }
 
-async fn a_cursor_ahead_of_the_vault_is_told_to_those_who_name_the_epoch(backend: Backend) {
+async fn a_cursor_ahead_of_the_head_gets_a_410_if_the_epoch_is_sent(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let all = page(&server, "").await;
@@ -113,7 +113,7 @@ async fn a_cursor_ahead_of_the_vault_is_told_to_those_who_name_the_epoch(backend
     assert_eq!((&empty["records"], &empty["nextCursor"]), (&json!([]), &Value::Null));
 }
 
-async fn an_epoch_that_changed_comes_before_a_cursor_that_is_ahead(backend: Backend) {
+async fn a_changed_epoch_takes_precedence_over_a_cursor_ahead(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let answer = server.pull(USER, "?epoch=other&cursor=9999-12-31T23:59:59.999Z").await;

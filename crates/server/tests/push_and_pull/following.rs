@@ -1,4 +1,4 @@
-//! Devices that write while others follow: nobody misses anything.
+//! Devices that follow while others write: they miss nothing.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,21 @@ use crate::{USER, page};
 
 backends!(
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    those_who_follow_while_others_write_end_with_everything,
+    a_follower_gets_everything_while_others_write,
 );
 
-/// What a device holds: each record's version and ciphertext.
+/// The state of a device: each record's version and ciphertext.
 type Device = BTreeMap<String, (u64, String)>;
 
-/// Pulls pages from `cursor` on and applies them, until one says that there is no more.
+/// Pulls pages from `cursor` and applies them, until there are no more.
 async fn catch_up(server: &TestServer, copy: &mut Device, cursor: &mut String) {
     loop {
         let page = page(server, &format!("?limit=3&cursor={cursor}")).await;
         for record in page["records"].as_array().expect("records") {
             let text = |name: &str| record[name].as_str().expect(name).to_owned();
             let version = record["version"].as_u64().expect("a version");
-            let held = copy.insert(text("recordId"), (version, text("ciphertext")));
-            assert!(held.is_none_or(|(held, _)| held < version), "an older version came later");
+            let previous = copy.insert(text("recordId"), (version, text("ciphertext")));
+            assert!(previous.is_none_or(|(previous, _)| previous < version), "an older version");
         }
         if let Some(next) = page["nextCursor"].as_str() {
             next.clone_into(cursor);
@@ -34,7 +34,7 @@ async fn catch_up(server: &TestServer, copy: &mut Device, cursor: &mut String) {
     }
 }
 
-/// Pushes until there is an answer: a disk that is busy with something else is told by 503.
+/// Pushes until the response is not a 503, which a busy disk may cause.
 async fn push(server: &TestServer, body: &Value) -> Answer {
     loop {
         let answer = server.push(USER, body).await;
@@ -44,7 +44,7 @@ async fn push(server: &TestServer, body: &Value) -> Answer {
     }
 }
 
-/// Writes batches of its own records and edits of one that all devices share, until all are in.
+/// Writes batches of its own records, and edits of one shared record, until all are applied.
 async fn write(server: &TestServer, device: usize) {
     for round in 0..10 {
         let own = |n: usize| operation(&format!("{device}-{round}-{n}"), None, &[7]);
@@ -64,7 +64,7 @@ async fn write(server: &TestServer, device: usize) {
     }
 }
 
-async fn those_who_follow_while_others_write_end_with_everything(backend: Backend) {
+async fn a_follower_gets_everything_while_others_write(backend: Backend) {
     let server = TestServer::start(backend).await;
     let (mut followed, mut cursor) = (Device::new(), String::new());
     {

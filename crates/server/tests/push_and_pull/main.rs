@@ -1,15 +1,15 @@
-//! Push and pull through a real socket: what `docs/PROTOCOL.md` promises, row by row.
+//! Push and pull over a real socket, as described row by row in `docs/PROTOCOL.md`.
 //!
-//! Not here: requests that are refused as they stand (`bad_requests`), what users see of each other
-//! (`isolation`), sign-in, rates and deadlines.
+//! Not here: invalid requests (`bad_requests`), isolation of users (`isolation`), sign-in, rates and
+//! deadlines.
 
-mod answers;
 mod content;
 mod cursors;
+mod decisions;
 mod epochs;
 mod following;
-mod judging;
 mod paging;
+mod responses;
 mod retries;
 mod waiting;
 
@@ -18,17 +18,17 @@ use vaultsync_protocol::Cursor;
 use vaultsync_server::Limits;
 use vaultsync_testkit::{Backend, Setup, TestServer, push_of};
 
-/// The one user of most tests: each has a server of its own.
+/// The user of most tests. Each test has its own server.
 const USER: &str = "ada";
 
-/// A server whose pages and lists of conflicts end before they pass that many bytes of ciphertext.
+/// A server whose pages and lists of conflicts have at most that many bytes of ciphertext.
 async fn server_with_pages_of(backend: Backend, page_bytes_max: usize) -> TestServer {
     let mut setup = Setup::on(backend);
     setup.limits = Limits { page_bytes_max, ..setup.limits };
     TestServer::start_with(setup).await
 }
 
-/// Pushes, and fails the test unless all of it is applied; answers the versions.
+/// Pushes, checks that the push is applied, and returns the versions.
 async fn apply(server: &TestServer, operations: impl IntoIterator<Item = Value>) -> Vec<u64> {
     let body = push_of(operations);
     let answer = server.push(USER, &body).await;
@@ -45,7 +45,7 @@ async fn page(server: &TestServer, query: &str) -> Value {
     answer.json()
 }
 
-/// The first record of the user's vault with that id.
+/// The record of the user's vault with that id.
 async fn record(server: &TestServer, record_id: &str) -> Value {
     let page = page(server, "").await;
     let mut records = page["records"].as_array().expect("records").iter();
@@ -53,23 +53,22 @@ async fn record(server: &TestServer, record_id: &str) -> Value {
     found.unwrap_or_else(|| panic!("no {record_id} in {page}")).clone()
 }
 
-/// The ids of a page's records, in its order.
+/// The ids of a page's records, in order.
 fn ids(page: &Value) -> Vec<&str> {
     let records = page["records"].as_array().expect("records").iter();
     records.map(|record| record["recordId"].as_str().expect("an id")).collect()
 }
 
-/// A member that holds a time, in milliseconds; fails the test unless it is printed as JavaScript's
-/// `Date` does.
+/// A time in milliseconds. Fails the test unless it is formatted as JavaScript's `Date` does.
 #[track_caller]
 fn millis(time: &Value) -> i64 {
-    let text = time.as_str().unwrap_or_else(|| panic!("no time: {time}"));
+    let text = time.as_str().unwrap_or_else(|| panic!("not a time: {time}"));
     let timestamp = Cursor::parse(text).expect("a cursor").timestamp();
-    assert_eq!(timestamp.to_string(), text, "a time that is printed otherwise");
+    assert_eq!(timestamp.to_string(), text, "formatted differently");
     timestamp.as_millis()
 }
 
-/// What a pull answers of a vault to which nothing was ever pushed.
-fn nothing() -> Value {
+/// The page of a vault to which nothing was ever pushed.
+fn empty_vault_page() -> Value {
     json!({ "records": [], "nextCursor": null, "hasMore": false, "epoch": null, "head": null })
 }

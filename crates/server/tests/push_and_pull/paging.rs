@@ -1,4 +1,4 @@
-//! Going through a vault page by page.
+//! Paging through a vault.
 
 use serde_json::{Value, json};
 use vaultsync_testkit::{Backend, TestServer, backends, operation};
@@ -6,15 +6,15 @@ use vaultsync_testkit::{Backend, TestServer, backends, operation};
 use crate::{apply, ids, millis, page, server_with_pages_of};
 
 backends!(
-    every_limit_leads_through_all_records_in_the_same_order,
-    a_page_has_a_hundred_records_where_no_limit_is_given,
-    each_write_has_a_later_millisecond_of_its_own,
-    a_record_that_is_written_again_moves_to_the_end,
-    a_page_ends_before_it_passes_its_bytes_but_never_before_its_first_record,
-    has_more_tells_whether_there_is_a_later_record,
+    every_limit_visits_all_records_in_the_same_order,
+    a_page_has_100_records_by_default,
+    each_write_has_its_own_later_millisecond,
+    a_rewritten_record_moves_to_the_end,
+    a_page_ends_before_its_byte_limit_but_has_at_least_one_record,
+    has_more_means_that_a_later_record_exists,
 );
 
-/// Pulls until there is no more; answers the pages.
+/// Pulls until there are no more records, and returns the pages.
 async fn walk(server: &TestServer, limit: usize) -> Vec<Value> {
     let mut pages = vec![page(server, &format!("?limit={limit}")).await];
     while let Some(last) = pages.last()
@@ -23,7 +23,7 @@ async fn walk(server: &TestServer, limit: usize) -> Vec<Value> {
         let cursor = last["nextCursor"].as_str().expect("a page with more has a cursor");
         let next = page(server, &format!("?limit={limit}&cursor={cursor}")).await;
         pages.push(next);
-        assert!(pages.len() < 1000, "it does not end");
+        assert!(pages.len() < 1000, "paging does not end");
     }
     pages
 }
@@ -32,7 +32,7 @@ fn sizes(pages: &[Value]) -> Vec<usize> {
     pages.iter().map(|page| ids(page).len()).collect()
 }
 
-async fn every_limit_leads_through_all_records_in_the_same_order(backend: Backend) {
+async fn every_limit_visits_all_records_in_the_same_order(backend: Backend) {
     const COUNT: usize = 130;
     let server = TestServer::start(backend).await;
     let names: Vec<String> = (0..COUNT).map(|n| format!("r{:03}", (n * 77) % COUNT)).collect();
@@ -44,7 +44,7 @@ async fn every_limit_leads_through_all_records_in_the_same_order(backend: Backen
         let seen: Vec<&str> = pages.iter().flat_map(ids).collect();
         assert_eq!(seen, names, "with pages of {limit}");
         let full = COUNT.div_ceil(limit);
-        assert_eq!(pages.len(), full, "no page more than needed with {limit}");
+        assert_eq!(pages.len(), full, "the fewest possible pages of {limit}");
         assert!(sizes(&pages)[..full - 1].iter().all(|size| *size == limit));
         for page in &pages {
             let last = page["records"].as_array().and_then(|records| records.last());
@@ -53,7 +53,7 @@ async fn every_limit_leads_through_all_records_in_the_same_order(backend: Backen
     }
 }
 
-async fn a_page_has_a_hundred_records_where_no_limit_is_given(backend: Backend) {
+async fn a_page_has_100_records_by_default(backend: Backend) {
     let server = TestServer::start(backend).await;
     for half in 0..2 {
         let name = |n| format!("{half}-{n}");
@@ -64,7 +64,7 @@ async fn a_page_has_a_hundred_records_where_no_limit_is_given(backend: Backend) 
     assert_eq!(first, page(&server, "?limit=100").await);
 }
 
-async fn each_write_has_a_later_millisecond_of_its_own(backend: Backend) {
+async fn each_write_has_its_own_later_millisecond(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut names = Vec::new();
     for batch in 0..5 {
@@ -85,7 +85,7 @@ async fn each_write_has_a_later_millisecond_of_its_own(backend: Backend) {
     assert!(times.is_sorted_by(|earlier, later| earlier < later), "{times:?}");
 }
 
-async fn a_record_that_is_written_again_moves_to_the_end(backend: Backend) {
+async fn a_rewritten_record_moves_to_the_end(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, ["a", "b", "c"].map(|name| operation(name, None, b"1"))).await;
     let before = page(&server, "").await;
@@ -93,14 +93,12 @@ async fn a_record_that_is_written_again_moves_to_the_end(backend: Backend) {
     apply(&server, [operation("b", Some(1), b"2")]).await;
     apply(&server, [operation("a", Some(1), b"")]).await;
     assert_eq!(ids(&page(&server, "").await), ["c", "b", "a"]);
-    let news = page(&server, &format!("?cursor={cursor}")).await;
-    assert_eq!(ids(&news), ["b", "a"]);
-    assert_eq!(news["records"][1]["deleted"], true, "a delete is news too");
+    let changes = page(&server, &format!("?cursor={cursor}")).await;
+    assert_eq!(ids(&changes), ["b", "a"]);
+    assert_eq!(changes["records"][1]["deleted"], true, "a delete is a change too");
 }
 
-async fn a_page_ends_before_it_passes_its_bytes_but_never_before_its_first_record(
-    backend: Backend,
-) {
+async fn a_page_ends_before_its_byte_limit_but_has_at_least_one_record(backend: Backend) {
     let server = server_with_pages_of(backend, 10).await;
     let lengths = [4, 6, 1, 10, 11, 30, 5, 5, 0, 0, 1, 9];
     let record =
@@ -114,7 +112,7 @@ async fn a_page_ends_before_it_passes_its_bytes_but_never_before_its_first_recor
     assert_eq!(sizes(&by_count), [2, 1, 1, 1, 1, 3, 3]);
 }
 
-async fn has_more_tells_whether_there_is_a_later_record(backend: Backend) {
+async fn has_more_means_that_a_later_record_exists(backend: Backend) {
     let server = server_with_pages_of(backend, 10).await;
     apply(&server, ["a", "b", "c"].map(|name| operation(name, None, b"12345"))).await;
     for (limit, has_more) in [(1, true), (2, true), (3, true), (100, true)] {

@@ -1,27 +1,27 @@
-//! The exact form of answers.
+//! The exact form of responses.
 
 use serde_json::json;
 use vaultsync_testkit::{Backend, TestServer, backends, operation, push_of};
 
-use crate::{USER, apply, ids, millis, nothing, page, record, server_with_pages_of};
+use crate::{USER, apply, empty_vault_page, ids, millis, page, record, server_with_pages_of};
 
 backends!(
-    what_was_pushed_is_pulled,
-    a_vault_that_nothing_was_pushed_to_is_an_empty_page,
-    an_empty_push_is_applied_and_starts_no_vault,
-    results_stand_in_the_order_of_the_operations,
-    a_conflict_says_all_there_is_to_know_of_the_record,
-    one_conflict_keeps_the_whole_batch_from_being_written,
-    every_conflict_of_a_full_batch_is_told_in_order,
-    a_list_of_conflicts_ends_before_it_passes_its_bytes,
-    a_page_says_where_the_vault_stands,
+    a_pushed_record_is_pulled,
+    an_empty_vault_is_an_empty_page,
+    an_empty_push_is_applied_and_creates_no_vault,
+    results_are_in_the_order_of_the_operations,
+    a_conflict_contains_the_current_record,
+    one_conflict_rejects_the_whole_batch,
+    all_conflicts_of_a_full_batch_are_returned_in_order,
+    a_list_of_conflicts_ends_before_its_byte_limit,
+    a_page_contains_the_head_of_the_vault,
 );
 
-async fn what_was_pushed_is_pulled(backend: Backend) {
+async fn a_pushed_record_is_pulled(backend: Backend) {
     let server = TestServer::start(backend).await;
     let pushed = server.push(USER, &push_of([operation("a", None, b"hello")])).await;
     assert_eq!(pushed.status, 200, "{pushed:?}");
-    // Whole bodies are compared: an answer to a push that carried a cursor would show here.
+    // Whole bodies are compared, so that a cursor in the response to a push would fail the test.
     assert_eq!(
         pushed.json(),
         json!({ "success": true, "results": [{ "recordId": "a", "version": 1 }] })
@@ -56,21 +56,21 @@ async fn what_was_pushed_is_pulled(backend: Backend) {
     server.stop().await;
 }
 
-async fn a_vault_that_nothing_was_pushed_to_is_an_empty_page(backend: Backend) {
+async fn an_empty_vault_is_an_empty_page(backend: Backend) {
     let server = TestServer::start(backend).await;
-    assert_eq!(page(&server, "").await, nothing());
-    assert_eq!(page(&server, "?cursor=2024-01-15T10:30:00Z&limit=1").await, nothing());
+    assert_eq!(page(&server, "").await, empty_vault_page());
+    assert_eq!(page(&server, "?cursor=2024-01-15T10:30:00Z&limit=1").await, empty_vault_page());
 }
 
-async fn an_empty_push_is_applied_and_starts_no_vault(backend: Backend) {
+async fn an_empty_push_is_applied_and_creates_no_vault(backend: Backend) {
     let server = TestServer::start(backend).await;
     let answer = server.push(USER, &push_of([])).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json(), json!({ "success": true, "results": [] }));
-    assert_eq!(page(&server, "").await, nothing());
+    assert_eq!(page(&server, "").await, empty_vault_page());
 }
 
-async fn results_stand_in_the_order_of_the_operations(backend: Backend) {
+async fn results_are_in_the_order_of_the_operations(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("b", None, b"1")]).await;
     let batch = [
@@ -91,7 +91,7 @@ async fn results_stand_in_the_order_of_the_operations(backend: Backend) {
     );
 }
 
-async fn a_conflict_says_all_there_is_to_know_of_the_record(backend: Backend) {
+async fn a_conflict_contains_the_current_record(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"one"), operation("gone", None, b"one")]).await;
     apply(&server, [operation("a", Some(1), b"two"), operation("gone", Some(1), b"")]).await;
@@ -124,7 +124,7 @@ async fn a_conflict_says_all_there_is_to_know_of_the_record(backend: Backend) {
     );
 }
 
-async fn one_conflict_keeps_the_whole_batch_from_being_written(backend: Backend) {
+async fn one_conflict_rejects_the_whole_batch(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("old", None, b"1"), operation("taken", None, b"1")]).await;
     let before = page(&server, "").await;
@@ -144,7 +144,7 @@ async fn one_conflict_keeps_the_whole_batch_from_being_written(backend: Backend)
     }
 }
 
-async fn every_conflict_of_a_full_batch_is_told_in_order(backend: Backend) {
+async fn all_conflicts_of_a_full_batch_are_returned_in_order(backend: Backend) {
     let server = TestServer::start(backend).await;
     let names: Vec<String> = (0..100).map(|n| format!("r{:02}", (n * 37) % 100)).collect();
     apply(&server, names.iter().map(|name| operation(name, None, b"theirs"))).await;
@@ -153,17 +153,18 @@ async fn every_conflict_of_a_full_batch_is_told_in_order(backend: Backend) {
     assert_eq!(answer.status, 409);
     let answer = answer.json();
     let conflicts = answer["conflicts"].as_array().expect("conflicts").iter();
-    let told: Vec<&str> = conflicts.map(|one| one["recordId"].as_str().expect("an id")).collect();
-    assert_eq!(told, names.iter().rev().collect::<Vec<_>>());
-    assert_eq!(answer.get("hasMore"), None, "it is there only where it is true");
+    let returned: Vec<&str> =
+        conflicts.map(|one| one["recordId"].as_str().expect("an id")).collect();
+    assert_eq!(returned, names.iter().rev().collect::<Vec<_>>());
+    assert_eq!(answer.get("hasMore"), None, "the member is present only if it is true");
 }
 
-async fn a_list_of_conflicts_ends_before_it_passes_its_bytes(backend: Backend) {
+async fn a_list_of_conflicts_ends_before_its_byte_limit(backend: Backend) {
     let server = server_with_pages_of(backend, 10).await;
     let all = ["a", "b", "c", "d", "long"];
     let theirs = |name| operation(name, None, if name == "long" { &[7; 11] } else { &[7; 5] });
     apply(&server, all.map(theirs)).await;
-    for (names, told, has_more) in [
+    for (names, returned, has_more) in [
         (&["a", "b"][..], &["a", "b"][..], false),
         (&["a", "b", "c"], &["a", "b"], true),
         (&["a", "long", "b"], &["a"], true),
@@ -176,18 +177,21 @@ async fn a_list_of_conflicts_ends_before_it_passes_its_bytes(backend: Backend) {
         let answer = answer.json();
         let conflicts = answer["conflicts"].as_array().expect("conflicts").iter();
         let found: Vec<_> = conflicts.map(|conflict| conflict["recordId"].clone()).collect();
-        assert_eq!(found, told, "{names:?}");
+        assert_eq!(found, returned, "{names:?}");
         assert_eq!(answer.get("hasMore"), has_more.then_some(&json!(true)), "{names:?}");
     }
 }
 
-async fn a_page_says_where_the_vault_stands(backend: Backend) {
+async fn a_page_contains_the_head_of_the_vault(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, ["a", "b", "c"].map(|name| operation(name, None, b"1"))).await;
     let all = page(&server, "").await;
     let first = page(&server, "?limit=1").await;
     assert_eq!(ids(&first), ["a"]);
-    assert_eq!(first["head"], all["records"][2]["updated_at"], "the vault's and not the page's");
+    assert_eq!(
+        first["head"], all["records"][2]["updated_at"],
+        "the head of the vault and not of the page"
+    );
     let head = all["head"].as_str().expect("a head");
     let after = page(&server, &format!("?cursor={head}")).await;
     assert_eq!(
@@ -202,7 +206,7 @@ async fn a_page_says_where_the_vault_stands(backend: Backend) {
     );
     let refused = server.push(USER, &push_of([operation("a", None, b"2")])).await;
     assert_eq!(refused.status, 409);
-    assert_eq!(page(&server, "?limit=1").await, first, "a refused push moves nothing");
+    assert_eq!(page(&server, "?limit=1").await, first, "a refused push changes nothing");
     apply(&server, [operation("a", Some(1), b"")]).await;
     let moved = page(&server, "").await;
     assert!(millis(&moved["head"]) > millis(&all["head"]));

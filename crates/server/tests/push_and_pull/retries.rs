@@ -1,4 +1,4 @@
-//! A push whose answer was lost is sent again.
+//! Retries: a push is sent again because its response was lost.
 
 use std::sync::Arc;
 
@@ -10,27 +10,27 @@ use vaultsync_testkit::{Backend, TestServer, backends, operation, push_of};
 use crate::{USER, apply, page, record};
 
 backends!(
-    a_push_that_is_sent_again_gets_the_same_answer,
-    it_does_so_when_another_device_wrote_in_between,
-    it_does_so_whether_or_not_the_epoch_is_named,
-    the_form_of_the_json_does_not_matter_to_a_retry,
-    another_batch_is_not_taken_for_a_retry,
-    a_refused_push_is_judged_anew,
-    what_a_batch_finds_written_already_it_leaves_alone,
-    the_last_pushes_are_remembered_and_no_others,
-    one_push_sent_many_times_at_once_is_written_once,
-    of_many_devices_that_edit_one_version_one_wins,
+    a_retry_gets_the_same_response,
+    a_retry_after_another_devices_write_gets_the_same_response,
+    a_retry_may_add_the_epoch,
+    a_retry_may_be_formatted_differently,
+    a_different_batch_is_not_a_retry,
+    a_refused_push_is_decided_anew,
+    an_operation_that_is_already_applied_is_not_written_again,
+    only_the_latest_pushes_have_receipts,
+    concurrent_copies_of_a_push_are_applied_once,
+    one_of_several_concurrent_edits_of_a_version_wins,
 );
 
-/// Sends `body` and fails the test unless the answer is 200 with `expected`, and nothing is written.
-async fn check_again(server: &TestServer, body: &Value, expected: &Value) {
+/// Sends `body` again, and checks that the response is 200 with `expected` and that nothing is written.
+async fn check_retry(server: &TestServer, body: &Value, expected: &Value) {
     let before = page(server, "").await;
     let answer = server.push(USER, body).await;
     assert_eq!((answer.status, &answer.json()), (200, expected), "{body}");
     assert_eq!(page(server, "").await, before, "a retry writes nothing");
 }
 
-async fn a_push_that_is_sent_again_gets_the_same_answer(backend: Backend) {
+async fn a_retry_gets_the_same_response(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("b", None, b"1"), operation("c", None, b"1")]).await;
     let body = push_of([
@@ -42,44 +42,44 @@ async fn a_push_that_is_sent_again_gets_the_same_answer(backend: Backend) {
     let first = server.push(USER, &body).await.json();
     assert_eq!(first["results"][3], json!({ "recordId": "d", "version": 1 }));
     for _ in 0..3 {
-        check_again(&server, &body, &first).await;
+        check_retry(&server, &body, &first).await;
     }
 }
 
-async fn it_does_so_when_another_device_wrote_in_between(backend: Backend) {
+async fn a_retry_after_another_devices_write_gets_the_same_response(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("b", None, b"1")]).await;
     let body = push_of([operation("a", None, b"1"), operation("b", Some(1), b"2")]);
     let first = server.push(USER, &body).await.json();
     apply(&server, [operation("a", Some(1), b"theirs"), operation("b", Some(2), b"")]).await;
-    check_again(&server, &body, &first).await;
+    check_retry(&server, &body, &first).await;
     assert_eq!(record(&server, "a").await["version"], 2);
     apply(&server, [operation("b", Some(3), b"back")]).await;
-    check_again(&server, &body, &first).await;
+    check_retry(&server, &body, &first).await;
 }
 
-async fn it_does_so_whether_or_not_the_epoch_is_named(backend: Backend) {
+async fn a_retry_may_add_the_epoch(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut body = push_of([operation("a", Some(5), b"1")]);
     let first = server.push(USER, &body).await.json();
     body["epoch"] = page(&server, "").await["epoch"].clone();
-    check_again(&server, &body, &first).await;
+    check_retry(&server, &body, &first).await;
 }
 
-async fn the_form_of_the_json_does_not_matter_to_a_retry(backend: Backend) {
+async fn a_retry_may_be_formatted_differently(backend: Backend) {
     let server = TestServer::start(backend).await;
     let first = server.push(USER, &push_of([operation("a", None, b"hello")])).await.json();
     apply(&server, [operation("a", Some(1), b"theirs")]).await;
     let text = r#" { "x" : [ ] , "operations" : [ { "deleted" : false , "ciphertext" :
         "aGVsbG8\u003d" , "baseVersion" : null , "recordId" : "\u0061" , "y" : { } } ] } "#;
     let body: Value = serde_json::from_str(text).expect("JSON");
-    check_again(&server, &body, &first).await;
+    check_retry(&server, &body, &first).await;
     let request = server.request(reqwest::Method::POST, "/api/sync/push");
     let answer = vaultsync_testkit::send(request.bearer_auth(server.token(USER)).body(text)).await;
     assert_eq!((answer.status, answer.json()), (200, first));
 }
 
-async fn another_batch_is_not_taken_for_a_retry(backend: Backend) {
+async fn a_different_batch_is_not_a_retry(backend: Backend) {
     let server = TestServer::start(backend).await;
     let (a, b) = (operation("a", None, b"1"), operation("b", None, b"1"));
     apply(&server, [a.clone(), b.clone()]).await;
@@ -101,7 +101,7 @@ async fn another_batch_is_not_taken_for_a_retry(backend: Backend) {
     }
 }
 
-async fn a_refused_push_is_judged_anew(backend: Backend) {
+async fn a_refused_push_is_decided_anew(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let body = push_of([operation("a", Some(2), b"3")]);
@@ -112,7 +112,7 @@ async fn a_refused_push_is_judged_anew(backend: Backend) {
     assert_eq!(answer.json()["results"][0]["version"], 3);
 }
 
-async fn what_a_batch_finds_written_already_it_leaves_alone(backend: Backend) {
+async fn an_operation_that_is_already_applied_is_not_written_again(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let before = record(&server, "a").await;
@@ -122,7 +122,7 @@ async fn what_a_batch_finds_written_already_it_leaves_alone(backend: Backend) {
     assert_eq!(record(&server, "b").await["version"], 1);
 }
 
-async fn the_last_pushes_are_remembered_and_no_others(backend: Backend) {
+async fn only_the_latest_pushes_have_receipts(backend: Backend) {
     let server = TestServer::start(backend).await;
     let body = push_of([operation("a", None, b"1")]);
     let first = server.push(USER, &body).await.json();
@@ -130,13 +130,13 @@ async fn the_last_pushes_are_remembered_and_no_others(backend: Backend) {
     for n in 2..RECEIPTS_MAX {
         apply(&server, [operation(&format!("other-{n}"), None, b"1")]).await;
     }
-    check_again(&server, &body, &first).await;
-    apply(&server, [operation("the one too many", None, b"1")]).await;
+    check_retry(&server, &body, &first).await;
+    apply(&server, [operation("one too many", None, b"1")]).await;
     let answer = server.push(USER, &body).await;
-    assert_eq!(answer.status, 409, "the answer is forgotten: {answer:?}");
+    assert_eq!(answer.status, 409, "the receipt has aged out: {answer:?}");
 }
 
-async fn one_push_sent_many_times_at_once_is_written_once(backend: Backend) {
+async fn concurrent_copies_of_a_push_are_applied_once(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("b", None, b"1")]).await;
     let body = push_of([operation("a", None, b"1"), operation("b", Some(1), b"2")]);
@@ -159,7 +159,7 @@ async fn one_push_sent_many_times_at_once_is_written_once(backend: Backend) {
     assert_eq!(page["records"][1]["version"], 2);
 }
 
-async fn of_many_devices_that_edit_one_version_one_wins(backend: Backend) {
+async fn one_of_several_concurrent_edits_of_a_version_wins(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"0")]).await;
     let edit = |device: u8| {

@@ -1,4 +1,4 @@
-//! A pull that waits for news.
+//! Pulls that wait for a change.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,22 +13,22 @@ use vaultsync_testkit::{Backend, Setup, TestServer, backends, operation};
 use crate::{USER, apply, ids, millis, page};
 
 backends!(
-    it_returns_at_once_when_there_is_something,
-    it_returns_an_empty_page_when_its_time_is_up,
-    it_waits_for_a_vault_that_does_not_exist_yet,
-    it_returns_what_another_device_pushes_meanwhile,
-    every_device_that_waits_is_told,
+    a_wait_ends_at_once_if_there_are_records,
+    a_wait_ends_with_an_empty_page_when_its_time_is_up,
+    a_pull_can_wait_for_a_vault_that_does_not_exist_yet,
+    a_wait_returns_the_push_of_another_device,
+    a_push_ends_every_wait_of_its_user,
     a_push_that_writes_nothing_does_not_end_a_wait,
-    a_wait_for_what_is_later_than_the_news_goes_on,
-    a_server_that_stops_answers_those_who_wait,
-    a_client_that_goes_away_while_it_waits_leaves_its_place_to_others,
+    a_wait_behind_a_later_cursor_continues,
+    a_stopping_server_answers_waiting_pulls,
+    a_disconnected_wait_no_longer_counts,
 );
 
-/// Long enough for anything that does not wait, and far from what a wait asks for.
+/// Longer than anything that does not wait, and much shorter than the waits below.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Sends a pull on a connection of its own, and comes back once the server has answered later
-/// requests on other connections: by then the pull is being served.
+/// Sends a pull on its own connection, and returns once the server has answered later requests on other
+/// connections: by then it is serving the pull.
 async fn begin_pull(server: &TestServer, query: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.expect("a connection");
     let head = format!(
@@ -44,7 +44,7 @@ async fn begin_pull(server: &TestServer, query: &str) -> TcpStream {
     stream
 }
 
-/// The page that a pull begun before is answered with.
+/// The page in the response to a pull that was sent before.
 async fn end_pull(mut stream: TcpStream) -> Value {
     let mut answer = String::new();
     let read = timeout(SOON, stream.read_to_string(&mut answer)).await;
@@ -54,7 +54,7 @@ async fn end_pull(mut stream: TcpStream) -> Value {
     serde_json::from_str(body).expect("JSON")
 }
 
-async fn it_returns_at_once_when_there_is_something(backend: Backend) {
+async fn a_wait_ends_at_once_if_there_are_records(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let started = Instant::now();
@@ -63,7 +63,7 @@ async fn it_returns_at_once_when_there_is_something(backend: Backend) {
     assert_eq!(found, page(&server, "").await);
 }
 
-async fn it_returns_an_empty_page_when_its_time_is_up(backend: Backend) {
+async fn a_wait_ends_with_an_empty_page_when_its_time_is_up(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let all = page(&server, "").await;
@@ -84,7 +84,7 @@ async fn it_returns_an_empty_page_when_its_time_is_up(backend: Backend) {
     );
 }
 
-async fn it_waits_for_a_vault_that_does_not_exist_yet(backend: Backend) {
+async fn a_pull_can_wait_for_a_vault_that_does_not_exist_yet(backend: Backend) {
     let server = TestServer::start(backend).await;
     let pull = begin_pull(&server, "?wait=55").await;
     apply(&server, [operation("a", None, b"1")]).await;
@@ -92,7 +92,7 @@ async fn it_waits_for_a_vault_that_does_not_exist_yet(backend: Backend) {
     assert_eq!(found, page(&server, "").await);
 }
 
-async fn it_returns_what_another_device_pushes_meanwhile(backend: Backend) {
+async fn a_wait_returns_the_push_of_another_device(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut cursor = String::new();
     for round in 0..10 {
@@ -106,7 +106,7 @@ async fn it_returns_what_another_device_pushes_meanwhile(backend: Backend) {
     }
 }
 
-async fn every_device_that_waits_is_told(backend: Backend) {
+async fn a_push_ends_every_wait_of_its_user(backend: Backend) {
     let server = TestServer::start(backend).await;
     let mut pulls = Vec::new();
     for _ in 0..5 {
@@ -134,7 +134,7 @@ async fn a_push_that_writes_nothing_does_not_end_a_wait(backend: Backend) {
     assert!(started.elapsed() >= Duration::from_secs(1));
 }
 
-async fn a_wait_for_what_is_later_than_the_news_goes_on(backend: Backend) {
+async fn a_wait_behind_a_later_cursor_continues(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let head = millis(&page(&server, "").await["head"]);
@@ -144,7 +144,7 @@ async fn a_wait_for_what_is_later_than_the_news_goes_on(backend: Backend) {
     assert_eq!(end_pull(pull).await["records"], json!([]));
 }
 
-async fn a_server_that_stops_answers_those_who_wait(backend: Backend) {
+async fn a_stopping_server_answers_waiting_pulls(backend: Backend) {
     let server = TestServer::start(backend).await;
     apply(&server, [operation("a", None, b"1")]).await;
     let all = page(&server, "").await;
@@ -157,17 +157,17 @@ async fn a_server_that_stops_answers_those_who_wait(backend: Backend) {
     assert_eq!((&empty["records"], &empty["head"]), (&json!([]), &all["head"]));
 }
 
-async fn a_client_that_goes_away_while_it_waits_leaves_its_place_to_others(backend: Backend) {
+async fn a_disconnected_wait_no_longer_counts(backend: Backend) {
     let mut setup = Setup::on(backend);
     setup.limits.waits_per_user_max = 1;
     let server = Arc::new(TestServer::start_with(setup).await);
     let gone = begin_pull(&server, "?wait=55").await;
-    assert_eq!(server.pull(USER, "?wait=55").await.status, 429, "its place is taken");
+    assert_eq!(server.pull(USER, "?wait=55").await.status, 429, "the limit is reached");
     drop(gone);
     let free = async {
         while server.pull(USER, "?wait=1").await.status == 429 {
             tokio::task::yield_now().await;
         }
     };
-    timeout(SOON, free).await.expect("its place is free again");
+    timeout(SOON, free).await.expect("it no longer counts");
 }
