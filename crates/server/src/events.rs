@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use vaultsync_protocol::{Pull, Timestamp};
-use vaultsync_store::{PullOutcome, Subscription, Vault};
+use vaultsync_protocol::Timestamp;
+use vaultsync_store::{Subscription, Vault};
 
 use crate::{app::App, error::ApiError, telemetry::OpenGauge};
 
@@ -24,10 +24,6 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Keep-alive intervals in one [`REREAD_INTERVAL`].
 const INTERVALS_PER_REREAD: u8 = 2;
-
-/// 9999-12-31T23:59:59.999Z, later than any record. A page after it has the vault's head and no
-/// records, so that it costs a single read.
-const FAR_END: Timestamp = Timestamp::from_millis(253_402_300_799_999);
 
 /// The event that a vault's head has changed to `head`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -153,12 +149,8 @@ impl Events {
 }
 
 async fn read_head(app: &App, vault: &Vault) -> Result<Option<Timestamp>, ApiError> {
-    let pull = Pull { cursor: Some(FAR_END.into()), limit: 1, ..Pull::default() };
-    let reading = app.store.pull(vault, &pull, app.memory.page_budget(vault.id()));
-    match tokio::time::timeout(app.limits.handler_timeout, reading).await {
-        Ok(Ok((PullOutcome::Page(page), _))) => Ok(page.head),
-        Ok(Ok(_)) => Err(ApiError::Internal("a pull without an epoch was refused".to_owned())),
-        Ok(Err(error)) => Err(error.into()),
+    match tokio::time::timeout(app.limits.handler_timeout, app.store.head(vault)).await {
+        Ok(head) => Ok(head?),
         Err(_) => Err(ApiError::Unavailable("the store did not respond in time".to_owned())),
     }
 }
