@@ -13,6 +13,7 @@
 mod check_version;
 mod notifier;
 mod postgres;
+mod postgres_client;
 mod pubsub;
 mod pull;
 mod push_plan;
@@ -25,9 +26,9 @@ mod vault;
 pub use check_version::{RecordState, WriteDecision, check_version};
 pub use notifier::{ChangeNotifier, Subscription};
 pub use postgres::{
-    DatabaseUrl, PostgresOptions, batch_statements, distribute, hot_statements, migrate,
-    pending_migrations,
+    PostgresOptions, batch_statements, distribute, hot_statements, migrate, pending_migrations,
 };
+pub use postgres_client::DatabaseUrl;
 pub use pubsub::{NatsUrl, PubsubBackend};
 pub use read_budget::{ReadBudget, Unbounded};
 pub use receipts::RECEIPTS_MAX;

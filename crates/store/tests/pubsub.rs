@@ -28,7 +28,7 @@ fn options() -> StoreOptions {
 }
 
 async fn node(via: PubsubBackend) -> Store {
-    let postgres = PostgresOptions { hints: via, ..postgres_options() };
+    let postgres = PostgresOptions { pubsub: via, ..postgres_options() };
     Store::open_postgres(postgres, options()).await.expect("the database opens")
 }
 
@@ -171,9 +171,9 @@ async fn hints_come_back_with_the_database() {
     let server = PostgresServer::start();
     let url: vaultsync_store::DatabaseUrl = server.url("postgres").parse().expect("an address");
     let open = async || {
-        let hints = PubsubBackend::Notify(Box::new(url.clone()));
+        let pubsub = PubsubBackend::Notify(Box::new(url.clone()));
         let primaries = vec![url.clone()];
-        let postgres = PostgresOptions { hints, primaries, ..postgres_options() };
+        let postgres = PostgresOptions { pubsub, primaries, ..postgres_options() };
         Store::open_postgres(postgres, options()).await.expect("the database opens")
     };
     let (here, there) = (open().await, open().await);

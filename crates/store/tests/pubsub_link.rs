@@ -74,8 +74,8 @@ impl Log {
     }
 }
 
-async fn node(hints: PubsubBackend) -> Store {
-    open(PostgresOptions { hints, ..postgres_options() }).await
+async fn node(pubsub: PubsubBackend) -> Store {
+    open(PostgresOptions { pubsub, ..postgres_options() }).await
 }
 
 async fn open(options: PostgresOptions) -> Store {
@@ -146,7 +146,7 @@ async fn what_was_pushed_last_is_told_before_a_store_is_closed_and_nothing_is_le
     let url = server.url("postgres");
     let options = || PostgresOptions {
         primaries: vec![url.parse().expect("an address")],
-        hints: notify(&url),
+        pubsub: notify(&url),
         ..postgres_options()
     };
     let (here, there) = (open(options()).await, open(options()).await);
@@ -189,7 +189,8 @@ async fn no_connection_that_pushes_notifies() {
     ]);
     let url = server.url("postgres");
     let primaries = vec![url.parse().expect("an address")];
-    let node = open(PostgresOptions { primaries, hints: notify(&url), ..postgres_options() }).await;
+    let node =
+        open(PostgresOptions { primaries, pubsub: notify(&url), ..postgres_options() }).await;
     let folder = server.folder();
     let log = folder.parent().expect("the server's folder").join("log");
     let processes = |statements: &[&str]| -> BTreeSet<String> {

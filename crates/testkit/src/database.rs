@@ -94,7 +94,7 @@ impl TestDatabase {
                     timeout: Duration::from_secs(20),
                     prepare: true,
                     migrate: true,
-                    hints: PubsubBackend::None,
+                    pubsub: PubsubBackend::None,
                     allow_unsafe: false,
                 };
                 Store::open_postgres(postgres, options).await

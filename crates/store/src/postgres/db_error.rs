@@ -1,4 +1,4 @@
-//! What an error of the database means for the use case it happened in.
+//! What a database error means for the use case in which it occurred.
 
 use deadpool_postgres::{HookError, PoolError};
 use tokio_postgres::{
@@ -6,48 +6,48 @@ use tokio_postgres::{
     error::{DbError as ServerError, Severity, SqlState},
 };
 
-use crate::StoreError;
+use crate::{StoreError, postgres_client::describe};
 
-/// Why an attempt came to nothing. It says what is known, never values: an error's detail may quote
-/// a record.
+/// Failure of an attempt. The message never contains values: an error's detail may quote a record.
 #[derive(Debug)]
 pub(super) enum DbError {
-    /// Nothing was written, and another attempt may fare better.
+    /// Nothing was written, and another attempt may succeed.
     Transient(String),
-    /// The same, and the connection broke or fell silent: others to that address may have as well.
+    /// As `Transient`, and the connection broke or fell silent: other connections to the address may have,
+    /// too.
     ConnectionLost(String),
-    /// The commit was sent and its answer lost.
+    /// The commit was sent, and its response was lost.
     InDoubt(String),
-    /// Nothing was written, and another attempt would fare no better.
+    /// Nothing was written, and another attempt would fail in the same way.
     Permanent(String),
 }
 
 impl DbError {
     /// The failure of a statement whose transaction is not committed.
     pub(super) fn of(error: &Error) -> Self {
-        let told = told(error);
-        let Some(answer) = answer_of(error) else {
-            return Self::ConnectionLost(told);
+        let message = describe(error);
+        let Some(response) = response_of(error) else {
+            return Self::ConnectionLost(message);
         };
-        if is_stale(answer.code()) {
-            Self::ConnectionLost(told)
-        } else if is_transient(answer.code()) {
-            Self::Transient(told)
+        if is_stale(response.code()) {
+            Self::ConnectionLost(message)
+        } else if is_transient(response.code()) {
+            Self::Transient(message)
         } else {
-            Self::Permanent(told)
+            Self::Permanent(message)
         }
     }
 
     /// The failure of a statement that was sent together with the commit.
     pub(super) fn before_commit(error: &Error) -> Self {
-        // Where the server has answered, the statement failed, and with it all that came after.
-        if answer_of(error).is_some() { Self::of(error) } else { Self::InDoubt(told(error)) }
+        // If the server responded, the statement failed, and so did everything after it.
+        if response_of(error).is_some() { Self::of(error) } else { Self::InDoubt(describe(error)) }
     }
 
-    /// The failure of a commit. Even where the server has an error to tell, it may be committed: on
-    /// Citus the error may be of the way back from the node that did it.
+    /// The failure of a commit. Even if the server responded with an error, the transaction may be
+    /// committed: on Citus, the error may have occurred on the way back from the node that committed.
     pub(super) fn of_commit(error: &Error) -> Self {
-        Self::InDoubt(told(error))
+        Self::InDoubt(describe(error))
     }
 
     /// The failure to get a connection.
@@ -55,7 +55,7 @@ impl DbError {
         Self::Transient(match error {
             PoolError::Timeout(_) => "no connection to the database was free in time".to_owned(),
             PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
-                told(error)
+                describe(error)
             }
             error => error.to_string(),
         })
@@ -65,52 +65,39 @@ impl DbError {
 impl From<DbError> for StoreError {
     fn from(failure: DbError) -> Self {
         match failure {
-            DbError::Transient(told) | DbError::ConnectionLost(told) => Self::Unavailable(told),
-            DbError::InDoubt(told) => Self::OutcomeUnknown(told),
-            DbError::Permanent(told) => Self::Internal(told),
+            DbError::Transient(message) | DbError::ConnectionLost(message) => {
+                Self::Unavailable(message)
+            }
+            DbError::InDoubt(message) => Self::OutcomeUnknown(message),
+            DbError::Permanent(message) => Self::Internal(message),
         }
     }
 }
 
-/// The error in words, without the values that its detail may have.
-pub(super) fn told(error: &Error) -> String {
-    let Some(answer) = error.as_db_error() else {
-        let cause = std::error::Error::source(error);
-        return cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
-    };
-    let told = format!("{}: {}", answer.code().code(), answer.message());
-    match answer.code() {
-        &SqlState::INVALID_SQL_STATEMENT_NAME | &SqlState::DUPLICATE_PSTATEMENT => format!(
-            "{told} (a pooler between server and database that keeps no prepared statements? \
-             Then turn them off: setting `database_prepare`)"
-        ),
-        _ => told,
-    }
+/// The server's response to the statement, if there was one. A fatal error is not a response: the driver
+/// reports it once, for whichever statement is next, and a pooler that lost its server sends one for all
+/// statements in flight.
+fn response_of(error: &Error) -> Option<&ServerError> {
+    error.as_db_error().filter(|response| response.parsed_severity() == Some(Severity::Error))
 }
 
-/// What the server answered to the statement, if it did. A fatal error is no answer: it is told once,
-/// to whichever statement is next, and a pooler that lost its server sends one for all that it had.
-fn answer_of(error: &Error) -> Option<&ServerError> {
-    error.as_db_error().filter(|answer| answer.parsed_severity() == Some(Severity::Error))
-}
-
-/// Whether a prepared statement is at fault, and another connection has none: the tables were changed
-/// under it, or a pooler has lost it.
+/// Whether a prepared statement is stale: the tables were altered after it was prepared, or a pooler lost
+/// it. Another connection prepares it anew.
 fn is_stale(code: &SqlState) -> bool {
     [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME].contains(code)
 }
 
-/// Whether the same statements may well succeed when they are sent again.
+/// Whether the same statements may succeed when they are sent again.
 fn is_transient(code: &SqlState) -> bool {
     let class = &code.code()[..2];
-    // Connections; transactions that lost against others; resources; operators; the system.
+    // Connection, serialization, resources, operator intervention, system, transaction state.
     matches!(class, "08" | "40" | "53" | "57" | "58" | "25")
         || [
-            // Whoever held the lock had it for too long.
+            // Another transaction held the lock for too long.
             SqlState::LOCK_NOT_AVAILABLE,
-            // On Citus, what goes wrong between its nodes has this code, a node that is away included.
+            // Citus reports failures between its nodes with this code, an unreachable node included.
             SqlState::INTERNAL_ERROR,
-            // Somebody wrote around the vault's lock, and the constraints caught it.
+            // Another program wrote without the vault's lock, and a constraint caught it.
             SqlState::CHECK_VIOLATION,
             SqlState::UNIQUE_VIOLATION,
         ]

@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::{
     Inner,
     batcher::BatchLimits,
-    connect::{Deadlines, Sql, with_deadline},
+    connection::Sql,
     db_error::DbError,
+    deadlines::{Deadlines, with_deadline},
     pull,
     rows::{column, uuid},
 };
@@ -70,12 +71,12 @@ impl Inner {
         let connection = self.primaries.connect(first, 0, deadlines).await?;
         self.gauge();
         let sent = async {
-            let ready = connection.ready(&HEADS_BATCH).await?;
+            let ready = connection.prepare(&HEADS_BATCH).await?;
             connection.rows(&ready, &[&ids]).await
         };
         let sent = sent.map_err(|error| DbError::of(&error));
         let sent = with_deadline(deadlines.deadline, DbError::ConnectionLost, sent);
-        let rows = connection.node().watch(sent).await?;
+        let rows = connection.endpoint().watch(sent).await?;
         connection.release();
         rows.iter().map(|row| Ok((column(row, 2)?, pull::head(row)?))).collect()
     }

@@ -1,57 +1,55 @@
-//! Bringing the tables up to date, and onto Citus.
+//! Migrations, and the distribution of the tables on Citus.
 //!
-//! Migrations only add: nodes of the version before serve on beside those of this one.
+//! Migrations only add: nodes of the previous version keep serving beside those of this one.
 
 use std::time::Duration;
 
 use refinery::Runner;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::{
-    DatabaseUrl,
-    db_error::told,
-    open::{connect, refused},
+use crate::{
+    OpenError,
+    postgres_client::{DatabaseUrl, connect, describe, open_error},
 };
-use crate::OpenError;
 
 mod embedded {
     refinery::embed_migrations!("migrations/postgres");
 }
 
-/// Refinery's own table.
+/// Refinery's table of applied migrations.
 const HISTORY: &str = "refinery_schema_history";
 
-/// How often a run is tried. Several nodes that start at once race, and all but one lose: the history
-/// has each migration once (its primary key), in the transaction that applies it. Who lost looks again.
-const ATTEMPTS: u32 = 5;
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(200);
+/// How often a run is tried. Of several nodes that start at once, all but one fail: the history has each
+/// migration once (its primary key), in the transaction that applies it. The others read it again.
+const ATTEMPTS_MAX: u32 = 5;
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Brings the tables of a database up to date; answers the names of the steps that were taken.
+/// Applies the pending migrations of a database, and returns their names.
 pub async fn migrate(url: &DatabaseUrl) -> Result<Vec<String>, OpenError> {
-    run(&mut connect(url).await?).await.map_err(|error| refused(url, error))
+    run(&mut connect(url).await?).await.map_err(|error| open_error(url, error))
 }
 
-/// The names of the steps that [`migrate`] would take.
+/// The names of the migrations that [`migrate`] would apply.
 pub async fn pending_migrations(url: &DatabaseUrl) -> Result<Vec<String>, OpenError> {
-    pending(&connect(url).await?).await.map_err(|error| refused(url, error))
+    pending(&connect(url).await?).await.map_err(|error| open_error(url, error))
 }
 
-/// Spreads the tables, which must be up to date, over the nodes of a Citus cluster, by vault; answers
-/// the statements that were run. What is spread already stays as it is.
+/// Distributes the tables by vault over the nodes of a Citus cluster, and returns the statements that were
+/// run. No migration may be pending. Tables that are distributed already stay as they are.
 pub async fn distribute(url: &DatabaseUrl) -> Result<Vec<String>, OpenError> {
-    spread(&connect(url).await?).await.map_err(|error| refused(url, told(&error)))
+    distribute_tables(&connect(url).await?).await.map_err(|error| open_error(url, describe(&error)))
 }
 
-/// A database of a later version is fine: what its migrations added is not needed here.
+/// Missing migrations are no error: a later version may have applied more, which this one does not need.
 fn runner() -> Runner {
     embedded::migrations::runner().set_grouped(true).set_abort_missing(false)
 }
 
-/// Applies what is missing, all or none; answers the names of what was applied.
+/// Applies the pending migrations, all or none, and returns their names.
 pub(super) async fn run(client: &mut Client) -> Result<Vec<String>, String> {
     let mut attempt = 1;
     loop {
-        // Most starts find nothing to do, and need no right to create tables for that.
+        // Most starts find none, and a role without the right to create tables suffices for that.
         if pending(client).await?.is_empty() {
             return Ok(Vec::new());
         }
@@ -60,28 +58,31 @@ pub(super) async fn run(client: &mut Client) -> Result<Vec<String>, String> {
                 let applied = report.applied_migrations().iter().map(ToString::to_string);
                 return Ok(applied.collect());
             }
-            Err(error) if attempt == ATTEMPTS => {
-                return Err(format!("its tables cannot be brought up to date: {}", whole(&error)));
+            Err(error) if attempt == ATTEMPTS_MAX => {
+                return Err(format!("its migrations cannot be applied: {}", with_causes(&error)));
             }
             Err(error) => {
-                tracing::debug!(error = whole(&error), "another node may be migrating too");
-                tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+                tracing::debug!(
+                    error = with_causes(&error),
+                    "migrations are tried again: another node may be applying them"
+                );
+                tokio::time::sleep(RETRY_DELAY).await;
                 attempt += 1;
             }
         }
     }
 }
 
-/// The names of the migrations that are not applied yet.
+/// The names of the pending migrations.
 pub(super) async fn pending(client: &Client) -> Result<Vec<String>, String> {
-    let applied = applied(client).await.map_err(|error| told(&error))?;
+    let applied = applied(client).await.map_err(|error| describe(&error))?;
     let runner = runner();
     let all = runner.get_migrations().iter();
-    let missing = all.filter(|migration| !applied.contains(&migration.version().to_string()));
-    Ok(missing.map(ToString::to_string).collect())
+    let pending = all.filter(|migration| !applied.contains(&migration.version().to_string()));
+    Ok(pending.map(ToString::to_string).collect())
 }
 
-/// The versions in the history; none where there is no history.
+/// The versions in the history, or none if there is no history.
 async fn applied(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
     let exists = "select to_regclass('refinery_schema_history') is not null";
     if first_column(client, exists).await? != ["t"] {
@@ -90,36 +91,37 @@ async fn applied(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> 
     first_column(client, "select version from refinery_schema_history order by version").await
 }
 
-async fn spread(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
+async fn distribute_tables(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
     client.batch_execute("create extension if not exists citus").await?;
-    let done_before = first_column(
+    let distributed = first_column(
         client,
         "select logicalrelid::text from pg_dist_partition
          where logicalrelid::text in
            ('vaults', 'records', 'deployment', 'refinery_schema_history')",
     )
     .await?;
-    // Without a pause only where rows are to be moved: it needs wal_level=logical.
+    // The concurrent variant moves rows without a pause, but needs wal_level=logical.
     let has_rows = first_column(client, "select exists (select from vaults)").await? == ["t"];
-    let way =
+    let function =
         if has_rows { "create_distributed_table_concurrently" } else { "create_distributed_table" };
-    let vaults =
-        format!("select {way}('vaults', 'vault_id', shard_count => 32, colocate_with => 'none')");
-    let records = format!("select {way}('records', 'vault_id', colocate_with => 'vaults')");
-    let mut done = Vec::new();
+    let vaults = format!(
+        "select {function}('vaults', 'vault_id', shard_count => 32, colocate_with => 'none')"
+    );
+    let records = format!("select {function}('records', 'vault_id', colocate_with => 'vaults')");
+    let mut statements = Vec::new();
     for (table, statement) in [
-        // Small, and asked for on every node: each has a copy.
+        // Small, and read on every node: each node has a copy.
         ("deployment", "select create_reference_table('deployment')"),
         (HISTORY, "select create_reference_table('refinery_schema_history')"),
         ("vaults", vaults.as_str()),
         ("records", records.as_str()),
     ] {
-        if !done_before.iter().any(|name| name == table) {
+        if !distributed.iter().any(|name| name == table) {
             client.batch_execute(statement).await?;
-            done.push(statement.to_owned());
+            statements.push(statement.to_owned());
         }
     }
-    Ok(done)
+    Ok(statements)
 }
 
 async fn first_column(client: &Client, query: &str) -> Result<Vec<String>, tokio_postgres::Error> {
@@ -131,13 +133,13 @@ async fn first_column(client: &Client, query: &str) -> Result<Vec<String>, tokio
     Ok(values.collect())
 }
 
-/// The error with its causes: refinery's own words do not have the database's.
-fn whole(error: &refinery::Error) -> String {
-    let mut told = error.to_string();
+/// The error with its causes: refinery's message does not include the database's.
+fn with_causes(error: &refinery::Error) -> String {
+    let mut message = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        told = format!("{told}: {error}");
+        message = format!("{message}: {error}");
         cause = error.source();
     }
-    told
+    message
 }

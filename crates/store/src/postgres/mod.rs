@@ -8,11 +8,14 @@
 //! serialize all commits of the database.
 
 mod batcher;
-mod connect;
+mod connection;
 mod db_error;
+mod deadlines;
+mod endpoints;
 mod head_reads;
 mod migrate;
 mod open;
+mod pool;
 mod pull;
 mod pull_executor;
 mod push_batch;
@@ -20,8 +23,6 @@ mod push_executor;
 mod push_txn;
 mod round_trips;
 mod rows;
-mod tls;
-mod url;
 mod vault_locks;
 
 use std::{sync::Arc, time::Duration};
@@ -29,26 +30,20 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::task::TaskTracker;
 use vaultsync_protocol::{Pull, Push, Timestamp};
 
-pub(crate) use self::open::{connect as open_plain, connect_raw as open_raw};
+pub use self::migrate::{distribute, migrate, pending_migrations};
 use self::{
     batcher::Batcher,
-    connect::{Deadlines, Endpoints, with_deadline},
     db_error::DbError,
+    deadlines::{Deadlines, with_deadline},
+    endpoints::Endpoints,
     head_reads::HEAD_READ_BATCHES,
     push_executor::{BatchOutcome, PUSH_BATCHES, QueuedPush},
     vault_locks::VaultLocks,
 };
-pub use self::{
-    migrate::{distribute, migrate, pending_migrations},
-    url::DatabaseUrl,
-};
 use crate::{
-    ChangeNotifier, OpenError, PubsubBackend, PullOutcome, PushOutcome, ReadBudget, StoreError,
-    StoreOptions, Vault, VaultId, pubsub::Relay, pull::VaultHead,
+    ChangeNotifier, DatabaseUrl, OpenError, PubsubBackend, PullOutcome, PushOutcome, ReadBudget,
+    StoreError, StoreOptions, Vault, VaultId, pubsub::Relay, pull::VaultHead,
 };
-
-/// How long making a connection may take while the store is opened or migrated.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Options of a PostgreSQL store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +62,7 @@ pub struct PostgresOptions {
     /// Whether pending migrations are applied at start. If not, there must be none.
     pub migrate: bool,
     /// How processes that serve from the database notify each other of changes.
-    pub hints: PubsubBackend,
+    pub pubsub: PubsubBackend,
     /// Whether to serve from a database that can lose what it acknowledged.
     pub allow_unsafe: bool,
 }
@@ -134,7 +129,7 @@ impl Postgres {
         options: StoreOptions,
     ) -> Result<Self, OpenError> {
         let deployment = open::prepare(&postgres).await?;
-        let (notifier, relay) = Relay::start(postgres.hints.clone());
+        let (notifier, relay) = Relay::start(postgres.pubsub.clone());
         let inner = Arc::new(Inner {
             primaries: Endpoints::new(&postgres.primaries, &postgres, deployment, true)?,
             replicas: Endpoints::new(&postgres.replicas, &postgres, deployment, false)?,
@@ -218,7 +213,7 @@ impl Inner {
             looked.await.map_err(|error| DbError::of(&error))
         };
         connection
-            .node()
+            .endpoint()
             .watch(with_deadline(deadlines.deadline, DbError::ConnectionLost, look))
             .await?;
         connection.release();

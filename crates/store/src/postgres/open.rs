@@ -1,75 +1,56 @@
-//! What a database must be before it is served from, and that its tables are up to date.
-
-use std::fmt;
+//! Checks before a database is served from: migrations, durability, identity.
 
 use deadpool_postgres::HookError;
-use tokio::time::timeout;
-use tokio_postgres::{
-    Client, Connection, Error, SimpleQueryMessage, Socket, error::SqlState, tls::MakeTlsConnect,
-};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow, error::SqlState};
 use uuid::Uuid;
 
-use super::{DatabaseUrl, PostgresOptions, db_error::told, migrate, tls};
-use crate::OpenError;
+use super::{PostgresOptions, migrate};
+use crate::{
+    OpenError,
+    postgres_client::{DatabaseUrl, connect, describe, open_error},
+};
 
-const NO_DEPLOYMENT: &str = "its table `deployment` is empty, so that nobody can tell which it is";
+const NO_DEPLOYMENT: &str = "the table `deployment` is empty, so the database cannot be identified: \
+                             restore its row from a backup";
 
-/// The first of the addresses that answers, with its tables brought up to date: the id of its
-/// deployment.
+/// Migrates the first address that is reachable, or checks that no migration is pending. Returns the id of
+/// its deployment.
 pub(super) async fn prepare(options: &PostgresOptions) -> Result<Uuid, OpenError> {
     let mut unreachable = None;
     for url in &options.primaries {
-        let mut client = match connect(url).await {
-            Ok(client) => client,
+        match connect(url).await {
+            Ok(client) => return prepare_tables(client, url, options.migrate).await,
             Err(error) => {
-                tracing::warn!(%error, "a database cannot be reached");
+                tracing::warn!(%error, "a database is unreachable");
                 unreachable.get_or_insert(error);
-                continue;
-            }
-        };
-        if options.migrate {
-            migrate::run(&mut client).await.map_err(|error| refused(url, error))?;
-        } else {
-            let pending = migrate::pending(&client).await.map_err(|error| refused(url, error))?;
-            if let Some(first) = pending.first() {
-                let told = format!("its tables are not up to date ({first}): `vaultsync migrate`");
-                return Err(refused(url, told));
             }
         }
-        let id = deployment(&client).await.map_err(|error| refused(url, told(&error)))?;
-        return id.ok_or_else(|| refused(url, NO_DEPLOYMENT));
     }
     Err(unreachable.unwrap_or_else(|| OpenError::Database {
         database: "postgres".to_owned(),
-        message: "no address is given".to_owned(),
+        message: "no address is configured: set `database`".to_owned(),
     }))
 }
 
-/// A connection outside of any pool. It ends when the client is dropped.
-pub(crate) async fn connect(url: &DatabaseUrl) -> Result<Client, OpenError> {
-    let (client, connection) = connect_raw(url).await.map_err(|error| refused(url, error))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to the database ended");
+async fn prepare_tables(
+    mut client: Client,
+    url: &DatabaseUrl,
+    may_migrate: bool,
+) -> Result<Uuid, OpenError> {
+    if may_migrate {
+        migrate::run(&mut client).await.map_err(|error| open_error(url, error))?;
+    } else {
+        let pending = migrate::pending(&client).await.map_err(|error| open_error(url, error))?;
+        if let Some(first) = pending.first() {
+            let message = format!("the migration {first} is pending: run `vaultsync migrate`");
+            return Err(open_error(url, message));
         }
-    });
-    Ok(client)
+    }
+    let id = deployment(&client).await.map_err(|error| open_error(url, describe(&error)))?;
+    id.ok_or_else(|| open_error(url, NO_DEPLOYMENT))
 }
 
-/// The same, with the side of it that has to be polled, and that hears notifications.
-pub(crate) async fn connect_raw(url: &DatabaseUrl) -> Result<(Client, RawConnection), String> {
-    let tls = tls::connector(&url.tls).map_err(|error| error.to_string())?;
-    let mut config = url.config.clone();
-    config.connect_timeout(super::OPEN_TIMEOUT).tcp_user_timeout(super::OPEN_TIMEOUT);
-    // The driver's own bound ends where the peer takes the connection, even one that never speaks.
-    let connected = timeout(super::OPEN_TIMEOUT, config.connect(tls)).await;
-    let connected = connected.map_err(|_| "it does not answer".to_owned())?;
-    connected.map_err(|error| told(&error))
-}
-
-type RawConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
-
+/// The id in the table `deployment`, which is the same on all nodes and replicas of one database.
 async fn deployment(client: &Client) -> Result<Option<Uuid>, Error> {
     let rows = client.simple_query("select id from deployment").await?;
     Ok(rows.iter().find_map(|message| match message {
@@ -78,77 +59,124 @@ async fn deployment(client: &Client) -> Result<Option<Uuid>, Error> {
     }))
 }
 
-/// Checks a new connection: that it leads to the right database, that one may write there, and that
-/// what is acknowledged there is on a disk. A message means that it is not one to serve from; what the
-/// database failed with may pass. Answers whether it leads to a machine with Citus, whose tables are
-/// spread over several machines, or may come to be while the connection is open.
+/// Checks a new connection: that it reached the right database, that it can write there if it has to, and
+/// that the database keeps what it acknowledges. Returns whether it reached a machine with Citus, whose
+/// tables are distributed or may be while the connection is open.
+///
+/// An error that is a message is final: the database must not be served from. An error of the database
+/// itself may pass.
 pub(super) async fn check(
     client: &Client,
-    expected: Uuid,
+    deployment: Uuid,
     writable: bool,
     allow_unsafe: bool,
 ) -> Result<bool, HookError> {
-    // Without parameters, so that a pooler has no prepared statement to lose.
-    let settings = client
-        .simple_query(
-            "select current_setting('fsync', true), current_setting('synchronous_commit', true),
-               current_setting('transaction_read_only', true),
-               current_setting('citus.shard_count', true) is not null,
-               current_setting('synchronous_standby_names', true) <> '',
-               current_setting('server_encoding', true)",
-        )
-        .await
-        .map_err(HookError::Backend)?;
-    let row = settings.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    let is = |column, value| row.is_some_and(|row| row.get(column) == Some(value));
+    let settings = Settings::read(client).await.map_err(HookError::Backend)?;
     if writable && !allow_unsafe {
-        for (column, setting) in [(0, "fsync"), (1, "synchronous_commit")] {
-            if is(column, "off") {
+        settings.check_durability()?;
+    }
+    if settings.encoding != "UTF8" {
+        return Err(HookError::message(
+            "its encoding is not UTF8, so it cannot store every record id: use a database with \
+             encoding UTF8",
+        ));
+    }
+    if writable && settings.read_only == "on" {
+        return Err(HookError::message(
+            "it is read-only (a replica, or transaction_read_only=on): use the address of the primary",
+        ));
+    }
+    check_deployment(client, deployment, writable).await?;
+    Ok(settings.has_citus)
+}
+
+/// Settings of a connection. One that the server does not know is empty.
+struct Settings {
+    fsync: String,
+    synchronous_commit: String,
+    has_standbys: bool,
+    read_only: String,
+    encoding: String,
+    has_citus: bool,
+}
+
+impl Settings {
+    async fn read(client: &Client) -> Result<Self, Error> {
+        // Without parameters, so that a pooler has no prepared statement to lose.
+        let messages = client
+            .simple_query(
+                "select current_setting('fsync', true), current_setting('synchronous_commit', true),
+                   current_setting('synchronous_standby_names', true) <> '',
+                   current_setting('transaction_read_only', true),
+                   current_setting('server_encoding', true),
+                   current_setting('citus.shard_count', true) is not null",
+            )
+            .await?;
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let text =
+            |column| row.and_then(|row: &SimpleQueryRow| row.get(column)).unwrap_or_default();
+        Ok(Self {
+            fsync: text(0).to_owned(),
+            synchronous_commit: text(1).to_owned(),
+            has_standbys: text(2) == "t",
+            read_only: text(3).to_owned(),
+            encoding: text(4).to_owned(),
+            has_citus: text(5) == "t",
+        })
+    }
+
+    fn check_durability(&self) -> Result<(), HookError> {
+        let settings = [("fsync", &self.fsync), ("synchronous_commit", &self.synchronous_commit)];
+        for (setting, value) in settings {
+            if value == "off" {
                 return Err(HookError::message(format!(
-                    "it has {setting}=off: what it acknowledges can be lost. Turn it on, or accept \
-                     that with the setting `database_allow_unsafe`"
+                    "{setting}=off can lose acknowledged writes: turn it on, or set \
+                     `database_allow_unsafe` to accept the loss"
                 )));
             }
         }
+        if self.synchronous_commit == "local" && self.has_standbys {
+            return Err(HookError::message(
+                "synchronous_commit=local with synchronous_standby_names can lose acknowledged writes \
+                 in a failover: set synchronous_commit=on, or set `database_allow_unsafe` to accept \
+                 the loss",
+            ));
+        }
+        Ok(())
     }
-    if writable && !allow_unsafe && is(1, "local") && is(4, "t") {
-        return Err(HookError::message(
-            "it has synchronous_commit=local beside synchronous_standby_names: what it acknowledges can be \
-             lost in a fail-over. Turn it on, or accept that with the setting `database_allow_unsafe`",
-        ));
-    }
-    if !is(5, "UTF8") {
-        let told = "its encoding is not UTF8: it cannot hold every record id";
-        return Err(HookError::message(told));
-    }
-    if writable && is(2, "on") {
-        let told = "it takes no writes: it is a replica, or set to be read only";
-        return Err(HookError::message(told));
-    }
-    let another =
-        "it is another database than the first one: all addresses must lead to the same one";
+}
+
+async fn check_deployment(
+    client: &Client,
+    expected: Uuid,
+    writable: bool,
+) -> Result<(), HookError> {
+    let other = "it is a different database from the first address: all addresses must reach the same \
+                 database";
     match deployment(client).await {
-        Ok(Some(found)) if found == expected => Ok(is(3, "t")),
-        Ok(Some(_)) => Err(HookError::message(another)),
+        Ok(Some(found)) if found == expected => Ok(()),
+        Ok(Some(_)) => Err(HookError::message(other)),
         Ok(None) => Err(HookError::message(NO_DEPLOYMENT)),
-        // A replica may not have heard of the tables yet.
+        // A replica may not have received the tables yet.
         Err(error) if writable && error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
-            Err(HookError::message(another))
+            Err(HookError::message(other))
         }
         Err(error) => Err(HookError::Backend(error)),
     }
 }
 
-/// Has a connection make each plan once, and go by keys in it. A plan is kept for as long as the connection,
-/// and one made while the tables were small would else read them whole when they are large.
+/// Makes a connection plan each statement once, and only by keys.
 ///
-/// Left to itself PostgreSQL plans most of our statements at every call, because it expects less of an
-/// array when it sees how short it is: half of what a small push cost it. Citus needs the values to
-/// know where to send a statement. Nothing is set where statements are not prepared, as through an old pooler;
-/// the pool of a newer one must be ours alone.
+/// A plan lives as long as its connection. One made while the tables were small would read them whole when
+/// they are large. By default PostgreSQL plans most of these statements at every call, because the short
+/// arrays make it expect less work: that was half of the cost of a small push. Citus needs the values to
+/// choose the node, so its plans stay custom.
+///
+/// Not called if statements are not prepared, as behind an old pooler. The pool of a newer pooler must not
+/// be shared with other programs.
 pub(super) async fn keep_plans(client: &Client, is_citus: bool) -> Result<(), HookError> {
     let by_keys = "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off";
     let once = "set plan_cache_mode = force_generic_plan";
@@ -157,9 +185,4 @@ pub(super) async fn keep_plans(client: &Client, is_citus: bool) -> Result<(), Ho
         client.batch_execute(once).await.map_err(HookError::Backend)?;
     }
     Ok(())
-}
-
-/// Why that database cannot be served from.
-pub(super) fn refused(url: &DatabaseUrl, error: impl fmt::Display) -> OpenError {
-    OpenError::Database { database: url.to_string(), message: error.to_string() }
 }

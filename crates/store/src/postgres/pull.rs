@@ -9,8 +9,9 @@ use uuid::Uuid;
 use vaultsync_protocol::{Ciphertext, Epoch, Pull, Record, Timestamp};
 
 use super::{
-    connect::{Connection, Sql, with_deadline},
+    connection::{Connection, Sql},
     db_error::DbError,
+    deadlines::with_deadline,
     rows::{column, fault, record_id, uuid, version},
 };
 use crate::{
@@ -82,7 +83,7 @@ pub(super) async fn read_head(
     deadline: Instant,
 ) -> Result<Option<VaultHead>, DbError> {
     let sent = async {
-        let ready = connection.ready(&HEAD).await?;
+        let ready = connection.prepare(&HEAD).await?;
         connection.rows(&ready, &[&uuid(vault)]).await
     };
     let sent = sent.map_err(|error| DbError::of(&error));
@@ -109,7 +110,7 @@ pub(super) async fn read_page(
     let limit = i64::try_from(pull.limit).unwrap_or(i64::MAX - 1);
     let bytes_max = i64::try_from(limits.bytes_max).unwrap_or(i64::MAX);
     let sent = async {
-        let ready = connection.ready(&PAGE).await.map_err(of)?;
+        let ready = connection.prepare(&PAGE).await.map_err(of)?;
         connection.stream(&ready, &[&uuid(vault), &after, &limit, &bytes_max]).await.map_err(of)
     };
     let rows = with_deadline(limits.deadline, DbError::ConnectionLost, sent).await?;

@@ -8,10 +8,7 @@ use tokio::time::Instant;
 use vaultsync_protocol::{Cursor, Pull, Timestamp};
 
 use super::{
-    Inner,
-    connect::{Deadlines, Endpoints},
-    db_error::DbError,
-    pull,
+    Inner, db_error::DbError, deadlines::Deadlines, endpoints::Endpoints, pull,
     push_executor::ATTEMPTS_MAX,
 };
 use crate::{
@@ -133,7 +130,7 @@ impl Inner {
             }
             pull::read_page(&connection, vault.id(), pull, limits, budget).await
         };
-        let outcome = connection.node().watch(read).await?;
+        let outcome = connection.endpoint().watch(read).await?;
         connection.release();
         Ok(outcome)
     }
@@ -184,7 +181,7 @@ impl Inner {
         let connection = self.primaries.connect(vault, number, deadlines).await?;
         self.gauge();
         let read = pull::read_head(&connection, vault, deadlines.deadline);
-        let head = connection.node().watch(read).await?;
+        let head = connection.endpoint().watch(read).await?;
         connection.release();
         Ok(head)
     }

@@ -13,7 +13,7 @@ use vaultsync_protocol::Epoch;
 
 use super::{
     Job,
-    connect::{Connection, Sql},
+    connection::{Connection, Sql},
     db_error::DbError,
     push_txn::{LockedVault, PushResult},
     round_trips::{Call, Write, lock_and_read, roll_back, write_and_commit},

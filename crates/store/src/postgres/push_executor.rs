@@ -10,8 +10,8 @@ use vaultsync_protocol::Push;
 use super::{
     Inner, Job,
     batcher::{BatchLimits, NoResponse},
-    connect::Deadlines,
     db_error::DbError,
+    deadlines::Deadlines,
     push_batch::PushBatch,
     push_txn::{PushResult, PushTxn},
 };
@@ -62,7 +62,7 @@ impl Inner {
     pub(super) async fn push(self: &Arc<Self>, job: &Arc<Job>) -> Result<PushOutcome, StoreError> {
         let mut deadlines = Deadlines::new(self.timeout, job.push.ciphertext_bytes());
         let too_late = || StoreError::Unavailable("the push was queued for too long".to_owned());
-        let locked = timeout_at(deadlines.wait_until, self.vault_locks.enter(job.vault.id())).await;
+        let locked = timeout_at(deadlines.wait_until, self.vault_locks.lock(job.vault.id())).await;
         let Ok(_vault_guard) = locked else { return Err(too_late()) };
         let mut attempts = Attempts::default();
         // On Citus the vaults of a batch would be on several machines.
@@ -152,7 +152,7 @@ impl Inner {
     ) -> Result<PushResult, DbError> {
         let connection = self.primaries.connect(job.vault.id(), attempt, deadlines).await?;
         self.gauge();
-        let endpoint = connection.node();
+        let endpoint = connection.endpoint();
         let Job { vault, push, now } = job;
         let context = PushContext {
             now: *now,
@@ -211,7 +211,7 @@ impl Inner {
         let deadlines = Deadlines { wait_until, deadline };
         let connection = self.primaries.connect(first.vault.id(), 0, deadlines).await?;
         self.gauge();
-        let endpoint = connection.node();
+        let endpoint = connection.endpoint();
         let page_bytes_max = self.options.page_bytes_max;
         let batch = PushBatch { connection, jobs: &jobs, deadline, page_bytes_max };
         endpoint.watch(Box::pin(batch.run())).await

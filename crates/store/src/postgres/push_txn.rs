@@ -13,8 +13,9 @@ use uuid::Uuid;
 use vaultsync_protocol::{Conflict, Push, Timestamp};
 
 use super::{
-    connect::{Connection, Sql, with_deadline},
+    connection::{Connection, Sql},
     db_error::DbError,
+    deadlines::with_deadline,
     round_trips::{Call, Write, lock_and_read, roll_back, write_and_commit},
     rows::{self, RecordColumns, RecordRow, fault, uuid},
 };
@@ -170,7 +171,7 @@ impl PushTxn<'_> {
         let ids: Vec<_> = conflicts.record_ids.iter().map(|id| id.as_str()).collect();
         let id = uuid(self.vault.id());
         let round_trip = async {
-            let ready = self.connection.ready(&CONFLICTS).await?;
+            let ready = self.connection.prepare(&CONFLICTS).await?;
             let values: [&(dyn ToSql + Sync); 2] = [&id, &ids];
             let read = self.connection.rows(&ready, &values);
             let (rows, ended) = tokio::join!(biased; read, self.connection.send("rollback"));

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use super::{
-    connect::{Connection, Sql, begin, with_deadline},
+    connection::{Connection, Sql},
     db_error::DbError,
+    deadlines::{begin, with_deadline},
 };
 
 /// A statement with its parameters.
@@ -37,7 +38,7 @@ pub(super) async fn lock_and_read(
     let of = |error: Error| DbError::of(&error);
     let round_trip = async {
         let ready =
-            tokio::try_join!(biased; connection.ready(lock.sql), connection.ready(read.sql));
+            tokio::try_join!(biased; connection.prepare(lock.sql), connection.prepare(read.sql));
         let (lock_ref, read_ref) = ready.map_err(of)?;
         let begin = begin(deadline, lock_timeout);
         let (begun, locked, read) = tokio::join!(
@@ -60,7 +61,8 @@ pub(super) async fn write_and_commit(
 ) -> Result<(), DbError> {
     let [first, second] = &writes;
     let prepare = async {
-        let (first, second) = (connection.ready(first.call.sql), connection.ready(second.call.sql));
+        let (first, second) =
+            (connection.prepare(first.call.sql), connection.prepare(second.call.sql));
         tokio::try_join!(biased; first, second).map_err(|error| DbError::of(&error))
     };
     let (first_ref, second_ref) = with_deadline(deadline, DbError::ConnectionLost, prepare).await?;

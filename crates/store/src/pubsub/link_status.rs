@@ -1,4 +1,4 @@
-//! Connections that are lost: told once each, and made again for as long as it takes.
+//! The state of the link to other processes: logged once per change, with the delays between retries.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -7,44 +7,51 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 
-/// Whether hints are interrupted, and whether that was told.
+/// The longest delay between two retries.
+pub(super) const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+
+/// Whether the link is down, as far as it was logged.
 #[derive(Debug)]
 pub(super) struct LinkStatus {
-    /// Which way hints go, for its operator to read.
+    /// The backend, for the log.
     via: String,
-    is_told: AtomicBool,
+    is_down: AtomicBool,
 }
 
 impl LinkStatus {
     pub(super) fn new(via: String) -> Self {
-        Self { via, is_told: AtomicBool::new(false) }
+        Self { via, is_down: AtomicBool::new(false) }
     }
 
-    /// A connection was lost or could not be made. Whether that is news.
-    pub(super) fn begins(&self, error: &str) -> bool {
-        let is_news = !self.is_told.swap(true, Ordering::Relaxed);
+    /// Records that a connection was lost or could not be made. Returns whether the link was up before.
+    pub(super) fn mark_down(&self, error: &str) -> bool {
+        let is_news = !self.is_down.swap(true, Ordering::Relaxed);
         if is_news {
-            tracing::warn!(via = self.via, error, "hints to and from other nodes are interrupted");
+            tracing::warn!(
+                via = self.via,
+                error,
+                "notifications to and from other nodes are interrupted"
+            );
         } else {
-            tracing::debug!(via = self.via, error, "hints are still interrupted");
+            tracing::debug!(via = self.via, error, "notifications are still interrupted");
         }
         is_news
     }
 
-    /// A connection was made.
-    pub(super) fn ends(&self) {
-        self.is_told.store(false, Ordering::Relaxed);
-        tracing::info!(via = self.via, "hints go to and come from other nodes");
+    /// Records that a connection was made.
+    pub(super) fn mark_up(&self) {
+        self.is_down.store(false, Ordering::Relaxed);
+        tracing::info!(via = self.via, "connected for notifications to and from other nodes");
     }
 }
 
-/// How long to wait before each further try: soon at first, then up to a second. All nodes lose a
-/// server at the same moment, and should not all come back in the same one.
-pub(super) fn pauses() -> impl Iterator<Item = Duration> {
-    // The jitter adds up to as much again.
+/// The delays between retries: short at first, then up to [`RETRY_DELAY_MAX`]. With jitter, because all
+/// nodes lose a server at the same moment and should not all reconnect at the same moment.
+pub(super) fn retry_delays() -> impl Iterator<Item = Duration> {
+    // The jitter at most doubles a delay.
     ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_millis(500))
+        .with_max_delay(RETRY_DELAY_MAX / 2)
         .with_jitter()
         .without_max_times()
         .build()
@@ -55,12 +62,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_stay_below_a_second_however_many_there_are_and_differ() {
-        let of_one: Vec<_> = pauses().take(100).collect();
-        assert_eq!(of_one.len(), 100);
-        assert!(of_one[0] >= Duration::from_millis(50) && of_one[0] < Duration::from_millis(100));
+    fn retry_delays_are_endless_random_and_at_most_a_second() {
+        let delays: Vec<_> = retry_delays().take(100).collect();
+        assert_eq!(delays.len(), 100);
+        assert!(delays[0] >= Duration::from_millis(50) && delays[0] < Duration::from_millis(100));
         let later = Duration::from_millis(500)..=Duration::from_secs(1);
-        assert!(of_one[10..].iter().all(|pause| later.contains(pause)), "{of_one:?}");
-        assert_ne!(of_one, pauses().take(100).collect::<Vec<_>>());
+        assert!(delays[10..].iter().all(|delay| later.contains(delay)), "{delays:?}");
+        assert_ne!(delays, retry_delays().take(100).collect::<Vec<_>>());
     }
 }

@@ -1,4 +1,4 @@
-//! Hints by NATS: for many nodes, and for databases or poolers without LISTEN.
+//! The NATS backend: for many nodes, and for databases or poolers without LISTEN.
 
 use std::{
     fmt, io,
@@ -16,16 +16,22 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Inbox, LinkStatus, Outbox, count_told, link_status};
+use super::{
+    inbox::Inbox,
+    link_status::{self, LinkStatus},
+    message,
+    outbox::{Outbox, count_published},
+};
 
 const SUBJECT: &str = "vaultsync.heads";
 
-/// How often the server is asked whether it is there. At the fourth time without an answer it is not.
+/// How often the client pings the server. After the fourth ping without a response the connection counts as
+/// lost.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-const ADVICE: &str = "may this user publish and subscribe to `vaultsync.heads`?";
+const ADVICE: &str = "check that this NATS user may publish and subscribe to `vaultsync.heads`";
 
-/// The address of a NATS server: `nats://HOST:PORT`, or `tls://`, with a token or a user and password
+/// Address of a NATS server: `nats://HOST:PORT` or `tls://HOST:PORT`, with a token or a user and password
 /// before the host. It prints without them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NatsUrl(ServerAddr);
@@ -34,18 +40,18 @@ impl FromStr for NatsUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let form = "expected nats://HOST:PORT or tls://HOST:PORT";
-        // The library would put the scheme before it.
+        let expected = "expected nats://HOST:PORT or tls://HOST:PORT";
+        // The library would add the scheme.
         if !text.contains("://") {
-            return Err(form.to_owned());
+            return Err(expected.to_owned());
         }
         let address: ServerAddr = text.parse().map_err(|error: io::Error| match error.kind() {
-            // The text itself may hold a token.
-            io::ErrorKind::InvalidInput => form.to_owned(),
-            _ => format!("{form}: {}", error.kind()),
+            // The error quotes the text, which may contain a token.
+            io::ErrorKind::InvalidInput => expected.to_owned(),
+            _ => format!("{expected}: {}", error.kind()),
         })?;
         if !["nats", "tls"].contains(&address.scheme()) || address.host().is_empty() {
-            return Err(form.to_owned());
+            return Err(expected.to_owned());
         }
         Ok(Self(address))
     }
@@ -63,119 +69,121 @@ impl fmt::Debug for NatsUrl {
     }
 }
 
-/// One client, which connects by itself, now or later, and again and again. `Ok` where there will be no
-/// more changes.
+/// Publishes and receives with one client, which reconnects by itself. `Ok` if the store closes and no
+/// change is left.
 pub(super) async fn session(
     urls: &[NatsUrl],
     inbox: &Inbox,
-    changes: &mut Outbox,
+    outbox: &mut Outbox,
     status: &Arc<LinkStatus>,
 ) -> Result<(), String> {
-    let (client, mut line) = connect(urls, status.clone()).await?;
+    let (client, mut link) = connect(urls, status.clone()).await?;
     let mut messages = client.subscribe(SUBJECT).await.map_err(|error| error.to_string())?;
-    let greeting = greet(&client, inbox, line.clone());
-    let hearing = async {
+    let probing = probe(&client, inbox, link.clone());
+    let receiving = async {
         while let Some(message) = messages.next().await {
             inbox.receive(&message.payload);
         }
         Err("the subscription ended".to_owned())
     };
-    let telling = async {
-        let closing = changes.closing.clone();
-        // What cannot be told yet waits among the changes, which are bounded, and not in the client.
-        while is_up(&mut line, &closing).await {
-            let Some(entries) = changes.coalesce().await else { break };
-            for message in inbox.messages(&entries) {
-                let told = client.publish(SUBJECT, message.into()).await;
-                told.map_err(|error| error.to_string())?;
+    let publishing = async {
+        let closing = outbox.closing.clone();
+        // Without a connection, changes wait in the outbox, which is bounded, and not in the client.
+        while is_up(&mut link, &closing).await {
+            let Some(entries) = outbox.coalesce().await else { break };
+            for message in message::encode_all(inbox.sender, &entries) {
+                let published = client.publish(SUBJECT, message.into()).await;
+                published.map_err(|error| error.to_string())?;
             }
-            count_told(&entries);
+            count_published(&entries);
         }
         client.flush().await.map_err(|error| error.to_string())
     };
     tokio::select! {
-        ended = hearing => ended,
-        told = telling => told,
-        () = greeting => Ok(()),
+        ended = receiving => ended,
+        ended = publishing => ended,
+        () = probing => Ok(()),
     }
 }
 
-/// Which of the connections of a client is up, by number.
-type Line = watch::Receiver<Option<u64>>;
+/// The number of the client's current connection. `None` while it is disconnected.
+type Link = watch::Receiver<Option<u64>>;
 
-/// Waits for a connection; whether there is one before the store closes.
-async fn is_up(line: &mut Line, closing: &CancellationToken) -> bool {
+/// Waits for a connection. Returns false if the store closes before there is one.
+async fn is_up(link: &mut Link, closing: &CancellationToken) -> bool {
     tokio::select! {
         biased;
-        up = line.wait_for(Option::is_some) => up.is_ok(),
+        up = link.wait_for(Option::is_some) => up.is_ok(),
         () = closing.cancelled() => false,
     }
 }
 
-/// Sends a greeting on each new connection. The server takes it after the subscription, so when it is
-/// back nothing is missed any more.
-async fn greet(client: &Client, inbox: &Inbox, mut line: Line) {
-    let mut greeted = None;
-    while let Ok(up) = line.wait_for(|up| up.is_some() && *up != greeted).await.map(|up| *up) {
-        greeted = up;
-        if client.publish(SUBJECT, inbox.greeting().into()).await.is_err() {
+/// Sends the loopback probe on each new connection. The server handles it after the subscription, so once
+/// it is back no notification is missed.
+async fn probe(client: &Client, inbox: &Inbox, mut link: Link) {
+    let mut probed = None;
+    while let Ok(up) = link.wait_for(|up| up.is_some() && *up != probed).await.map(|up| *up) {
+        probed = up;
+        if client.publish(SUBJECT, message::probe(inbox.sender).into()).await.is_err() {
             break;
         }
         tokio::select! {
-            () = inbox.expect_echo(ADVICE) => {}
-            _ = line.wait_for(|now| *now != up) => {}
+            () = inbox.expect_probe(ADVICE) => {}
+            _ = link.wait_for(|now| *now != up) => {}
         }
     }
-    // The line ends with the client.
+    // The link ends with the client.
     std::future::pending::<()>().await;
 }
 
-async fn connect(urls: &[NatsUrl], status: Arc<LinkStatus>) -> Result<(Client, Line), String> {
-    let (up, line) = watch::channel(None);
-    let made = AtomicU64::new(0);
-    let told = move |event: &Event| match event {
+async fn connect(urls: &[NatsUrl], status: Arc<LinkStatus>) -> Result<(Client, Link), String> {
+    let (up, link) = watch::channel(None);
+    let connections = AtomicU64::new(0);
+    let handle = move |event: &Event| match event {
         Event::Connected => {
-            status.ends();
-            up.send_replace(Some(made.fetch_add(1, Ordering::Relaxed)));
+            status.mark_up();
+            up.send_replace(Some(connections.fetch_add(1, Ordering::Relaxed)));
         }
         Event::Disconnected => {
             up.send_replace(None);
-            status.begins("the connection was lost");
+            status.mark_down("the connection was lost");
         }
         Event::ClientError(error) if up.borrow().is_none() => {
-            status.begins(&error.to_string());
+            status.mark_down(&error.to_string());
         }
-        event => tracing::debug!(%event, "NATS"),
+        event => tracing::debug!(%event, "NATS client event"),
     };
-    let told = Arc::new(told);
-    let mut options = ConnectOptions::new()
+    let handle = Arc::new(handle);
+    let options = ConnectOptions::new()
         .name("vaultsync")
         .retry_on_initial_connect()
         .ping_interval(PING_INTERVAL)
         .tls_client_config(tls()?)
-        // At once at first, since another server of the cluster may well be there.
+        // Without delay at first, because another server of the cluster is probably up.
         .reconnect_delay_callback(|attempt| match attempt {
             0 | 1 => Duration::ZERO,
-            attempt => link_status::pauses().nth(attempt.min(10) - 2).unwrap_or_default(),
+            attempt => link_status::retry_delays().nth(attempt.min(10) - 2).unwrap_or_default(),
         })
         .event_callback(move |event| {
-            let told = told.clone();
-            async move { told(&event) }
+            let handle = handle.clone();
+            async move { handle(&event) }
         });
-    // All servers of one cluster take the same.
-    let first = urls.first().map(|url| url.0.clone().into_inner());
-    if let Some(url) = first.filter(|url| !url.username().is_empty()) {
-        let decoded = |text: &str| {
-            percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
-        };
-        options = match url.password() {
-            Some(password) => options.user_and_password(decoded(url.username()), decoded(password)),
-            None => options.token(decoded(url.username())),
-        };
-    }
+    let options = with_credentials(options, urls);
     let addresses: Vec<_> = urls.iter().map(|url| url.0.clone()).collect();
     let client = options.connect(addresses).await.map_err(|error| error.to_string())?;
-    Ok((client, line))
+    Ok((client, link))
+}
+
+/// Adds the credentials of the first address. All servers of a cluster accept the same ones.
+fn with_credentials(options: ConnectOptions, urls: &[NatsUrl]) -> ConnectOptions {
+    let first = urls.first().map(|url| url.0.clone().into_inner());
+    let Some(url) = first.filter(|url| !url.username().is_empty()) else { return options };
+    let decoded =
+        |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    match url.password() {
+        Some(password) => options.user_and_password(decoded(url.username()), decoded(password)),
+        None => options.token(decoded(url.username())),
+    }
 }
 
 fn tls() -> Result<ClientConfig, String> {
@@ -192,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_prints_without_its_secrets() {
+    fn an_address_prints_without_its_credentials() {
         for (text, shown) in [
             ("nats://n.example", "nats://n.example:4222"),
             ("nats://s3cret@n.example:1", "nats://n.example:1"),

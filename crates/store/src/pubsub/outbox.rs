@@ -1,4 +1,4 @@
-//! The changes of this process, gathered so that few messages tell many.
+//! The sending end: changes of this process, coalesced so that one message reports many.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,12 +9,12 @@ use vaultsync_protocol::Timestamp;
 use super::message::Entry;
 use crate::VaultId;
 
-/// How long changes are gathered before they are told: 5 to 20 ms made NOTIFY cost pushes nothing that
-/// could be measured, and nobody notices them.
-const GATHER: Duration = Duration::from_millis(10);
+/// How long changes are coalesced before they are published. With 5 to 20 ms, NOTIFY had no measurable cost
+/// for pushes, compared with none; the delay is too short for users to notice.
+const COALESCE_FOR: Duration = Duration::from_millis(10);
 
-/// What others are to be told. While they cannot be, it waits here, as much of it as there is room for:
-/// those who are still connected to each other have then missed it, and would rather hear it late.
+/// Changes to publish. While the link is down they stay in the bounded channel: nodes that are still
+/// connected to each other have missed them, and should receive them late rather than never.
 #[derive(Debug)]
 pub(super) struct Outbox {
     pub(super) receiver: mpsc::Receiver<(VaultId, Timestamp)>,
@@ -23,8 +23,8 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Waits for a change and gathers those that follow; of each vault the last head counts. `None`
-    /// when there will be no more.
+    /// Waits for a change, and coalesces it with those that follow: of each vault, only the latest head is
+    /// returned. `None` if the store closes and no change is left.
     pub(super) async fn coalesce(&mut self) -> Option<Vec<Entry>> {
         let (vault, head) = tokio::select! {
             biased;
@@ -32,16 +32,21 @@ impl Outbox {
             () = self.closing.cancelled() => return None,
         };
         tokio::select! {
-            () = sleep(GATHER) => {}
+            () = sleep(COALESCE_FOR) => {}
             () = self.closing.cancelled() => {}
         }
         let mut heads = HashMap::from([(vault, head)]);
         while let Ok((vault, head)) = self.receiver.try_recv() {
-            let last = heads.entry(vault).or_insert(head);
-            *last = head.max(*last);
+            let latest = heads.entry(vault).or_insert(head);
+            *latest = head.max(*latest);
         }
         Some(heads.into_iter().collect())
     }
+}
+
+/// Counts changes that were published.
+pub(super) fn count_published(entries: &[Entry]) {
+    metrics::counter!("vaultsync_hints_published_total").increment(entries.len() as u64);
 }
 
 #[cfg(test)]
@@ -54,17 +59,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_each_vault_the_last_head_is_told_also_while_closing() {
+    async fn the_latest_head_of_each_vault_is_returned_also_while_closing() {
         let (sender, receiver) = mpsc::channel(10);
         let closing = CancellationToken::new();
-        let mut changes = Outbox { receiver, closing: closing.clone() };
+        let mut outbox = Outbox { receiver, closing: closing.clone() };
         for (subject, head) in [("a", 1), ("b", 7), ("a", 3), ("a", 2)] {
             sender.try_send(change(subject, head)).unwrap();
         }
         closing.cancel();
-        let mut gathered = changes.coalesce().await.unwrap();
-        gathered.sort_unstable_by_key(|(_, head)| *head);
-        assert_eq!(gathered, [change("a", 3), change("b", 7)]);
-        assert_eq!(changes.coalesce().await, None);
+        let mut entries = outbox.coalesce().await.unwrap();
+        entries.sort_unstable_by_key(|(_, head)| *head);
+        assert_eq!(entries, [change("a", 3), change("b", 7)]);
+        assert_eq!(outbox.coalesce().await, None);
     }
 }

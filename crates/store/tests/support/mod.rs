@@ -97,7 +97,7 @@ pub(crate) fn postgres_options() -> PostgresOptions {
         timeout: Duration::from_secs(20),
         prepare: true,
         migrate: true,
-        hints: PubsubBackend::None,
+        pubsub: PubsubBackend::None,
         allow_unsafe: false,
     }
 }

@@ -56,7 +56,7 @@ fn primaries(reader: &mut Reader<'_>, first: DatabaseUrl, rest: Vec<Address>) ->
 
 fn postgres(reader: &mut Reader<'_>, primaries: Vec<DatabaseUrl>) -> PostgresOptions {
     PostgresOptions {
-        hints: hints(reader, &primaries[0]),
+        pubsub: hints(reader, &primaries[0]),
         replicas: reader.list(&table::READ_DATABASE, parse::postgres),
         primaries,
         connections_max: reader.number(&table::DATABASE_CONNECTIONS_MAX),

@@ -60,7 +60,7 @@ fn limits_must_fit_together() {
 #[test]
 fn a_database_that_is_not_supported_is_refused_without_its_password() {
     for (url, what) in [
-        ("postgres://ann:s3cret@db/x?sslmode=no", "`sslmode` is disable"),
+        ("postgres://ann:s3cret@db/x?sslmode=no", "`sslmode` must be disable"),
         ("postgres://ann:s3cret@db:x/x", "invalid"),
         ("postgres://ann:s3cret@a/x,sqlite://b", "must all be of PostgreSQL"),
         ("sqlite://b postgres://ann:s3cret@a/x", "must all be of PostgreSQL"),

@@ -42,7 +42,7 @@ fn nodes_tell_each_other_by_notify_unless_told_otherwise() {
             PubsubBackend::Nats(vec!["nats://a".parse().unwrap(), "tls://b:1".parse().unwrap()]),
         ),
     ] {
-        assert_eq!(postgres(env, &[("database", FIRST)], "").hints, expected, "{env:?}");
+        assert_eq!(postgres(env, &[("database", FIRST)], "").pubsub, expected, "{env:?}");
     }
 }
 

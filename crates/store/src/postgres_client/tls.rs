@@ -1,4 +1,4 @@
-//! TLS to the database, by rustls, with libpq's rules of what is checked.
+//! TLS to the database with rustls. Certificates are verified by libpq's rules.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -15,13 +15,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::{TlsMode, Verify};
 
-/// How connections to a database are secured.
+/// The TLS connector for a database's TLS options.
 pub(super) fn connector(mode: &TlsMode) -> io::Result<MakeRustlsConnect> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match mode.verify {
-        Verify::Nothing => Arc::new(Unchecked(provider.clone())),
-        Verify::Authority => Arc::new(AnyName(authorities(mode, &provider)?)),
-        Verify::Full => authorities(mode, &provider)?,
+        Verify::Nothing => Arc::new(AnyCertificate(provider.clone())),
+        Verify::Authority => Arc::new(AnyName(webpki_verifier(mode, &provider)?)),
+        Verify::Full => webpki_verifier(mode, &provider)?,
     };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -31,27 +31,27 @@ pub(super) fn connector(mode: &TlsMode) -> io::Result<MakeRustlsConnect> {
     let config = match &mode.client {
         None => config.with_no_client_auth(),
         Some((certificates, key)) => {
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| in_file(key, error))?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, error))?;
             config
-                .with_client_auth_cert(certificates_of(certificates)?, key)
-                .map_err(|error| in_file(certificates, error))?
+                .with_client_auth_cert(read_certificates(certificates)?, key)
+                .map_err(|error| file_error(certificates, error))?
         }
     };
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// The check that the mode's authorities vouch for the server.
-fn authorities(
+/// A verifier that trusts the certificate authorities of `mode`.
+fn webpki_verifier(
     mode: &TlsMode,
     provider: &Arc<CryptoProvider>,
 ) -> io::Result<Arc<WebPkiServerVerifier>> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &mode.roots {
-        for certificate in certificates_of(path)? {
-            roots.add(certificate).map_err(|error| in_file(path, error))?;
+        for certificate in read_certificates(path)? {
+            roots.add(certificate).map_err(|error| file_error(path, error))?;
         }
     } else {
-        // Some of a system's certificates are often odd; one that is needed is missed later.
+        // A system often has a few malformed certificates. If a needed one is skipped, verification fails.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
@@ -59,21 +59,21 @@ fn authorities(
         .map_err(io::Error::other)
 }
 
-fn certificates_of(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| in_file(path, error))
+        .map_err(|error| file_error(path, error))
 }
 
-fn in_file(path: &Path, error: impl std::fmt::Display) -> io::Error {
+fn file_error(path: &Path, error: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("{}: {error}", path.display()))
 }
 
-/// Takes any certificate: whoever asks for no more than `require` trusts the network.
+/// Accepts any certificate: `require` without authorities trusts the network.
 #[derive(Debug)]
-struct Unchecked(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Unchecked {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -110,7 +110,7 @@ impl ServerCertVerifier for Unchecked {
     }
 }
 
-/// Takes a certificate of the authorities for whatever name it is.
+/// Accepts a certificate of the authorities for any host name.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 
@@ -126,7 +126,7 @@ impl ServerCertVerifier for AnyName {
         let verified =
             self.0.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
         match verified {
-            // The name is looked at last, when the signatures have been found good.
+            // The name is checked last, after the signatures have been verified.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

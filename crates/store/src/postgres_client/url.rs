@@ -1,4 +1,4 @@
-//! The address of a PostgreSQL database, as libpq writes it.
+//! Address of a PostgreSQL database in libpq's URL syntax.
 //!
 //! Not here: TLS itself (`tls.rs`).
 
@@ -7,50 +7,50 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use percent_encoding::percent_decode_str;
 use tokio_postgres::config::{Config, Host, SslMode};
 
-/// A node goes away without a word: its peer finds out after this long without an answer.
+/// A peer can disappear without closing the connection. A keepalive probe is sent after this time
+/// without traffic, and repeated at this interval.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// Where a PostgreSQL database is and how it is reached: `postgres://USER:PASSWORD@HOST:PORT/NAME`.
+/// Address of a PostgreSQL database: `postgres://USER:PASSWORD@HOST:PORT/NAME`.
 ///
-/// It may name several hosts, and options after `?` as libpq has them. It prints without user and
-/// password.
+/// It may name several hosts, and libpq's options after `?`. It prints without user and password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
     pub(super) config: Config,
     pub(super) tls: TlsMode,
 }
 
-/// How far the server's certificate is checked, and the files that takes.
+/// How the server's certificate is verified, and the files needed for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TlsMode {
     pub(super) verify: Verify,
-    /// The authorities trusted, in PEM; the system's where it is not given.
+    /// The trusted certificate authorities, in PEM. `None`: the system's.
     pub(super) roots: Option<PathBuf>,
-    /// This client's certificates and key, in PEM.
+    /// The client's certificates and key, in PEM.
     pub(super) client: Option<(PathBuf, PathBuf)>,
 }
 
-/// What is checked of the server's certificate, with libpq's names.
+/// How much of the server's certificate is verified. The names in quotes are libpq's `sslmode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Verify {
-    /// `prefer` and `require`: nothing, so that the line is private but its other end unknown.
+    /// `prefer` and `require`: nothing. The connection is encrypted, but the server is unknown.
     #[default]
     Nothing,
-    /// `verify-ca`: that a trusted authority signed it.
+    /// `verify-ca`: the signature of a trusted authority.
     Authority,
-    /// `verify-full`: that, and that it is for the host named.
+    /// `verify-full`: the signature and the host name.
     Full,
 }
 
 impl FromStr for DatabaseUrl {
     type Err = String;
 
-    /// Reads a URL. What is wrong is told without any part of the URL that could be a password.
+    /// Parses a URL. An error contains no part of the URL that could be a password.
     fn from_str(text: &str) -> Result<Self, String> {
-        // A password may have a `?` too: options begin after the host, as the driver sees it.
+        // A password may contain a `?`: like the driver, look for options only after the host.
         let host = text.find('@').unwrap_or(0);
         let options = text[host..].find('?').map_or(text.len(), |at| host + at);
-        let (place, query) = (&text[..options], text[options..].trim_start_matches('?'));
+        let (base, query) = (&text[..options], text[options..].trim_start_matches('?'));
         let (mut passed_on, mut mode) = (Vec::new(), None);
         let (mut roots, mut certificate, mut key) = (None, None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -61,7 +61,7 @@ impl FromStr for DatabaseUrl {
                 .into_owned();
             match name {
                 "sslmode" => mode = Some(value),
-                // libpq's word for the system's authorities.
+                // libpq's name for the system's authorities.
                 "sslrootcert" => roots = (value != "system").then(|| PathBuf::from(value)),
                 "sslcert" => certificate = Some(PathBuf::from(value)),
                 "sslkey" => key = Some(PathBuf::from(value)),
@@ -71,24 +71,25 @@ impl FromStr for DatabaseUrl {
         let client = match (certificate, key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => Some((certificate, key)),
-            _ => return Err("`sslcert` and `sslkey` need each other".to_owned()),
+            _ => return Err("`sslcert` and `sslkey` must be set together".to_owned()),
         };
         let (ssl_mode, verify) = match mode.as_deref() {
             None | Some("prefer") => (SslMode::Prefer, Verify::Nothing),
             Some("disable") => (SslMode::Disable, Verify::Nothing),
-            // As libpq has it: whoever names authorities wants them asked.
+            // As in libpq: if authorities are named, they are verified.
             Some("require") if roots.is_some() => (SslMode::Require, Verify::Authority),
             Some("require") => (SslMode::Require, Verify::Nothing),
             Some("verify-ca") => (SslMode::Require, Verify::Authority),
             Some("verify-full") => (SslMode::Require, Verify::Full),
             Some(_) => {
-                let known = "`sslmode` is disable, prefer, require, verify-ca or verify-full";
-                return Err(known.to_owned());
+                let expected =
+                    "`sslmode` must be disable, prefer, require, verify-ca or verify-full";
+                return Err(expected.to_owned());
             }
         };
-        let rest = format!("{place}?{}", passed_on.join("&"));
+        let rest = format!("{base}?{}", passed_on.join("&"));
         let mut config = Config::from_str(rest.trim_end_matches('?')).map_err(|error| {
-            // The driver names the part that is wrong and not its value.
+            // The driver's error names the invalid part and does not quote it.
             std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
@@ -102,7 +103,7 @@ impl FromStr for DatabaseUrl {
     }
 }
 
-/// Host, port and name: what an operator needs to know it by.
+/// Host, port and name.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("postgres://")?;
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_modes_of_tls_are_libpq_s() {
+    fn sslmode_has_the_meaning_of_libpq() {
         for (query, mode, verify) in [
             ("", SslMode::Prefer, Verify::Nothing),
             ("?sslmode=disable", SslMode::Disable, Verify::Nothing),
@@ -179,8 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_without_the_password() {
-        for (text, told) in [
+    fn a_parse_error_does_not_contain_the_password() {
+        for (text, reason) in [
             ("postgres://me:secret@h/n?sslmode=maybe", "sslmode"),
             ("postgres://me:pa?secret=1@h/n?sslmode=maybe", "sslmode"),
             ("postgres://me:pa?secret=%ff@h/n?sslmode=%ff", "not UTF-8"),
@@ -190,7 +191,7 @@ mod tests {
             ("postgres:///n", "host"),
         ] {
             let error = text.parse::<DatabaseUrl>().unwrap_err();
-            assert!(error.contains(told), "{text}: {error}");
+            assert!(error.contains(reason), "{text}: {error}");
             assert!(!error.contains("secret"), "{text}: {error}");
         }
     }

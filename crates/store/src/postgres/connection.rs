@@ -1,0 +1,133 @@
+//! A connection of a pool, and the statements that are sent on it.
+
+use std::sync::Arc;
+
+use deadpool_postgres::Object;
+use tokio_postgres::{
+    Client, Error, Row, RowStream, Statement,
+    types::{ToSql, Type},
+};
+
+use super::pool::Endpoint;
+
+/// A statement and the types of its parameters.
+#[derive(Debug)]
+pub(super) struct Sql {
+    pub(super) text: &'static str,
+    pub(super) types: &'static [Type],
+}
+
+/// A statement that takes one round trip to run.
+pub(super) enum StatementRef {
+    Prepared(Statement),
+    /// Parsed at each call, for a pooler that does not keep prepared statements.
+    Typed(&'static Sql),
+}
+
+/// A connection of a pool. Only [`Self::release`] returns it to the pool. A dropped one may be in the
+/// middle of a transaction, so it is closed.
+#[derive(Debug)]
+pub(super) struct Connection {
+    object: Option<Object>,
+    endpoint: Arc<Endpoint>,
+    prepare: bool,
+}
+
+impl Connection {
+    pub(super) fn new(object: Object, endpoint: Arc<Endpoint>, prepare: bool) -> Self {
+        Self { object: Some(object), endpoint, prepare }
+    }
+
+    /// Returns the connection to its pool.
+    pub(super) fn release(mut self) {
+        self.object.take();
+    }
+
+    /// The address that it is connected to.
+    pub(super) fn endpoint(&self) -> Arc<Endpoint> {
+        Arc::clone(&self.endpoint)
+    }
+
+    /// Prepares a statement: one round trip the first time on this connection, none after that.
+    pub(super) async fn prepare(&self, sql: &'static Sql) -> Result<StatementRef, Error> {
+        if !self.prepare {
+            return Ok(StatementRef::Typed(sql));
+        }
+        let object = self.object();
+        object.prepare_typed_cached(sql.text, sql.types).await.map(StatementRef::Prepared)
+    }
+
+    /// Sends statements without parameters.
+    ///
+    /// Like every method here that sends, it has sent its request once the future has been polled. Futures
+    /// that are polled in order share one round trip.
+    pub(super) async fn send(&self, text: &str) -> Result<(), Error> {
+        self.client().batch_execute(text).await
+    }
+
+    /// Runs a statement and returns its rows.
+    pub(super) async fn rows(
+        &self,
+        statement: &StatementRef,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        match statement {
+            StatementRef::Prepared(statement) => self.client().query(statement, values).await,
+            StatementRef::Typed(sql) => {
+                self.client().query_typed(sql.text, &typed(sql, values)).await
+            }
+        }
+    }
+
+    /// As [`Self::rows`], row by row, so that a page is not in memory twice.
+    pub(super) async fn stream(
+        &self,
+        statement: &StatementRef,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<RowStream, Error> {
+        match statement {
+            StatementRef::Prepared(statement) => {
+                self.client().query_raw(statement, values.iter().copied()).await
+            }
+            StatementRef::Typed(sql) => {
+                self.client().query_typed_raw(sql.text, typed(sql, values)).await
+            }
+        }
+    }
+
+    /// Runs a statement and returns the number of rows that it wrote.
+    pub(super) async fn execute(
+        &self,
+        statement: &StatementRef,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, Error> {
+        match statement {
+            StatementRef::Prepared(statement) => self.client().execute(statement, values).await,
+            StatementRef::Typed(sql) => {
+                self.client().execute_typed(sql.text, &typed(sql, values)).await
+            }
+        }
+    }
+
+    fn client(&self) -> &Client {
+        self.object()
+    }
+
+    fn object(&self) -> &Object {
+        self.object
+            .as_ref()
+            .expect("only `release` and `drop` take it, and both consume the connection")
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+fn typed<'a>(sql: &Sql, values: &[&'a (dyn ToSql + Sync)]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    values.iter().copied().zip(sql.types.iter().cloned()).collect()
+}
