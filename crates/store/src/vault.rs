@@ -1,12 +1,12 @@
-//! Whose records: one vault for each user of an issuer.
+//! Vaults: one for each user of an issuer.
 
 use std::{fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
 
-/// The key of a vault: the first 16 bytes of SHA-256(issuer, 0x00, subject).
+/// Key of a vault: the first 16 bytes of SHA-256(issuer, 0x00, subject).
 ///
-/// Known without a look-up, and spread evenly over shards.
+/// It is known without reading the database, and evenly distributed over shards.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VaultId([u8; 16]);
 
@@ -34,7 +34,7 @@ impl fmt::Debug for VaultId {
     }
 }
 
-/// A user's vault, whether or not anything was ever pushed to it.
+/// A user's vault. It may not exist in the database yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Vault {
     id: VaultId,
@@ -43,8 +43,8 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// The vault of `subject` as `issuer` names it. Both belong to the key, so that one issuer can
-    /// never name another one's users.
+    /// The vault of an issuer's user. The key contains both, so that one issuer cannot name the users of
+    /// another.
     pub fn of(issuer: impl Into<Arc<str>>, subject: impl Into<Arc<str>>) -> Self {
         let (issuer, subject) = (issuer.into(), subject.into());
         let digest = Sha256::new()
@@ -57,17 +57,17 @@ impl Vault {
         Self { id: VaultId(id), issuer, subject }
     }
 
-    /// Its key.
+    /// The vault's key.
     pub const fn id(&self) -> VaultId {
         self.id
     }
 
-    /// Who vouches for its user.
+    /// The issuer that authenticates the user.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// What the issuer calls its user.
+    /// The issuer's name for the user.
     pub fn subject(&self) -> &str {
         &self.subject
     }
