@@ -154,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_rate_of_the_address_comes_before_overload() {
-        let (router, _folder) = overloaded(Limits { rate_per_address: 1, ..Limits::default() });
+        let (router, _folder) = overloaded(Limits { rate_limit_address: 1, ..Limits::default() });
         let mut statuses = Vec::new();
         for _ in 0..20 {
             let mut request = request(Method::GET, "/api/sync/pull");

@@ -181,10 +181,10 @@ struct Timeouts {
 impl Connection {
     pub(crate) fn new(stream: TcpStream, limits: &Limits) -> Self {
         let timeouts = Timeouts {
-            first_byte: limits.first_byte_timeout,
-            headers: limits.header_timeout,
-            idle: limits.idle_timeout,
-            write_stall: limits.write_stall_timeout,
+            first_byte: limits.first_byte_seconds,
+            headers: limits.header_seconds,
+            idle: limits.idle_seconds,
+            write_stall: limits.write_stall_seconds,
         };
         Self {
             stream,

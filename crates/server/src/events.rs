@@ -77,7 +77,7 @@ impl Events {
         expires_at: Timestamp,
         changes: Subscription,
     ) -> Result<Self, ApiError> {
-        let grace = i64::try_from(app.limits.stream_grace.as_millis()).unwrap_or(i64::MAX);
+        let grace = i64::try_from(app.limits.stream_grace_seconds.as_millis()).unwrap_or(i64::MAX);
         let ends_at = expires_at.plus_millis(grace);
         let latest = read_head(&app, &vault).await?;
         Ok(Self {
@@ -149,7 +149,7 @@ impl Events {
 }
 
 async fn read_head(app: &App, vault: &Vault) -> Result<Option<Timestamp>, ApiError> {
-    match tokio::time::timeout(app.limits.handler_timeout, app.store.head(vault)).await {
+    match tokio::time::timeout(app.limits.handler_seconds, app.store.head(vault)).await {
         Ok(head) => Ok(head?),
         Err(_) => Err(ApiError::Unavailable("the store did not respond in time".to_owned())),
     }

@@ -38,7 +38,7 @@ mod telemetry;
 pub use admin::admin_router;
 pub use app::{App, Parts};
 pub use clock::{Clock, SystemClock};
-pub use limits::Limits;
+pub use limits::{LIMITS, Limit, Limits, Unit};
 pub use routes::{openapi, router};
 pub use serve::serve;
 pub use telemetry::install_metrics;

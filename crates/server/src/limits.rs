@@ -1,81 +1,238 @@
-//! Every bound the server keeps, in one place, each a setting.
+//! Limits of the server, each declared once.
+//!
+//! To add a limit, add a row to the list below and use its field. The row makes
+//!
+//! - a field of [`Limits`] with its default,
+//! - a setting of the same name with its bounds: a flag, an environment variable, a key of the TOML
+//!   file and a line of `docs/CONFIGURATION.md`, which `vaultsync` makes from [`LIMITS`],
+//! - a member of `limits` in `GET /api/sync/info`, described in `docs/openapi.json`.
+//!
+//! A row has this form:
+//!
+//! ```text
+//! "Help: documentation of the field, of the setting and of the member."
+//! setting_name: wire_type = default, Unit(min, max);
+//! ```
+//!
+//! The member is called like the setting, in camel case, unless the row says `as "memberName"`. A row
+//! without a unit is a constant of the protocol, which clients see and no setting changes. The rows are
+//! in the order in which clients and operators see them. Both documents are generated (`CONTRIBUTING.md`
+//! has the commands), and a test of each fails until it is generated again.
+//!
+//! Not here: rules across several limits (`settings/limits.rs` of `vaultsync`).
 
 use std::time::Duration;
 
-/// Bounds on what one request, one user and one process may take.
-///
-/// `GET /api/sync/info` tells them, and `docs/CONFIGURATION.md` lists the setting of each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// One record's ciphertext, decoded.
-    pub ciphertext_bytes_max: usize,
-    /// One request's body.
-    pub body_bytes_max: usize,
-    /// The ciphertext of one page of a pull, or of the conflicts of one push: the page ends before
-    /// it passes this, but never before its first record.
-    pub page_bytes_max: usize,
-    /// The request line and all headers together.
-    pub header_bytes_max: usize,
-    /// One bearer token.
-    pub token_bytes_max: usize,
-    /// Bodies and answers in flight, all requests together.
-    pub memory_bytes_max: usize,
-    /// Bodies and answers of one user in flight.
-    pub memory_bytes_per_user_max: usize,
-    /// Connections open at a time.
-    pub connections_max: usize,
-    /// Waiting pulls and event streams of one user at a time.
-    pub waits_per_user_max: usize,
-    /// From accepting a connection to its first byte.
-    pub first_byte_timeout: Duration,
-    /// From a request's first byte to the end of its headers.
-    pub header_timeout: Duration,
-    /// From the end of the headers to the end of the body; a body that takes longer at 1 MiB/s gets
-    /// that long.
-    pub body_timeout: Duration,
-    /// From the end of the body to the answer, the time of a `wait` not counted.
-    pub handler_timeout: Duration,
-    /// A write that makes no progress.
-    pub write_stall_timeout: Duration,
-    /// A connection without a request.
-    pub idle_timeout: Duration,
-    /// From the expiry of a token to the end of the event streams that were opened with it.
-    pub stream_grace: Duration,
-    /// From the signal to stop until requests in flight are cut.
-    pub drain_timeout: Duration,
-    /// Requests a second for each user; the burst is three times that. 0 turns every rate off.
-    pub rate_per_user: u32,
-    /// Requests a second for each address, before sign-in; the burst is three times that.
-    pub rate_per_address: u32,
-    /// Failed sign-ins a second for each address; the burst is three times that.
-    pub sign_in_failures_per_address: u32,
+use serde::Serialize;
+use utoipa::ToSchema;
+use vaultsync_protocol::{OPERATIONS_MAX, PAGE_RECORDS_MAX, RecordId, WAIT_SECONDS_MAX};
+
+/// Unit of a limit. It decides the type of the field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// `usize`
+    Bytes,
+    /// `usize`
+    Count,
+    /// [`Duration`], because tests need less than a second.
+    Seconds,
+    /// `u32`
+    PerSecond,
 }
 
-const MIB: usize = 1024 * 1024;
+/// The setting of a limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// Key of the setting, and name of the field.
+    pub key: &'static str,
+    /// One or more sentences of Markdown.
+    pub help: &'static str,
+    /// Unit of the numbers that follow.
+    pub unit: Unit,
+    /// The lowest value that is accepted.
+    pub min: u64,
+    /// The highest value that is accepted.
+    pub max: u64,
+    /// The value of [`Limits::default`].
+    pub default: u64,
+    /// Sets the field.
+    pub set: fn(&mut Limits, u64),
+}
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            ciphertext_bytes_max: MIB,
-            body_bytes_max: 16 * MIB,
-            page_bytes_max: 8 * MIB,
-            header_bytes_max: 32 * 1024,
-            token_bytes_max: 8 * 1024,
-            memory_bytes_max: 256 * MIB,
-            memory_bytes_per_user_max: 64 * MIB,
-            connections_max: 10_000,
-            waits_per_user_max: 10,
-            first_byte_timeout: Duration::from_secs(10),
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
-            handler_timeout: Duration::from_secs(10),
-            write_stall_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(60),
-            stream_grace: Duration::from_secs(300),
-            drain_timeout: Duration::from_secs(20),
-            rate_per_user: 100,
-            rate_per_address: 500,
-            sign_in_failures_per_address: 20,
+/// The type of a field, by its unit.
+macro_rules! field_type {
+    (Seconds) => {
+        Duration
+    };
+    (PerSecond) => {
+        u32
+    };
+    ($unit:ident) => {
+        usize
+    };
+}
+
+/// The value of a field, from a setting's number. Beyond its type it is unlimited in effect.
+macro_rules! field {
+    (Seconds, $number:expr) => {
+        Duration::from_secs($number)
+    };
+    (PerSecond, $number:expr) => {
+        u32::try_from($number).unwrap_or(u32::MAX)
+    };
+    ($unit:ident, $number:expr) => {
+        usize::try_from($number).unwrap_or(usize::MAX)
+    };
+}
+
+/// The value of a member: of the row, or of the field if there is one.
+macro_rules! member {
+    ($constant:expr) => {
+        $constant
+    };
+    ($default:expr, Seconds, $field:expr) => {
+        $field.as_secs()
+    };
+    ($default:expr, $unit:ident, $field:expr) => {
+        $field
+    };
+}
+
+macro_rules! limits {
+    ($(
+        $help:literal
+        $name:ident $(as $member:tt)?: $wire:ident = $value:expr $(, $unit:ident($min:expr, $max:expr))?;
+    )*) => {
+        /// Limits on what one request, one user and the whole process may use.
+        ///
+        /// A field has the name of its setting.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[doc = $help] pub $name: field_type!($unit),)?)*
         }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($($name: field!($unit, $value),)?)* }
+            }
+        }
+
+        /// Every limit that has a setting.
+        pub const LIMITS: &[Limit] = &[$($(Limit {
+            key: stringify!($name),
+            help: $help,
+            unit: Unit::$unit,
+            min: $min,
+            max: $max,
+            default: $value,
+            set: |limits, number| limits.$name = field!($unit, number),
+        },)?)*];
+
+        /// Limits that a client can run into.
+        #[derive(Debug, Serialize, ToSchema)]
+        #[serde(rename_all = "camelCase")]
+        pub(crate) struct LimitsInfo {
+            $(#[doc = $help] $(#[serde(rename = $member)])? $name: $wire,)*
+        }
+
+        impl From<&Limits> for LimitsInfo {
+            fn from(limits: &Limits) -> Self {
+                Self { $($name: member!($value $(, $unit, limits.$name)?),)* }
+            }
+        }
+    };
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// An hour is longer than any deadline can usefully be. Most cannot be zero: no request would be served.
+const HOUR: u64 = 3600;
+
+limits! {
+    "Maximum number of operations in one push."
+    operations_max: usize = OPERATIONS_MAX;
+
+    "Maximum length of a record id, in bytes."
+    record_id_bytes_max: usize = RecordId::BYTES_MAX;
+
+    "Maximum size of one record's ciphertext, in bytes after base64 decoding."
+    ciphertext_bytes_max: usize = MIB, Bytes(1, GIB);
+
+    "Maximum size of a request body, in bytes. A push of one record of the maximum size must fit into it."
+    body_bytes_max: usize = 16 * MIB, Bytes(KIB, GIB);
+
+    "Maximum number of records in one page of a pull."
+    page_records_max: usize = PAGE_RECORDS_MAX;
+
+    "Maximum size of the ciphertext in one page of a pull or in the conflicts of one push, in bytes after base64 decoding. The first record is returned even if it is larger."
+    page_bytes_max: usize = 8 * MIB, Bytes(KIB, GIB);
+
+    // hyper cannot buffer the head of an HTTP/1 request in less than 8 KiB.
+    "Maximum size of the request line and all headers together, in bytes."
+    header_bytes_max: usize = 32 * KIB, Bytes(8 * KIB, MIB);
+
+    "Maximum size of a bearer token, in bytes. It must be below the maximum size of the headers."
+    token_bytes_max: usize = 8 * KIB, Bytes(256, MIB);
+
+    "Maximum `wait` of a pull, in seconds."
+    wait_seconds_max: u64 = WAIT_SECONDS_MAX;
+
+    "Maximum number of waiting pulls and event streams of one user at a time."
+    waits_per_user_max: usize = 10, Count(0, 10_000);
+
+    "Memory budget for all request and response bodies in flight, in bytes. It must hold two of the largest body or page."
+    memory_bytes_max: usize = 256 * MIB, Bytes(2 * KIB, 1024 * GIB);
+
+    "Memory budget for one user's request and response bodies in flight, in bytes. It must hold two of the largest body or page."
+    memory_bytes_per_user_max: usize = 64 * MIB, Bytes(2 * KIB, 1024 * GIB);
+
+    "Maximum number of open connections."
+    connections_max: usize = 10_000, Count(1, 1_000_000);
+
+    "Maximum time from a new connection to its first byte, in seconds."
+    first_byte_seconds: u64 = 10, Seconds(1, HOUR);
+
+    "Maximum time from a request's first byte to the end of its headers, in seconds."
+    header_seconds: u64 = 10, Seconds(1, HOUR);
+
+    "Maximum time from the end of a request's headers to the end of its body, in seconds. A larger body gets the time that it takes at 1 MiB/s."
+    body_seconds: u64 = 30, Seconds(1, HOUR);
+
+    "Maximum time from the end of a request's body to the response, in seconds, without the time of a `wait`."
+    handler_seconds: u64 = 10, Seconds(1, HOUR);
+
+    "Maximum time without progress while the server writes to the client, in seconds."
+    write_stall_seconds: u64 = 30, Seconds(1, HOUR);
+
+    "Maximum time that a connection may stay open without a request, in seconds."
+    idle_seconds: u64 = 60, Seconds(1, HOUR);
+
+    "Time that an event stream stays open after its token has expired, in seconds."
+    stream_grace_seconds: u64 = 300, Seconds(0, HOUR);
+
+    "Maximum time for requests in flight to finish when the server is stopped, in seconds."
+    drain_seconds: u64 = 20, Seconds(1, HOUR);
+
+    "Requests per second for each user, with bursts of three times as many. 0 disables all rate limits."
+    rate_limit as "ratePerUser": u32 = 100, PerSecond(0, 1_000_000);
+
+    "Requests per second for each client address, counted before sign-in, with bursts of three times as many. 0 disables this limit."
+    rate_limit_address as "ratePerAddress": u32 = 500, PerSecond(0, 1_000_000);
+
+    "Failed sign-ins per second for each client address, with bursts of three times as many. 0 disables this limit."
+    rate_limit_sign_in_failures as "signInFailuresPerAddress": u32 = 20, PerSecond(0, 1_000_000);
+}
+
+impl Limits {
+    /// The limits in force: with `rate_limit` at 0, the other two rates are off as well.
+    pub(crate) fn in_force(&self) -> Self {
+        let mut limits = self.clone();
+        if limits.rate_limit == 0 {
+            limits.rate_limit_address = 0;
+            limits.rate_limit_sign_in_failures = 0;
+        }
+        limits
     }
 }

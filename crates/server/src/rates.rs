@@ -1,6 +1,6 @@
-//! Rate limits of users and addresses.
+//! Rate limits per user and per client address.
 //!
-//! Each node counts separately.
+//! Each node counts by itself.
 
 use std::{
     hash::Hash,
@@ -18,60 +18,61 @@ use vaultsync_store::VaultId;
 
 use crate::Limits;
 
-/// Size of a burst, in seconds of the rate.
+/// Size of a burst, in seconds of requests.
 const BURST_SECONDS: u32 = 3;
 
-/// The rates of [`Limits`], and how much of them each user and address has used.
+/// The rate limits of [`Limits`] and their use so far. `None` is a limit that is off.
 pub(crate) struct Rates {
     users: Option<Rate<VaultId>>,
     addresses: Option<Rate<IpAddr>>,
     sign_in_failures: Option<Rate<IpAddr>>,
 }
 
-/// Refusal of a request that exceeds a rate.
+/// Rejection of a request that exceeds a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RateLimited {
-    /// Name of the rate in the `RateLimit` header.
+    /// Name of the limit in the `RateLimit` header.
     pub(crate) policy: &'static str,
-    /// Requests that may come at once.
+    /// Number of requests in a burst.
     pub(crate) burst: u32,
-    /// Time until the next request may come; at least a second.
+    /// Time until the next request is accepted, at least a second.
     pub(crate) retry_after: Duration,
 }
 
 impl Rates {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let on = limits.rate_per_user != 0;
+        let limits = limits.in_force();
         Self {
-            users: Rate::new("user", limits.rate_per_user, on),
-            addresses: Rate::new("address", limits.rate_per_address, on),
-            sign_in_failures: Rate::new("sign-in", limits.sign_in_failures_per_address, on),
+            users: Rate::new("user", limits.rate_limit),
+            addresses: Rate::new("address", limits.rate_limit_address),
+            sign_in_failures: Rate::new("sign-in", limits.rate_limit_sign_in_failures),
         }
     }
 
-    /// Charges a request to a user.
+    /// Counts a request of a user.
     pub(crate) fn charge_user(&self, vault: VaultId) -> Result<(), RateLimited> {
         self.users.as_ref().map_or(Ok(()), |rate| rate.charge(&vault))
     }
 
-    /// Charges a request to an address.
+    /// Counts a request from an address.
     pub(crate) fn charge_address(&self, address: IpAddr) -> Result<(), RateLimited> {
         self.addresses.as_ref().map_or(Ok(()), |rate| rate.charge(&network(address)))
     }
 
-    /// Charges a failed sign-in to an address.
+    /// Counts a failed sign-in from an address.
     pub(crate) fn charge_sign_in_failure(&self, address: IpAddr) -> Result<(), RateLimited> {
         self.sign_in_failures.as_ref().map_or(Ok(()), |rate| rate.charge(&network(address)))
     }
 
-    /// Removes the state of users and addresses that have a full burst again.
+    /// Drops the counters of users and addresses whose whole burst is available again.
     pub(crate) fn remove_idle(&self) {
         self.users.iter().for_each(Rate::remove_idle);
         self.addresses.iter().chain(&self.sign_in_failures).for_each(Rate::remove_idle);
     }
 }
 
-/// What counts as one address. A customer of an IPv6 provider has at least a /64.
+/// The key under which an address is counted. An IPv6 address counts as its /64 network, because a
+/// customer of a provider has at least that.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
@@ -86,9 +87,9 @@ struct Rate<K: Hash + Eq + Clone> {
 }
 
 impl<K: Hash + Eq + Clone> Rate<K> {
-    /// `None` if the rate is not limited.
-    fn new(policy: &'static str, per_second: u32, on: bool) -> Option<Self> {
-        let per_second = NonZeroU32::new(per_second).filter(|_| on)?;
+    /// `None` if the rate is 0.
+    fn new(policy: &'static str, per_second: u32) -> Option<Self> {
+        let per_second = NonZeroU32::new(per_second)?;
         let burst = per_second.saturating_mul(NonZeroU32::new(BURST_SECONDS)?);
         let quota = Quota::per_second(per_second).allow_burst(burst);
         Some(Self { policy, burst: burst.get(), limiter: RateLimiter::dashmap(quota) })
@@ -112,17 +113,17 @@ impl<K: Hash + Eq + Clone> Rate<K> {
 mod tests {
     use super::*;
 
-    fn rates(rate_per_user: u32) -> Rates {
+    fn rates(rate_limit: u32) -> Rates {
         Rates::new(&Limits {
-            rate_per_user,
-            rate_per_address: 1,
-            sign_in_failures_per_address: 1,
+            rate_limit,
+            rate_limit_address: 1,
+            rate_limit_sign_in_failures: 1,
             ..Limits::default()
         })
     }
 
     #[test]
-    fn a_burst_is_three_seconds_of_the_rate() {
+    fn a_burst_is_three_seconds_of_requests() {
         let rates = rates(1);
         let address = IpAddr::from([192, 0, 2, 1]);
         for _ in 0..3 {
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_one_ipv6_network_share_a_rate() {
+    fn addresses_of_one_ipv6_network_count_as_one() {
         let address = |text: &str| network(text.parse().unwrap());
         assert_eq!(address("2001:db8::1"), address("2001:db8::ffff:1"));
         assert_ne!(address("2001:db8:0:1::1"), address("2001:db8:0:2::1"));
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_rate_of_zero_disables_every_rate() {
+    fn a_user_rate_of_zero_disables_every_rate_limit() {
         let rates = rates(0);
         for _ in 0..100 {
             assert_eq!(rates.charge_address(IpAddr::from([192, 0, 2, 1])), Ok(()));

@@ -98,5 +98,5 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 fn body_timeout(headers: &HeaderMap, limits: &Limits) -> Duration {
     const BYTES_PER_SECOND_MIN: u64 = 1024 * 1024;
     let seconds = content_length(headers).unwrap_or(0) / BYTES_PER_SECOND_MIN;
-    limits.body_timeout.max(Duration::from_secs(seconds))
+    limits.body_seconds.max(Duration::from_secs(seconds))
 }

@@ -78,7 +78,7 @@ pub async fn serve(app: App, listener: TcpListener, router: Router) {
     }
     accept_pending(listener, app.limits.connections_max, start);
     connections.close();
-    if tokio::time::timeout(app.limits.drain_timeout, connections.wait()).await.is_err() {
+    if tokio::time::timeout(app.limits.drain_seconds, connections.wait()).await.is_err() {
         tracing::warn!(
             aborted = connections.len(),
             "the drain timeout expired: the remaining connections are aborted"

@@ -44,12 +44,12 @@ const SOON: Duration = Duration::from_secs(8);
 fn long_deadlines() -> Limits {
     let long = Duration::from_secs(600);
     Limits {
-        rate_per_user: 0,
-        first_byte_timeout: long,
-        header_timeout: long,
-        body_timeout: long,
-        write_stall_timeout: long,
-        idle_timeout: long,
+        rate_limit: 0,
+        first_byte_seconds: long,
+        header_seconds: long,
+        body_seconds: long,
+        write_stall_seconds: long,
+        idle_seconds: long,
         ..Limits::default()
     }
 }
@@ -76,14 +76,14 @@ async fn fill(server: &TestServer, count: usize, bytes: usize) {
 }
 
 async fn a_silent_connection_is_closed(backend: Backend) {
-    let server = server(backend, Limits { first_byte_timeout: SHORT, ..long_deadlines() }).await;
+    let server = server(backend, Limits { first_byte_seconds: SHORT, ..long_deadlines() }).await;
     let client = RawClient::connect(&server).await;
     assert_between(client.closed().await, SHORT / 2, SOON);
     assert_serves(&server).await;
 }
 
 async fn an_unfinished_request_line_is_closed(backend: Backend) {
-    let server = server(backend, Limits { header_timeout: SHORT, ..long_deadlines() }).await;
+    let server = server(backend, Limits { header_seconds: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send("GET /heal").await;
     assert_between(client.closed().await, SHORT / 2, SOON);
@@ -91,7 +91,7 @@ async fn an_unfinished_request_line_is_closed(backend: Backend) {
 }
 
 async fn an_unfinished_header_is_closed(backend: Backend) {
-    let server = server(backend, Limits { header_timeout: SHORT, ..long_deadlines() }).await;
+    let server = server(backend, Limits { header_seconds: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send("GET /healthz HTTP/1.1\r\nHost: te").await;
     assert_between(client.closed().await, SHORT / 2, SOON);
@@ -99,14 +99,14 @@ async fn an_unfinished_header_is_closed(backend: Backend) {
 }
 
 async fn headers_without_the_final_line_are_closed(backend: Backend) {
-    let server = server(backend, Limits { header_timeout: SHORT, ..long_deadlines() }).await;
+    let server = server(backend, Limits { header_seconds: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send("GET /healthz HTTP/1.1\r\nHost: test\r\n").await;
     assert_between(client.closed().await, SHORT / 2, SOON);
 }
 
 async fn single_bytes_do_not_extend_the_header_deadline(backend: Backend) {
-    let server = server(backend, Limits { header_timeout: SHORT, ..long_deadlines() }).await;
+    let server = server(backend, Limits { header_seconds: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     let head = format!("GET /healthz HTTP/1.1\r\nHost: test\r\nX-Slow: {}", "z".repeat(10_000));
     let began = tokio::time::Instant::now();
@@ -140,7 +140,7 @@ fn push_head(server: &TestServer, length: usize) -> String {
 }
 
 async fn a_stalled_body_gets_a_408_and_is_closed(backend: Backend) {
-    let server = server(backend, Limits { body_timeout: SHORT, ..long_deadlines() }).await;
+    let server = server(backend, Limits { body_seconds: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push_head(&server, 100)).await;
     client.send("{\"operations\"").await;
@@ -151,7 +151,7 @@ async fn a_stalled_body_gets_a_408_and_is_closed(backend: Backend) {
 }
 
 async fn a_body_sent_byte_by_byte_is_closed(backend: Backend) {
-    let server = server(backend, Limits { body_timeout: SHORT, ..long_deadlines() }).await;
+    let server = server(backend, Limits { body_seconds: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push_head(&server, 10_000)).await;
     let began = tokio::time::Instant::now();
@@ -163,7 +163,7 @@ async fn a_body_sent_byte_by_byte_is_closed(backend: Backend) {
 }
 
 async fn a_stalled_chunked_body_gets_a_408_and_is_closed(backend: Backend) {
-    let server = server(backend, Limits { body_timeout: SHORT, ..long_deadlines() }).await;
+    let server = server(backend, Limits { body_seconds: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     let head = push_head(&server, 0).replace("Content-Length: 0", "Transfer-Encoding: chunked");
     client.send(head).await;
@@ -176,7 +176,7 @@ async fn a_client_that_does_not_read_is_closed_and_its_memory_freed(backend: Bac
     let limits = Limits {
         page_bytes_max: 6 * MIB,
         memory_bytes_max: 15 * MIB,
-        write_stall_timeout: Duration::from_secs(3),
+        write_stall_seconds: Duration::from_secs(3),
         ..long_deadlines()
     };
     let server = server(backend, limits).await;
@@ -204,7 +204,7 @@ async fn a_client_that_does_not_read_is_closed_and_its_memory_freed(backend: Bac
 }
 
 async fn a_slow_reader_gets_the_whole_response(backend: Backend) {
-    let limits = Limits { idle_timeout: SHORT * 3, header_timeout: SHORT * 3, ..long_deadlines() };
+    let limits = Limits { idle_seconds: SHORT * 3, header_seconds: SHORT * 3, ..long_deadlines() };
     let server = server(backend, limits).await;
     fill(&server, 6, MIB - 1024).await;
     let mut client = RawClient::connect_narrow(&server).await;
@@ -223,7 +223,7 @@ async fn a_slow_reader_gets_the_whole_response(backend: Backend) {
 }
 
 async fn an_idle_connection_is_closed(backend: Backend) {
-    let server = server(backend, Limits { idle_timeout: SHORT, ..long_deadlines() }).await;
+    let server = server(backend, Limits { idle_seconds: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     client.get("/healthz", None).await;
     assert_eq!(client.answer().await.status, 200);
@@ -231,7 +231,7 @@ async fn an_idle_connection_is_closed(backend: Backend) {
 }
 
 async fn an_idle_connection_after_a_push_is_closed(backend: Backend) {
-    let server = server(backend, Limits { idle_timeout: SHORT, ..long_deadlines() }).await;
+    let server = server(backend, Limits { idle_seconds: SHORT, ..long_deadlines() }).await;
     let mut client = RawClient::connect(&server).await;
     let body = push_of([operation("a", None, b"hello")]).to_string();
     client.send(push_head(&server, body.len())).await;
@@ -241,7 +241,7 @@ async fn an_idle_connection_after_a_push_is_closed(backend: Backend) {
 }
 
 async fn a_connection_may_be_idle_for_longer_than_the_header_deadline(backend: Backend) {
-    let limits = Limits { first_byte_timeout: SHORT, header_timeout: SHORT, ..long_deadlines() };
+    let limits = Limits { first_byte_seconds: SHORT, header_seconds: SHORT, ..long_deadlines() };
     let server = server(backend, limits).await;
     let mut client = RawClient::connect(&server).await;
     let body = push_of([operation("a", None, b"hello")]).to_string();
@@ -256,7 +256,7 @@ async fn a_connection_may_be_idle_for_longer_than_the_header_deadline(backend: B
 }
 
 async fn each_request_on_a_connection_has_its_own_deadlines(backend: Backend) {
-    let limits = Limits { idle_timeout: Duration::from_secs(3), ..long_deadlines() };
+    let limits = Limits { idle_seconds: Duration::from_secs(3), ..long_deadlines() };
     let server = server(backend, limits).await;
     let mut client = RawClient::connect(&server).await;
     // If the first deadline applied to all requests, the connection would end before the last one.
@@ -269,7 +269,7 @@ async fn each_request_on_a_connection_has_its_own_deadlines(backend: Backend) {
 }
 
 async fn an_unfinished_header_after_a_request_is_closed_as_early(backend: Backend) {
-    let server = server(backend, Limits { header_timeout: SHORT, ..long_deadlines() }).await;
+    let server = server(backend, Limits { header_seconds: SHORT, ..long_deadlines() }).await;
     let mut together = RawClient::connect(&server).await;
     together.send("GET /healthz HTTP/1.1\r\nHost: test\r\n\r\nGET /heal").await;
     assert_eq!(together.answer().await.status, 200);
@@ -302,12 +302,12 @@ async fn pipelined_requests_are_all_answered(backend: Backend) {
 
 async fn a_wait_may_exceed_every_deadline(backend: Backend) {
     let limits = Limits {
-        first_byte_timeout: SHORT,
-        header_timeout: SHORT,
-        body_timeout: SHORT,
-        handler_timeout: Duration::from_secs(5),
-        write_stall_timeout: SHORT,
-        idle_timeout: SHORT,
+        first_byte_seconds: SHORT,
+        header_seconds: SHORT,
+        body_seconds: SHORT,
+        handler_seconds: Duration::from_secs(5),
+        write_stall_seconds: SHORT,
+        idle_seconds: SHORT,
         ..long_deadlines()
     };
     let server = server(backend, limits).await;

@@ -20,7 +20,7 @@ backends!(
 const SOON: Duration = Duration::from_secs(8);
 
 async fn server(backend: Backend, limits: Limits) -> TestServer {
-    let limits = Limits { rate_per_user: 0, ..limits };
+    let limits = Limits { rate_limit: 0, ..limits };
     TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 
@@ -126,22 +126,22 @@ async fn a_request_sent_while_the_server_stops_is_answered(backend: Backend) {
 }
 
 async fn an_endless_request_is_aborted_at_the_drain_timeout(backend: Backend) {
-    let drain_timeout = Duration::from_millis(500);
-    let server = server(backend, Limits { drain_timeout, ..Limits::default() }).await;
+    let drain_seconds = Duration::from_millis(500);
+    let server = server(backend, Limits { drain_seconds, ..Limits::default() }).await;
     let mut client = RawClient::connect(&server).await;
     client.send(push(&server).0).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     let began = tokio::time::Instant::now();
     server.begin_stop();
     stops_soon(server).await;
-    assert!(began.elapsed() >= drain_timeout / 2, "{:?}", began.elapsed());
+    assert!(began.elapsed() >= drain_seconds / 2, "{:?}", began.elapsed());
     tokio::time::timeout(SOON, client.closed()).await.expect("the connection is closed");
 }
 
 async fn unfinished_headers_and_unread_responses_end_at_the_drain_timeout(backend: Backend) {
     let mib = 1024 * 1024;
-    let drain_timeout = Duration::from_millis(500);
-    let server = server(backend, Limits { drain_timeout, ..Limits::default() }).await;
+    let drain_seconds = Duration::from_millis(500);
+    let server = server(backend, Limits { drain_seconds, ..Limits::default() }).await;
     for number in 0..6 {
         let push = push_of([operation(&format!("r{number}"), None, &vec![7; mib])]);
         assert_eq!(server.push("ada", &push).await.status, 200);

@@ -107,7 +107,7 @@ async fn every_response_forbids_browsers_to_store_or_run_it(backend: Backend) {
 
 #[tokio::test]
 async fn a_busy_server_sends_security_headers_too() {
-    let limits = Limits { rate_per_user: 0, memory_bytes_max: 1024, ..Limits::default() };
+    let limits = Limits { rate_limit: 0, memory_bytes_max: 1024, ..Limits::default() };
     let server = TestServer::start_with(Setup { limits, ..Setup::on(Backend::Sqlite) }).await;
     let busy = server.push("ada", &push_of([operation("a", None, &[7; 5000])])).await;
     assert_eq!(busy.status, 503);
@@ -153,7 +153,7 @@ async fn a_page_of_a_configured_origin_can_call() {
 }
 
 async fn a_page_can_read_failures_too(backend: Backend) {
-    let limits = Limits { rate_per_user: 1, ..Limits::default() };
+    let limits = Limits { rate_limit: 1, ..Limits::default() };
     let cors_origins = vec![APP];
     let server = TestServer::start_with(Setup { limits, cors_origins, ..Setup::on(backend) }).await;
     let refused = send(get(&server, "/api/sync/pull").header("origin", APP)).await;

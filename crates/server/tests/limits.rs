@@ -44,7 +44,7 @@ const SOON: Duration = Duration::from_secs(8);
 
 /// A server without rates.
 async fn server(backend: Backend, limits: Limits) -> TestServer {
-    let limits = Limits { rate_per_user: 0, ..limits };
+    let limits = Limits { rate_limit: 0, ..limits };
     TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 
@@ -66,9 +66,9 @@ async fn server_with_proxies(
     sign_in_failures: u32,
 ) -> TestServer {
     let limits = Limits {
-        rate_per_user: user,
-        rate_per_address: address,
-        sign_in_failures_per_address: sign_in_failures,
+        rate_limit: user,
+        rate_limit_address: address,
+        rate_limit_sign_in_failures: sign_in_failures,
         ..Limits::default()
     };
     let trusted_proxies = trusted_proxies.to_vec();
@@ -190,7 +190,7 @@ async fn every_path_except_the_health_check_is_charged_to_its_address(backend: B
 async fn a_rate_of_zero_disables_every_rate(backend: Backend) {
     let server = server(
         backend,
-        Limits { rate_per_address: 1, sign_in_failures_per_address: 1, ..Limits::default() },
+        Limits { rate_limit_address: 1, rate_limit_sign_in_failures: 1, ..Limits::default() },
     )
     .await;
     for _ in 0..20 {

@@ -63,7 +63,7 @@ fn logged_for(request_id: &str) -> Vec<Value> {
 /// A server with an admin address, and the URL of that address.
 async fn server_with_admin(backend: Backend, limits: Limits) -> (TestServer, String) {
     capture_log();
-    let limits = Limits { rate_per_user: 0, ..limits };
+    let limits = Limits { rate_limit: 0, ..limits };
     let server = TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound address");

@@ -65,7 +65,7 @@ impl Setup {
     pub fn on(backend: Backend) -> Self {
         Self {
             backend,
-            limits: Limits { rate_per_user: 0, ..Limits::default() },
+            limits: Limits { rate_limit: 0, ..Limits::default() },
             issuers: Vec::new(),
             clock: None,
             send_buffer_bytes: None,
@@ -106,7 +106,7 @@ impl TestServer {
         Self::start_with(Setup::on(backend)).await
     }
 
-    /// Starts a server as `setup` has it. Set `rate_per_user` to have rate limits.
+    /// Starts a server as `setup` has it. Set `rate_limit` to have rate limits.
     pub async fn start_with(setup: Setup) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = LocalKey::load_or_create(folder.path()).expect("a key");

@@ -1,6 +1,6 @@
-//! The command line: what can be said, and how the process ends.
+//! Command line: commands, flags and exit codes.
 //!
-//! Not here: what the commands do, and what settings mean.
+//! Not here: the commands themselves and the meaning of settings.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,32 +12,30 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::settings::{
-    self, CONFIG_ENV, ConfigErrors, Group, Kind, Loaded, Setting, Sources, TABLE,
-};
+use crate::settings::{self, CONFIG_ENV, ConfigErrors, Kind, Loaded, Setting, Sources, TABLE};
 use crate::{logging, migrate, serve, token};
 
-/// The exit code of a wrong command line, which is clap's own, and of wrong settings.
+/// Exit code for an invalid command line, the same as clap's, and for invalid settings.
 const EXIT_USAGE: u8 = 2;
 
 const AFTER_HELP: &str = "\
 Every setting is a flag, an environment variable and a key of a TOML file, in that order of
-precedence; `vaultsync config default` lists them all.
+precedence. `vaultsync config default` lists all settings.
 
 Exit codes:
-  0  it worked
-  1  it failed while it ran
-  2  the command line or the settings are wrong";
+  0  success
+  1  failure at run time
+  2  invalid command line or settings";
 
-/// Runs one command, from its arguments to its exit code.
+/// Runs the command of the arguments and returns its exit code.
 pub(crate) fn run(
     args: impl IntoIterator<Item = OsString>,
     env: BTreeMap<OsString, OsString>,
 ) -> ExitCode {
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
-        // Also `--help` and `--version`, which are printed to standard output and are no failure.
-        Err(shown) => shown.exit(),
+        // Includes `--help` and `--version`: clap prints those to standard output and exits with 0.
+        Err(error) => error.exit(),
     };
     match dispatch(&matches, env) {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,7 +73,7 @@ fn dispatch(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::
             token::run(&loaded.settings, &request)
         }
         Some(("config", matches)) => config(matches, env),
-        _ => unreachable!("clap asks for a command"),
+        _ => unreachable!("clap requires a command"),
     }
 }
 
@@ -84,10 +82,10 @@ fn config(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::Re
         Some(("default", _)) => settings::default_file(),
         Some(("print", matches)) => settings::in_force(&load_and_warn(matches, env)?),
         Some(("markdown", _)) => settings::markdown(),
-        _ => unreachable!("clap asks for a command"),
+        _ => unreachable!("clap requires a command"),
     };
-    // `print!` would panic where whoever reads has seen enough and closed the pipe.
-    std::io::stdout().write_all(shown.as_bytes()).context("standard output cannot be written")
+    // `print!` would panic if the reader closed the pipe.
+    std::io::stdout().write_all(shown.as_bytes()).context("cannot write to standard output")
 }
 
 fn load_and_warn(
@@ -101,24 +99,24 @@ fn load_and_warn(
     Ok(loaded)
 }
 
-/// An argument that is required or has a default.
+/// The value of an argument that is required or has a default.
 fn one<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> T {
-    matches.get_one::<T>(name).cloned().expect("clap asks for it or fills it in")
+    matches.get_one::<T>(name).cloned().expect("clap requires it or fills it in")
 }
 
 fn sources(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> Sources {
     let flags = TABLE
         .iter()
         .filter_map(|setting| {
-            let said = matches.get_many::<String>(setting.key)?;
-            Some((setting.key, said.cloned().collect()))
+            let values = matches.get_many::<String>(setting.key)?;
+            Some((setting.key, values.cloned().collect()))
         })
         .collect();
     Sources { config: matches.get_one::<PathBuf>("config").cloned(), flags, env }
 }
 
 fn command() -> Command {
-    let serve = Command::new("serve").about("Run the server until it is told to stop");
+    let serve = Command::new("serve").about("Run the server until it receives SIGINT or SIGTERM");
     let token = Command::new("token")
         .about("Print a bearer token of the local issuer")
         .arg(
@@ -127,7 +125,7 @@ fn command() -> Command {
                 .value_name("NAME")
                 .required(true)
                 .value_parser(token::parse_user)
-                .help("Whose token it is"),
+                .help("User that the token signs in"),
         )
         .arg(
             Arg::new("ttl")
@@ -135,29 +133,30 @@ fn command() -> Command {
                 .value_name("TIME")
                 .default_value("1h")
                 .value_parser(token::parse_ttl)
-                .help("How long it lives, such as 30s, 15m, 1h or 7d; at most 30d"),
+                .help("Lifetime, such as 30s, 15m, 1h or 7d; at most 30d"),
         );
     let switch = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
     };
     let migrate = Command::new("migrate")
-        .about("Bring the tables of a PostgreSQL database up to date")
-        .arg(switch("dry-run", "Say what would be done, and do nothing"))
-        .arg(switch("citus", "Also spread the tables over the nodes of a Citus cluster, by vault"));
+        .about("Migrate the schema of a PostgreSQL database")
+        .arg(switch("dry-run", "Print the pending steps without applying them"))
+        .arg(switch(
+            "citus",
+            "Also distribute the tables over the nodes of a Citus cluster, by vault",
+        ));
     let config = Command::new("config")
-        .about("Show the settings")
+        .about("Print settings")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(Command::new("default").about("Print a commented file with every default"))
         .subcommand(with_settings(
             Command::new("print")
-                .about("Print every value in force and where it came from, without secrets"),
+                .about("Print every value in force and its origin, without secrets"),
         ))
         .subcommand(Command::new("markdown").about("Print docs/CONFIGURATION.md").hide(true));
     Command::new("vaultsync")
-        .about(
-            "An end-to-end encrypted sync server: it moves ciphertext between a person's devices",
-        )
+        .about("End-to-end encrypted sync server: it moves ciphertext between a user's devices")
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(AFTER_HELP)
         .subcommand_required(true)
@@ -168,34 +167,24 @@ fn command() -> Command {
         .subcommand(config)
 }
 
-/// The command with a flag for each setting, grouped under headings.
+/// Adds a flag for each setting to a command, grouped under headings.
 fn with_settings(command: Command) -> Command {
     let file = Arg::new("config")
         .long("config")
         .value_name("PATH")
         .value_parser(value_parser!(PathBuf))
-        .help(format!("The TOML file with settings [env: {CONFIG_ENV}]"));
-    let command = command.after_help(AFTER_HELP).arg(file);
-    Group::ALL
-        .into_iter()
-        .flat_map(|group| TABLE.iter().filter(move |setting| setting.group == group))
-        .fold(command, |command, setting| command.arg(flag(setting)))
+        .help(format!("TOML file with settings [env: {CONFIG_ENV}]"));
+    command.after_help(AFTER_HELP).arg(file).args(TABLE.iter().map(flag))
 }
 
 fn flag(setting: &Setting) -> Arg {
-    let default = match (setting.default, setting.unset) {
-        ("", "") => String::new(),
-        ("", what_holds) => format!(" [default: {what_holds}]"),
-        (default, _) => format!(" [default: {default}]"),
-    };
-    let help = format!("{} [env: {}]{default}", setting.help, setting.env());
     let flag = Arg::new(setting.key)
         .long(setting.key.replace('_', "-"))
         .value_name(setting.form())
         .help_heading(setting.group.heading())
-        .help(help);
+        .help(settings::flag_help(setting));
     match setting.kind {
-        // The flag alone says yes; a value needs `=`, so that no argument after it is taken for one.
+        // The flag alone means `true`. A value needs `=`, so that the next argument is not taken for it.
         Kind::Switch | Kind::AutoSwitch => {
             flag.num_args(0..=1).require_equals(true).default_missing_value("true")
         }
@@ -207,7 +196,7 @@ fn flag(setting: &Setting) -> Arg {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_command_line_is_consistent() {
+    fn the_command_line_passes_the_checks_of_clap() {
         super::command().debug_assert();
     }
 }

@@ -53,7 +53,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Response, ApiError>
 /// Why requests cannot be served; empty if they can.
 async fn reasons_against(app: &App) -> Vec<String> {
     let checks = async { tokio::join!(app.store.check(), app.authenticator.ready()) };
-    let mut reasons = match timeout(app.limits.handler_timeout, checks).await {
+    let mut reasons = match timeout(app.limits.handler_seconds, checks).await {
         Ok((database, keys)) => {
             let mut reasons = keys.err().unwrap_or_default();
             if let Err(error) = database {

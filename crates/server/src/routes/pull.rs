@@ -62,7 +62,7 @@ async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservatio
     // Pinned, because moving a future moves all the bytes of its largest state. When this one had
     // 12 KiB, moves took a tenth of the time of a pull that finds nothing.
     let reading = pin!(app.store.pull(vault, pull, app.memory.page_budget(vault.id())));
-    let (outcome, budget) = timeout(app.limits.handler_timeout, reading)
+    let (outcome, budget) = timeout(app.limits.handler_seconds, reading)
         .await
         .map_err(|_| ApiError::Unavailable("the store did not respond in time".to_owned()))??;
     match outcome {

@@ -47,7 +47,7 @@ pub(super) async fn push(
     let operations = push.operations().len() as u64;
     // The store keeps the reservation until the push is finished, even if the client leaves.
     let applying = app.store.push(&vault, push, app.clock.now(), memory);
-    let outcome = timeout(app.limits.handler_timeout, applying)
+    let outcome = timeout(app.limits.handler_seconds, applying)
         .await
         .map_err(|_| ApiError::OutcomeUnknown("the store did not respond in time".to_owned()))??;
     match outcome {

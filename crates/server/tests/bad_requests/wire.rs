@@ -32,10 +32,10 @@ const BODY: &str =
 async fn server_with_short_deadlines(backend: Backend) -> Target {
     let mut setup = Setup::on(backend);
     let soon = Duration::from_millis(300);
-    setup.limits.first_byte_timeout = soon;
-    setup.limits.header_timeout = soon;
-    setup.limits.idle_timeout = soon;
-    setup.limits.body_timeout = soon;
+    setup.limits.first_byte_seconds = soon;
+    setup.limits.header_seconds = soon;
+    setup.limits.idle_seconds = soon;
+    setup.limits.body_seconds = soon;
     Target::start_with(setup).await
 }
 

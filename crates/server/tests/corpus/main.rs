@@ -47,10 +47,10 @@ async fn each_bad_request_is_refused_and_affects_nothing_else() {
 async fn server_with_short_deadlines() -> TestServer {
     let mut setup = Setup::on(Backend::Sqlite);
     let soon = Duration::from_millis(300);
-    setup.limits.first_byte_timeout = soon;
-    setup.limits.header_timeout = soon;
-    setup.limits.idle_timeout = soon;
-    setup.limits.body_timeout = soon;
+    setup.limits.first_byte_seconds = soon;
+    setup.limits.header_seconds = soon;
+    setup.limits.idle_seconds = soon;
+    setup.limits.body_seconds = soon;
     TestServer::start_with(setup).await
 }
 

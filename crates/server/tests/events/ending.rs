@@ -23,7 +23,7 @@ backends!(
 const SHORT: Duration = Duration::from_millis(300);
 
 async fn server(backend: Backend, limits: Limits) -> TestServer {
-    let limits = Limits { rate_per_user: 0, ..limits };
+    let limits = Limits { rate_limit: 0, ..limits };
     TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 
@@ -77,8 +77,11 @@ async fn a_stream_with_a_cached_token_ends_five_minutes_after_it_expires(backend
 }
 
 async fn a_stream_ends_without_a_change(backend: Backend) {
-    let server =
-        server(backend, Limits { stream_grace: Duration::from_secs(2), ..Limits::default() }).await;
+    let server = server(
+        backend,
+        Limits { stream_grace_seconds: Duration::from_secs(2), ..Limits::default() },
+    )
+    .await;
     let now = SystemClock::start().now();
     let token = server.key.mint(USER, now, Duration::from_secs(1)).expect("a token");
     let began = Instant::now();
@@ -103,12 +106,12 @@ async fn a_stopping_server_ends_streams_at_once(backend: Backend) {
 
 async fn a_stream_outlives_every_other_deadline(backend: Backend) {
     let limits = Limits {
-        first_byte_timeout: SHORT,
-        header_timeout: SHORT,
-        body_timeout: SHORT,
-        handler_timeout: Duration::from_secs(1),
-        write_stall_timeout: SHORT,
-        idle_timeout: SHORT,
+        first_byte_seconds: SHORT,
+        header_seconds: SHORT,
+        body_seconds: SHORT,
+        handler_seconds: Duration::from_secs(1),
+        write_stall_seconds: SHORT,
+        idle_seconds: SHORT,
         ..Limits::default()
     };
     let server = server(backend, limits).await;
@@ -123,9 +126,9 @@ async fn a_stream_outlives_every_other_deadline(backend: Backend) {
 
 async fn a_client_that_never_reads_is_disconnected(backend: Backend) {
     let limits = Limits {
-        rate_per_user: 0,
+        rate_limit: 0,
         waits_per_user_max: 1,
-        write_stall_timeout: SHORT,
+        write_stall_seconds: SHORT,
         ..Limits::default()
     };
     let send_buffer_bytes = Some(4096);

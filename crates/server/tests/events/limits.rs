@@ -15,7 +15,7 @@ backends!(
 );
 
 async fn server_with_wait_limit(backend: Backend, waits_per_user_max: usize) -> TestServer {
-    let limits = Limits { rate_per_user: 0, waits_per_user_max, ..Limits::default() };
+    let limits = Limits { rate_limit: 0, waits_per_user_max, ..Limits::default() };
     TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
 }
 

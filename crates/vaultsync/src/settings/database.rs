@@ -1,4 +1,4 @@
-//! Which database, and how it is used.
+//! The database and the notifications between nodes.
 
 use std::{fmt, path::Path, path::PathBuf, time::Duration};
 
@@ -6,9 +6,8 @@ use vaultsync_store::{DatabaseUrl, PostgresOptions, PubsubBackend};
 
 use super::parse::{self, Address};
 use super::reader::Reader;
-use super::table;
 
-/// Where records are kept.
+/// The database that holds the records. Its text contains neither user nor password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Database {
     Sqlite(PathBuf),
@@ -16,89 +15,71 @@ pub(crate) enum Database {
 }
 
 pub(crate) fn read(reader: &mut Reader<'_>, data_dir: &Path) -> Database {
-    let mut addresses = reader.list(&table::DATABASE, parse::database).into_iter();
-    let first = addresses.next();
-    let rest: Vec<_> = addresses.collect();
-    match first {
-        Some(Address::Postgres(url)) => {
-            let primaries = primaries(reader, *url, rest);
-            Database::Postgres(postgres(reader, primaries))
-        }
-        sqlite => {
-            if !rest.is_empty() {
-                reader.refuse(&table::DATABASE, "several addresses must all be of PostgreSQL");
-            }
-            for setting in [table::READ_DATABASE, table::NOTIFY_DATABASE, table::NATS_URL] {
-                if reader.is_given(&setting) {
-                    reader.refuse(&setting, "needs a PostgreSQL `database`");
-                }
-            }
-            Database::Sqlite(match sqlite {
-                Some(Address::Sqlite(path)) => path,
-                _ => data_dir.join("vaultsync.sqlite3"),
-            })
-        }
-    }
-}
-
-fn primaries(reader: &mut Reader<'_>, first: DatabaseUrl, rest: Vec<Address>) -> Vec<DatabaseUrl> {
-    let mut primaries = vec![first];
-    for address in rest {
+    let addresses = reader.list("database", parse::database);
+    let count = addresses.len();
+    let (mut files, mut urls) = (Vec::new(), Vec::new());
+    for address in addresses {
         match address {
-            Address::Postgres(url) => primaries.push(*url),
-            Address::Sqlite(_) => {
-                reader.refuse(&table::DATABASE, "several addresses must all be of PostgreSQL");
-            }
+            Address::Sqlite(path) => files.push(path),
+            Address::Postgres(url) => urls.push(*url),
         }
     }
-    primaries
+    if count > 1 && !files.is_empty() {
+        reader.refuse("database", "several addresses must all be PostgreSQL addresses");
+    }
+    if !urls.is_empty() {
+        return Database::Postgres(postgres(reader, urls));
+    }
+    for key in ["read_database", "notify_database", "nats_url"] {
+        if reader.is_given(key) {
+            reader.refuse(key, "needs a PostgreSQL `database`");
+        }
+    }
+    Database::Sqlite(files.pop().unwrap_or_else(|| data_dir.join("vaultsync.sqlite3")))
 }
 
 fn postgres(reader: &mut Reader<'_>, primaries: Vec<DatabaseUrl>) -> PostgresOptions {
     PostgresOptions {
-        pubsub: hints(reader, &primaries[0]),
-        replicas: reader.list(&table::READ_DATABASE, parse::postgres),
+        pubsub: pubsub(reader, &primaries[0]),
+        replicas: reader.list("read_database", parse::postgres),
         primaries,
-        connections_max: reader.number(&table::DATABASE_CONNECTIONS_MAX),
-        timeout: Duration::from_millis(reader.number(&table::DATABASE_TIMEOUT_MS)),
-        prepare: reader.switch(&table::DATABASE_PREPARE),
-        migrate: reader.switch(&table::DATABASE_MIGRATE),
-        allow_unsafe: reader.switch(&table::DATABASE_ALLOW_UNSAFE),
+        connections_max: reader.number("database_connections_max"),
+        timeout: Duration::from_millis(reader.number("database_timeout_ms")),
+        prepare: reader.switch("database_prepare"),
+        migrate: reader.switch("database_migrate"),
+        allow_unsafe: reader.switch("database_allow_unsafe"),
     }
 }
 
-/// How nodes tell each other: by NATS where it is set, else by NOTIFY unless that is off.
-fn hints(reader: &mut Reader<'_>, first: &DatabaseUrl) -> PubsubBackend {
-    let nats = reader.list(&table::NATS_URL, parse::nats);
-    let notify = reader.list(&table::NOTIFY_DATABASE, parse::postgres_or_off);
+/// How nodes notify each other: with NATS if it is set, else with NOTIFY unless that is off.
+fn pubsub(reader: &mut Reader<'_>, primary: &DatabaseUrl) -> PubsubBackend {
+    let nats = reader.list("nats_url", parse::nats);
+    let notify = reader.list("notify_database", parse::postgres_or_off);
     if notify.len() > 1 {
-        reader.refuse(&table::NOTIFY_DATABASE, "must be one address: the same for all nodes");
+        reader.refuse("notify_database", "must be one address, the same for all nodes");
     }
     let notify = notify.into_iter().next();
     if !nats.is_empty() {
         if let Some(Some(_)) = notify {
-            let what = "nodes tell each other by NATS (nats_url): take one of the two away";
-            reader.refuse(&table::NOTIFY_DATABASE, what);
+            reader
+                .refuse("notify_database", "cannot be combined with nats_url: remove one of them");
         }
         return PubsubBackend::Nats(nats);
     }
     match notify {
         Some(None) => PubsubBackend::None,
         Some(Some(url)) => PubsubBackend::Notify(Box::new(url)),
-        None => PubsubBackend::Notify(Box::new(first.clone())),
+        None => PubsubBackend::Notify(Box::new(primary.clone())),
     }
 }
 
-/// Without user and password.
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Postgres(options) => {
-                for (index, url) in options.primaries.iter().enumerate() {
-                    write!(f, "{}{url}", if index == 0 { "" } else { " " })?;
-                }
-                Ok(())
+                let urls: Vec<_> = options.primaries.iter().map(ToString::to_string).collect();
+                f.write_str(&urls.join(" "))
             }
         }
     }

@@ -1,55 +1,47 @@
-//! What is wrong with the settings, said all at once.
-//!
-//! Not here: what makes a value wrong.
+//! All errors of a configuration, reported at once.
 
 use std::fmt;
 
-/// Everything that was wrong with the settings. Its text never holds a secret.
+/// Every error in the settings. The text never contains a secret.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ConfigErrors(Vec<ConfigError>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct ConfigError {
-    /// The setting's key; empty where none is to blame.
+    /// Key of the setting, empty if the error is not about a single one.
     key: String,
-    /// Where its value came from: a flag, a variable, or a file and a key.
+    /// Flag, variable, or file and key that the value comes from. Empty if there is none.
     origin: String,
     what: String,
 }
 
 impl ConfigErrors {
-    /// A single thing that is wrong with the settings as a whole.
+    /// A single error in the settings as a whole.
     pub(crate) fn one(what: impl Into<String>) -> Self {
-        let mut problems = Self::default();
-        problems.add("", "", what);
-        problems
+        let mut errors = Self::default();
+        errors.add("", "", what);
+        errors
     }
 
     pub(crate) fn add(&mut self, key: &str, origin: &str, what: impl Into<String>) {
-        self.0.push(ConfigError {
-            key: key.to_owned(),
-            origin: origin.to_owned(),
-            what: what.into(),
-        });
+        let (key, origin, what) = (key.to_owned(), origin.to_owned(), what.into());
+        self.0.push(ConfigError { key, origin, what });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether one of these settings is among those that are wrong.
-    pub(crate) fn touch(&self, keys: &[&str]) -> bool {
-        self.0.iter().any(|problem| keys.contains(&problem.key.as_str()))
+    /// Whether one of the errors concerns one of these settings.
+    pub(crate) fn concern(&self, keys: &[&str]) -> bool {
+        self.0.iter().any(|error| keys.contains(&error.key.as_str()))
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the settings cannot be used:")?;
-        for problem in &self.0 {
-            write!(f, "\n  {problem}")?;
-        }
-        Ok(())
+        write!(f, "the settings are invalid:")?;
+        self.0.iter().try_for_each(|error| write!(f, "\n  {error}"))
     }
 }
 

@@ -1,19 +1,24 @@
-//! What the server is told from outside, found, typed and checked.
+//! Settings of the server: found, typed and checked.
 //!
-//! Not here: acting on any of it. Nothing outside this module reads the environment.
+//! Each setting is one row of a table (`table.rs`, which also says how to add one). Loading finds the
+//! value in force of each row (`sources.rs`), reads it as a type (`reader.rs`) and checks the rules
+//! across settings. All errors are collected and reported together.
+//!
+//! Not here: acting on a setting. Nothing outside this module reads the environment.
 
 mod database;
 mod errors;
-mod layers;
 mod limits;
 mod parse;
 mod reader;
 mod setting;
 mod show;
 pub(crate) mod sign_in;
+mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,27 +29,27 @@ use vaultsync_server::Limits;
 
 pub(crate) use database::Database;
 pub(crate) use errors::ConfigErrors;
-pub(crate) use layers::{CONFIG_ENV, Sources};
-pub(crate) use setting::{Group, Kind, Setting};
-pub(crate) use show::{default_file, in_force, markdown};
+pub(crate) use setting::{Kind, Setting};
+pub(crate) use show::{default_file, flag_help, in_force, markdown};
 pub(crate) use sign_in::SignIn;
+pub(crate) use sources::{CONFIG_ENV, Sources};
 pub(crate) use table::TABLE;
 
-use layers::Values;
 use reader::Reader;
+use sources::Values;
 
-/// Every setting, valid alone and together.
+/// All settings, checked one by one and together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// Where the API listens.
+    /// Address of the API.
     pub(crate) listen: SocketAddr,
-    /// Where metrics are served, if anywhere.
+    /// Address of the metrics, `None` if they are not served.
     pub(crate) admin_listen: Option<SocketAddr>,
-    /// The folder of the database and of the local issuer's key.
+    /// Folder of the SQLite database and of the local issuer's key.
     pub(crate) data_dir: PathBuf,
     pub(crate) database: Database,
     pub(crate) sign_in: SignIn,
-    /// The proxies whose `X-Forwarded-For` counts.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Exact web origins.
     pub(crate) cors_origins: Vec<String>,
@@ -52,67 +57,66 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
 }
 
-/// What is logged, and how.
+/// Filter and format of log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Log {
-    /// A directive that `EnvFilter` accepts.
+    /// Directives that `EnvFilter` accepts.
     pub(crate) filter: String,
     pub(crate) format: LogFormat,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
+    /// Text on a terminal, JSON otherwise.
     Auto,
     Text,
     Json,
 }
 
-/// Settings that were found and are valid, and how they were found.
+/// Valid settings and their origins.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub(crate) settings: Settings,
-    /// What the operator should know, and start-up should log.
+    /// Warnings for the operator, to be logged at start-up.
     pub(crate) warnings: Vec<String>,
     values: Values,
 }
 
-/// Finds, types and checks every setting.
+/// Finds, types and checks all settings.
 ///
 /// # Errors
 ///
-/// Everything that is wrong, not just the first of it.
+/// All errors in the settings, not only the first one.
 pub(crate) fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
-    let mut problems = ConfigErrors::default();
-    let mut warnings = Vec::new();
-    let values = layers::fold(sources, &mut problems, &mut warnings);
-    let mut reader = Reader::new(&values, &mut problems);
-    let settings = read(&mut reader, &mut warnings);
-    if problems.is_empty() { Ok(Loaded { settings, warnings, values }) } else { Err(problems) }
+    let mut errors = ConfigErrors::default();
+    let mut warnings = sources::unknown_variables(&sources.env);
+    let values = sources::find(sources, &mut errors);
+    let settings = read(&mut Reader::new(&values, &mut errors), &mut warnings);
+    if errors.is_empty() { Ok(Loaded { settings, warnings, values }) } else { Err(errors) }
 }
 
 fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Settings {
-    let listen = reader.required(&table::LISTEN, parse::address);
-    let readable_listen = reader.could_read(&[table::LISTEN]).then_some(listen);
-    let data_dir = reader.required(&table::DATA_DIR, parse::path);
+    let listen = reader.required("listen", parse::address);
+    let readable_listen = reader.could_read(&["listen"]).then_some(listen);
+    let data_dir = reader.required("data_dir", parse::path);
     let settings = Settings {
         listen,
-        admin_listen: reader.required(&table::ADMIN_LISTEN, parse::address_or_off),
+        admin_listen: reader.required("admin_listen", parse::address_or_off),
         database: database::read(reader, &data_dir),
         data_dir,
         sign_in: sign_in::read(reader, readable_listen, warnings),
-        trusted_proxies: reader.list(&table::TRUSTED_PROXIES, parse::network),
-        cors_origins: reader.list(&table::CORS_ORIGINS, parse::origin),
+        trusted_proxies: reader.list("trusted_proxies", parse::network),
+        cors_origins: reader.list("cors_origins", parse::origin),
         log: Log {
-            filter: reader.required(&table::LOG, log_filter),
-            format: reader.required(&table::LOG_FORMAT, log_format),
+            filter: reader.required("log", log_filter),
+            format: reader.required("log_format", log_format),
         },
         limits: limits::read(reader),
     };
-    // Port 0 is a free port of the system's choice, of which there can be two.
+    // Port 0 is a free port that the system chooses, different for each.
     if settings.admin_listen == Some(listen) && listen.port() != 0 {
-        reader.refuse(&table::ADMIN_LISTEN, "must be another address than listen");
+        reader.refuse("admin_listen", "must differ from listen");
     }
     settings
 }

@@ -1,14 +1,21 @@
-//! The forms that values have: addresses, networks, origins, keys, durations.
+//! Parsers for the forms of values: numbers, addresses, networks, origins, URLs.
 //!
-//! Not here: which setting has which form. The message of an error is the end of a sentence that
-//! begins with the setting and its origin, and holds nothing that could be a secret.
+//! An error continues a message that starts with the setting and its origin. It contains nothing that
+//! could be a secret.
+//!
+//! Not here: the form of each setting (`table.rs`).
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use url::Url;
 use vaultsync_store::{DatabaseUrl, NatsUrl};
+
+pub(crate) fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("expected a whole number, not `{text}`"))
+}
 
 pub(crate) fn switch(text: &str) -> Result<bool, String> {
     match text {
@@ -32,12 +39,16 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// `None` is `off`.
 pub(crate) fn address_or_off(text: &str) -> Result<Option<SocketAddr>, String> {
+    or_off(text, address)
+}
+
+/// `None` is `off`.
+fn or_off<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
     if text == "off" {
         return Ok(None);
     }
-    address(text).map(Some).map_err(|what| format!("{what}; `off` turns it off"))
+    parse(text).map(Some).map_err(|what| format!("{what}; `off` disables it"))
 }
 
 pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
@@ -47,7 +58,7 @@ pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(text))
 }
 
-/// A network; a single address is a network of its own.
+/// A network. A single address is a network of one.
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>()
         .map(|network| network.trunc())
@@ -55,13 +66,12 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
         .map_err(|_| format!("expected a network such as 10.0.0.0/8 or an address, not `{text}`"))
 }
 
-/// A web origin, spelled as browsers spell it.
+/// A web origin, in the spelling that browsers send.
 ///
-/// Origins are compared byte for byte, so that another spelling would never match and is refused
-/// here, where somebody sees it.
+/// Origins are compared byte for byte: any other spelling would never match, so it is an error.
 pub(crate) fn origin(text: &str) -> Result<String, String> {
     if text == "null" || text.contains('*') {
-        return Err(format!("`{text}` is no exact origin: name each origin"));
+        return Err(format!("`{text}` is not an exact origin: list each origin"));
     }
     let form = "expected an origin such as https://app.example.com";
     let url = Url::parse(text).map_err(|_| format!("{form}, not `{text}`"))?;
@@ -74,11 +84,11 @@ pub(crate) fn origin(text: &str) -> Result<String, String> {
     if spelled == text {
         Ok(spelled)
     } else {
-        Err(format!("`{text}` is no exact origin: write `{spelled}`"))
+        Err(format!("`{text}` is not an exact origin: write `{spelled}`"))
     }
 }
 
-/// The address of a database.
+/// Address of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     Sqlite(PathBuf),
@@ -88,24 +98,27 @@ pub(crate) enum Address {
 pub(crate) fn database(text: &str) -> Result<Address, String> {
     const SUPPORTED: &str = "supported are sqlite:PATH and postgres://USER:PASSWORD@HOST:PORT/NAME";
     let Some((scheme, rest)) = text.split_once(':') else {
-        return Err(format!("this is no database URL; {SUPPORTED}"));
+        return Err(format!("this is not a database URL; {SUPPORTED}"));
     };
     if ["postgres", "postgresql"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return postgres(text).map(Box::new).map(Address::Postgres);
     }
     if !scheme.eq_ignore_ascii_case("sqlite") {
-        // The rest may hold a password and is not shown.
-        let known =
+        // The rest is not shown: it may contain a password.
+        let is_scheme =
             scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-        let shown = if known { scheme } else { "this" };
-        return Err(format!("a {shown}: database is not supported; {SUPPORTED}"));
+        return Err(if is_scheme {
+            format!("{scheme}: databases are not supported; {SUPPORTED}")
+        } else {
+            format!("this kind of database is not supported; {SUPPORTED}")
+        });
     }
     let path = rest.strip_prefix("//").unwrap_or(rest);
     if path.is_empty() {
         return Err(format!("the path is missing; {SUPPORTED}"));
     }
     if path == ":memory:" {
-        return Err("a database in memory would be lost at every stop; name a file".to_owned());
+        return Err("a database in memory would be lost at every restart; name a file".to_owned());
     }
     if path.contains('?') {
         return Err(format!("options after `?` are not supported; {SUPPORTED}"));
@@ -115,16 +128,12 @@ pub(crate) fn database(text: &str) -> Result<Address, String> {
 
 pub(crate) fn postgres(text: &str) -> Result<DatabaseUrl, String> {
     text.parse().map_err(|what| {
-        format!("expected postgres://USER:PASSWORD@HOST:PORT/NAME with options as libpq has them: {what}")
+        format!("expected postgres://USER:PASSWORD@HOST:PORT/NAME with options of libpq: {what}")
     })
 }
 
-/// `None` is `off`.
 pub(crate) fn postgres_or_off(text: &str) -> Result<Option<DatabaseUrl>, String> {
-    if text == "off" {
-        return Ok(None);
-    }
-    postgres(text).map(Some).map_err(|what| format!("{what}; `off` turns it off"))
+    or_off(text, postgres)
 }
 
 pub(crate) fn nats(text: &str) -> Result<NatsUrl, String> {

@@ -1,21 +1,21 @@
-//! Values that do not fit, and limits that do not fit together.
+//! Invalid values, and limits that contradict each other.
 
-use super::refusal;
+use super::errors_from;
 
 #[test]
-fn each_bad_value_is_refused_with_its_setting_and_its_origin() {
+fn an_invalid_value_is_refused_with_its_setting_and_origin() {
     for (key, value, what) in [
         ("listen", "localhost:80", "expected an IP address and a port"),
         ("listen", "", "expected an IP address and a port"),
-        ("admin_listen", "no", "`off` turns it off"),
-        ("admin_listen", "127.0.0.1:8787", "another address than listen"),
+        ("admin_listen", "no", "`off` disables it"),
+        ("admin_listen", "127.0.0.1:8787", "must differ from listen"),
         ("data_dir", "", "expected a path"),
         ("local_issuer", "maybe", "expected `auto`, `true` or `false`"),
         ("trusted_proxies", "10.0.0.0/33", "expected a network"),
         ("trusted_proxies", "proxy.example", "expected a network"),
-        ("cors_origins", "*", "is no exact origin"),
-        ("cors_origins", "null", "is no exact origin"),
-        ("cors_origins", "https://*.example", "is no exact origin"),
+        ("cors_origins", "*", "is not an exact origin"),
+        ("cors_origins", "null", "is not an exact origin"),
+        ("cors_origins", "https://*.example", "is not an exact origin"),
         ("cors_origins", "https://a.example/", "write `https://a.example`"),
         ("cors_origins", "https://a.example/x", "write `https://a.example`"),
         ("cors_origins", "https://A.example", "write `https://a.example`"),
@@ -34,15 +34,15 @@ fn each_bad_value_is_refused_with_its_setting_and_its_origin() {
         ("rate_limit", "4294967296", "from 0 to 1000000"),
         ("connections_max", "0", "from 1 to"),
     ] {
-        let said = refusal(&[], &[(key, value)], "");
+        let message = errors_from(&[], &[(key, value)], "");
         let flag = key.replace('_', "-");
-        assert!(said.contains(&format!("{key} (--{flag}): ")), "{said}");
-        assert!(said.contains(what), "{key} = {value}: {said}");
+        assert!(message.contains(&format!("{key} (--{flag}): ")), "{message}");
+        assert!(message.contains(what), "{key} = {value}: {message}");
     }
 }
 
 #[test]
-fn limits_must_fit_together() {
+fn limits_that_contradict_each_other_are_refused() {
     for (toml, key, what) in [
         ("ciphertext_bytes_max = 13000000", "ciphertext_bytes_max", "does not fit"),
         ("body_bytes_max = 1000000", "ciphertext_bytes_max", "does not fit"),
@@ -52,35 +52,35 @@ fn limits_must_fit_together() {
         ("page_bytes_max = 33554432", "memory_bytes_per_user_max", "at least 89478488"),
         ("token_bytes_max = 32768", "token_bytes_max", "less than header_bytes_max"),
     ] {
-        let said = refusal(&[], &[], toml);
-        assert!(said.contains(key) && said.contains(what), "{toml}: {said}");
+        let message = errors_from(&[], &[], toml);
+        assert!(message.contains(key) && message.contains(what), "{toml}: {message}");
     }
 }
 
 #[test]
-fn a_database_that_is_not_supported_is_refused_without_its_password() {
+fn an_unsupported_database_is_refused_without_showing_its_password() {
     for (url, what) in [
         ("postgres://ann:s3cret@db/x?sslmode=no", "`sslmode` must be disable"),
         ("postgres://ann:s3cret@db:x/x", "invalid"),
-        ("postgres://ann:s3cret@a/x,sqlite://b", "must all be of PostgreSQL"),
-        ("sqlite://b postgres://ann:s3cret@a/x", "must all be of PostgreSQL"),
-        ("mysql://ann:s3cret@db/x", "a mysql: database is not supported"),
-        ("s3cret", "no database URL"),
-        ("s3cret@host:5432", "a this: database"),
+        ("postgres://ann:s3cret@a/x,sqlite://b", "must all be PostgreSQL addresses"),
+        ("sqlite://b postgres://ann:s3cret@a/x", "must all be PostgreSQL addresses"),
+        ("mysql://ann:s3cret@db/x", "mysql: databases are not supported"),
+        ("s3cret", "not a database URL"),
+        ("s3cret@host:5432", "this kind of database is not supported"),
         ("sqlite:", "the path is missing"),
         ("sqlite::memory:", "would be lost"),
         ("sqlite:x?key=s3cret", "options after `?`"),
     ] {
         for name in ["VAULTSYNC_DATABASE", "DATABASE_URL"] {
-            let said = refusal(&[(name, url)], &[], "");
-            assert!(said.contains(&format!("database ({name}): ")), "{said}");
-            assert!(said.contains(what) && !said.contains("s3cret"), "{said}");
+            let message = errors_from(&[(name, url)], &[], "");
+            assert!(message.contains(&format!("database ({name}): ")), "{message}");
+            assert!(message.contains(what) && !message.contains("s3cret"), "{message}");
         }
     }
 }
 
 #[test]
-fn what_belongs_to_postgresql_is_refused_elsewhere_and_where_it_does_not_agree() {
+fn settings_of_postgresql_need_postgresql_and_must_agree() {
     let database = ("VAULTSYNC_DATABASE", "postgres://ann:s3cret@db/x");
     for (env, what) in [
         (
@@ -104,31 +104,34 @@ fn what_belongs_to_postgresql_is_refused_elsewhere_and_where_it_does_not_agree()
                 ("VAULTSYNC_NOTIFY_DATABASE", "postgres://a/x"),
                 ("VAULTSYNC_NATS_URL", "nats://n"),
             ],
-            "take one of the two away",
+            "remove one of them",
         ),
         (&[database, ("VAULTSYNC_DATABASE_TIMEOUT_MS", "99")], "from 100 to 60000"),
     ] {
-        let said = refusal(env, &[], "");
-        assert!(said.contains(what) && !said.contains("s3cret"), "{env:?}: {said}");
+        let message = errors_from(env, &[], "");
+        assert!(message.contains(what) && !message.contains("s3cret"), "{env:?}: {message}");
     }
 }
 
 #[test]
-fn the_file_is_named_with_the_key() {
-    let said = refusal(&[], &[], "header_seconds = 'ten'");
-    assert!(said.contains("vaultsync.toml: header_seconds): expected a whole number"), "{said}");
+fn an_error_names_the_file_and_the_key() {
+    let message = errors_from(&[], &[], "header_seconds = 'ten'");
+    assert!(
+        message.contains("vaultsync.toml: header_seconds): expected a whole number"),
+        "{message}"
+    );
 }
 
 #[test]
-fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
-    let said = refusal(&[], &[], "header_second = 1\nquux = 2\nlisten_file = 'x'");
-    assert!(said.contains("`header_second`; did you mean `header_seconds`?"), "{said}");
-    assert!(said.ends_with("there is no setting `quux`"), "{said}");
-    assert!(said.contains("there is no setting `listen_file`"), "{said}");
+fn an_unknown_key_is_refused_with_a_suggestion() {
+    let message = errors_from(&[], &[], "header_second = 1\nquux = 2\nlisten_file = 'x'");
+    assert!(message.contains("`header_second`; did you mean `header_seconds`?"), "{message}");
+    assert!(message.ends_with("there is no setting `quux`"), "{message}");
+    assert!(message.contains("there is no setting `listen_file`"), "{message}");
 }
 
 #[test]
-fn values_of_another_type_are_refused() {
+fn a_value_of_the_wrong_type_is_refused() {
     for (toml, what) in [
         ("listen = ['127.0.0.1:1']", "expected one value"),
         ("idle_seconds = true", "expected a whole number"),
@@ -137,21 +140,21 @@ fn values_of_another_type_are_refused() {
         ("cors_origins = { a = 1 }", "not a table"),
         ("database_file = ['a']", "database_file"),
     ] {
-        let said = refusal(&[], &[], toml);
-        assert!(said.contains(what), "{toml}: {said}");
+        let message = errors_from(&[], &[], toml);
+        assert!(message.contains(what), "{toml}: {message}");
     }
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_refused_without_showing_its_lines() {
-    let said = refusal(&[], &[], "listen = '127.0.0.1:1'\ndatabase = s3cret");
-    assert!(said.contains("vaultsync.toml: line 2: "), "{said}");
-    assert!(!said.contains("s3cret"), "{said}");
+fn invalid_toml_is_refused_without_showing_its_lines() {
+    let message = errors_from(&[], &[], "listen = '127.0.0.1:1'\ndatabase = s3cret");
+    assert!(message.contains("vaultsync.toml: line 2: "), "{message}");
+    assert!(!message.contains("s3cret"), "{message}");
 }
 
 #[test]
-fn all_problems_are_told_together() {
+fn all_errors_are_reported_together() {
     let env = &[("VAULTSYNC_LISTEN", "x"), ("VAULTSYNC_IDLE_SECONDS", "0")];
-    let said = refusal(env, &[("rate_limit", "fast")], "colour = 'blue'");
-    assert_eq!(said.lines().count(), 5, "{said}");
+    let message = errors_from(env, &[("rate_limit", "fast")], "colour = 'blue'");
+    assert_eq!(message.lines().count(), 5, "{message}");
 }

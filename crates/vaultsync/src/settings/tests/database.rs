@@ -1,22 +1,22 @@
-//! Which database the settings mean, and how its nodes tell each other.
+//! The database and the notifications between its nodes.
 
 use vaultsync_store::{PostgresOptions, PubsubBackend};
 
-use super::{check, check_loaded};
+use super::{load_from, settings_from};
 use crate::settings::{Database, in_force};
 
 const FIRST: &str = "postgres://ann:s3cret@a:1,b:2/x";
 const SECOND: &str = "postgres://ann:s3cret@c/x?sslmode=require";
 
 fn postgres(env: &[(&str, &str)], flags: &[(&str, &str)], toml: &str) -> PostgresOptions {
-    match check(env, flags, toml).expect("valid settings").database {
+    match settings_from(env, flags, toml).expect("valid settings").database {
         Database::Postgres(options) => options,
         Database::Sqlite(path) => panic!("{} is not PostgreSQL", path.display()),
     }
 }
 
 #[test]
-fn several_addresses_can_be_given_in_each_place() {
+fn every_source_accepts_several_addresses() {
     let expected: Vec<_> = [FIRST, SECOND].map(|url| url.parse().expect("an address")).into();
     for (env, flags, toml) in [
         (&[("DATABASE_URL", format!("{FIRST},{SECOND}"))][..], &[][..], String::new()),
@@ -30,7 +30,7 @@ fn several_addresses_can_be_given_in_each_place() {
 }
 
 #[test]
-fn nodes_tell_each_other_by_notify_unless_told_otherwise() {
+fn nodes_use_notify_by_default() {
     let first = || Box::new(FIRST.parse().expect("an address"));
     let second = Box::new(SECOND.parse().expect("an address"));
     for (env, expected) in [
@@ -47,33 +47,33 @@ fn nodes_tell_each_other_by_notify_unless_told_otherwise() {
 }
 
 #[test]
-fn what_is_shown_of_a_file_in_the_data_folder_is_read_again() {
+fn the_path_in_the_data_folder_is_printed_so_that_it_reads_back() {
     for (folder, shown) in [
         ("a", r#"database = ["sqlite:a/vaultsync.sqlite3"]"#),
         ("a b, c", r#"database = ["sqlite:a b, c/vaultsync.sqlite3"]"#),
         ("a@b", r#"database = ["sqlite:a@b/vaultsync.sqlite3"]"#),
         ("/a", r#"database = ["sqlite:/a/vaultsync.sqlite3"]"#),
-        // Given as a database, these would be taken for an option, and for another path.
+        // As a database, these would be read as an option and as another path.
         ("a ?", r"database = []"),
         ("//a", r"database = []"),
     ] {
         let toml = format!("data_dir = '{folder}'");
-        let loaded = check_loaded(&[], &[], &toml).expect("valid settings");
-        let all = in_force(&loaded);
-        assert!(all.contains(shown), "{shown} in {all}");
-        let again = check_loaded(&[], &[], &all).expect("what is shown is valid");
+        let loaded = load_from(&[], &[], &toml).expect("valid settings");
+        let printed = in_force(&loaded);
+        assert!(printed.contains(shown), "{shown} in {printed}");
+        let again = load_from(&[], &[], &printed).expect("the printed settings are valid");
         assert_eq!(again.settings, loaded.settings, "{folder}");
     }
 }
 
 #[test]
-fn no_address_is_shown_with_its_password() {
+fn no_password_of_an_address_is_shown() {
     let env = &[
         ("DATABASE_URL", FIRST),
         ("VAULTSYNC_READ_DATABASE", SECOND),
         ("VAULTSYNC_NATS_URL", "nats://s3cret@n"),
     ];
-    let loaded = check_loaded(env, &[], "").expect("valid settings");
+    let loaded = load_from(env, &[], "").expect("valid settings");
     let shown = in_force(&loaded);
     for line in [
         r#"database = ["postgres://ann:***@a:1,b:2/x"] # DATABASE_URL"#,

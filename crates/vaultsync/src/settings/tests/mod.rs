@@ -1,4 +1,4 @@
-//! The settings layer as a whole: sources in, settings or problems out.
+//! Settings as a whole: sources in, settings or errors out.
 
 mod bad_values;
 mod database;
@@ -11,12 +11,12 @@ use std::ffi::OsString;
 use super::{ConfigErrors, Loaded, Settings, Sources, load};
 use crate::settings::TABLE;
 
-/// The publishable key of `clerk.example.com`, of a test and of a live instance.
+/// Publishable keys of `clerk.example.com`: of a test instance and of a production instance.
 const PK_TEST: &str = "pk_test_Y2xlcmsuZXhhbXBsZS5jb20k";
 const PK_LIVE: &str = "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k";
 
-/// Loads settings from an environment, flags (by key) and the text of a TOML file.
-fn check_loaded(
+/// Loads settings from an environment, flags by their keys, and the text of a TOML file.
+fn load_from(
     env: &[(&str, &str)],
     flags: &[(&str, &str)],
     toml: &str,
@@ -34,24 +34,24 @@ fn check_loaded(
     };
     for (key, value) in flags {
         let setting = TABLE.iter().find(|setting| setting.key == *key);
-        let key = setting.expect("a setting of that name").key;
+        let key = setting.expect("a setting of the table").key;
         sources.flags.entry(key).or_default().push((*value).to_owned());
     }
     load(&sources)
 }
 
-fn check(
+fn settings_from(
     env: &[(&str, &str)],
     flags: &[(&str, &str)],
     toml: &str,
 ) -> Result<Settings, ConfigErrors> {
-    check_loaded(env, flags, toml).map(|loaded| loaded.settings)
+    load_from(env, flags, toml).map(|loaded| loaded.settings)
 }
 
-/// What is said of settings that cannot be used.
-fn refusal(env: &[(&str, &str)], flags: &[(&str, &str)], toml: &str) -> String {
-    match check(env, flags, toml) {
-        Ok(settings) => panic!("{env:?} {flags:?} {toml:?} gave {settings:?}"),
-        Err(problems) => problems.to_string(),
+/// The error message for settings that are invalid.
+fn errors_from(env: &[(&str, &str)], flags: &[(&str, &str)], toml: &str) -> String {
+    match settings_from(env, flags, toml) {
+        Ok(settings) => panic!("{env:?} {flags:?} {toml:?} are valid: {settings:?}"),
+        Err(errors) => errors.to_string(),
     }
 }

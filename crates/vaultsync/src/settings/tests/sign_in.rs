@@ -1,16 +1,16 @@
-//! Whose tokens are accepted.
+//! Issuers whose tokens are accepted.
 
 use super::super::in_force;
 use super::super::sign_in::SignIn;
-use super::{PK_LIVE, PK_TEST, check, check_loaded, refusal};
+use super::{PK_LIVE, PK_TEST, errors_from, load_from, settings_from};
 
-/// A public key whose private one nobody kept.
+/// A public key whose private key was not kept.
 pub(super) const PEM: &str = include_str!("public_key.pem");
 
 const OIDC: &str = "oidc_issuer = 'https://id.example'\noidc_audience = 'vault'\n";
 
 fn sign_in(toml: &str) -> SignIn {
-    check(&[], &[], toml).expect("valid settings").sign_in
+    settings_from(&[], &[], toml).expect("valid settings").sign_in
 }
 
 fn clerk(rest: &str) -> String {
@@ -18,7 +18,7 @@ fn clerk(rest: &str) -> String {
 }
 
 #[test]
-fn the_local_issuer_is_on_where_nothing_else_is_set_or_where_it_is_said() {
+fn the_local_issuer_is_on_by_itself_only_without_another_issuer() {
     for (toml, local) in [
         (String::new(), true),
         (clerk(""), false),
@@ -34,12 +34,12 @@ fn the_local_issuer_is_on_where_nothing_else_is_set_or_where_it_is_said() {
 }
 
 #[test]
-fn settings_of_sign_in_that_do_not_fit_together_are_refused() {
+fn contradicting_settings_of_sign_in_are_refused() {
     let live = format!("clerk_publishable_key = '{PK_LIVE}'\nlocal_issuer = true");
     for (toml, key, what) in [
-        ("listen = '0.0.0.0:80'", "local_issuer (", "say --local-issuer"),
-        ("local_issuer = false", "local_issuer (", "nobody could sign in"),
-        (&live, "local_issuer (", "refused beside a pk_live_ key"),
+        ("listen = '0.0.0.0:80'", "local_issuer (", "set --local-issuer"),
+        ("local_issuer = false", "local_issuer (", "no sign-in is left"),
+        (&live, "local_issuer (", "cannot be combined with a pk_live_ key"),
         ("oidc_issuer = 'https://id.example'", "oidc_audience (", "missing"),
         ("oidc_audience = 'x'", "oidc_audience (", "without oidc_issuer"),
         ("oidc_algorithms = ['ES256']", "oidc_algorithms (", "without oidc_issuer"),
@@ -49,14 +49,14 @@ fn settings_of_sign_in_that_do_not_fit_together_are_refused() {
         (&format!("clerk_jwt_key = '''{PEM}'''"), "clerk_jwt_key (", "has no effect"),
         (&format!("{OIDC}oidc_algorithms = []"), "oidc_algorithms (", "at least one"),
     ] {
-        let said = refusal(&[], &[], toml);
-        assert!(said.contains(key) && said.contains(what), "{toml}: {said}");
-        assert_eq!(said.lines().count(), 2, "one problem: {said}");
+        let message = errors_from(&[], &[], toml);
+        assert!(message.contains(key) && message.contains(what), "{toml}: {message}");
+        assert_eq!(message.lines().count(), 2, "one error: {message}");
     }
 }
 
 #[test]
-fn values_of_sign_in_that_do_not_fit_are_refused() {
+fn invalid_values_of_sign_in_are_refused() {
     for (toml, what) in [
         ("clerk_publishable_key = 'sk_test_x'", "it is a secret key"),
         ("clerk_publishable_key = 'x'", "does not begin with pk_test_"),
@@ -73,23 +73,24 @@ fn values_of_sign_in_that_do_not_fit_are_refused() {
         (&format!("{OIDC}oidc_algorithms = ['HS256']"), "use RS256, PS256"),
         (&format!("{OIDC}oidc_jwks_url = 'ftp://x'"), "https"),
     ] {
-        let said = refusal(&[], &[], toml);
-        assert!(said.contains(what), "{toml}: {said}");
-        assert_eq!(said.lines().count(), 2, "one problem: {said}");
+        let message = errors_from(&[], &[], toml);
+        assert!(message.contains(what), "{toml}: {message}");
+        assert_eq!(message.lines().count(), 2, "one error: {message}");
     }
 }
 
 #[test]
 fn a_private_key_is_refused_and_not_shown() {
     let key = PEM.replace("PUBLIC", "PRIVATE");
-    let said = refusal(&[("CLERK_JWT_KEY", &key)], &[("clerk_publishable_key", PK_TEST)], "");
-    assert!(said.contains("it is a private key") && !said.contains("MIIB"), "{said}");
+    let message =
+        errors_from(&[("CLERK_JWT_KEY", &key)], &[("clerk_publishable_key", PK_TEST)], "");
+    assert!(message.contains("it is a private key") && !message.contains("MIIB"), "{message}");
 }
 
 #[test]
 fn issuer_and_key_url_follow_from_the_publishable_key() {
     let shown = |toml: &str| {
-        in_force(&check_loaded(&[], &[], toml).expect("valid settings"))
+        in_force(&load_from(&[], &[], toml).expect("valid settings"))
             .lines()
             .filter(|line| line.starts_with("clerk_issuer") || line.starts_with("clerk_jwks_url"))
             .map(|line| line.split('"').nth(1).expect("a text").to_owned())
@@ -119,13 +120,13 @@ fn clerk_and_oidc_are_read() {
 }
 
 #[test]
-fn clerk_without_authorized_parties_warns() {
+fn clerk_without_authorized_parties_causes_a_warning() {
     for (toml, warnings) in [
         (clerk(""), 1),
         (clerk("clerk_authorized_parties = 'https://a.example'"), 0),
         (String::new(), 0),
     ] {
-        let loaded = check_loaded(&[], &[], &toml).expect("valid settings");
+        let loaded = load_from(&[], &[], &toml).expect("valid settings");
         assert_eq!(loaded.warnings.len(), warnings, "{:?}", loaded.warnings);
     }
 }
