@@ -1,20 +1,20 @@
-//! The folder that holds what only this server may read.
+//! Folder of the files that only this server may read.
 
 use std::{fs, io, path::Path};
 
 use anyhow::Context as _;
 use vaultsync_server::secret_file;
 
-/// Makes the folder where there is none, for its owner alone.
+/// Creates the folder if it is missing, accessible only to its owner.
 pub(crate) fn create(folder: &Path) -> anyhow::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).with_context(|| format!("cannot make the folder {}", folder.display()))
+    builder.create(folder).with_context(|| format!("cannot create the folder {}", folder.display()))
 }
 
-/// The key that hides record ids in logs, drawn at random at the first start.
+/// Key that hashes record ids in logs. It is generated at the first start.
 pub(crate) fn log_key(folder: &Path) -> anyhow::Result<[u8; 32]> {
     let path = folder.join("log.key");
     let key = secret_file::load_or_create(&path, || {
@@ -24,7 +24,7 @@ pub(crate) fn log_key(folder: &Path) -> anyhow::Result<[u8; 32]> {
     })?;
     key.try_into()
         .ok()
-        .with_context(|| format!("{} is not 32 bytes long: remove it", path.display()))
+        .with_context(|| format!("{} is not 32 bytes long: remove the file", path.display()))
 }
 
 #[cfg(test)]
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_drawn_once() {
+    fn the_key_is_generated_once() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("a/b");
         create(&inner).unwrap();
@@ -40,7 +40,7 @@ mod tests {
         assert_eq!(log_key(&inner).unwrap(), key);
         fs::remove_file(inner.join("log.key")).unwrap();
         assert_ne!(log_key(&inner).unwrap(), key);
-        // Into the file as it is: a new one would be open to others.
+        // Overwrites the file: a new one would be readable by other users, which is another error.
         fs::write(inner.join("log.key"), b"short").unwrap();
         assert!(log_key(&inner).is_err());
     }

@@ -1,6 +1,4 @@
-//! Where log lines go and what they look like.
-//!
-//! Not here: what is logged.
+//! Destination and format of log lines.
 
 use std::io::IsTerminal;
 
@@ -9,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::settings::{Log, LogFormat};
 
-/// Sends log lines to standard error from now on. Standard output is left to results.
+/// Sends log lines to standard error. Standard output is reserved for results.
 pub(crate) fn init(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(&log.filter)?;
     let terminal = std::io::stderr().is_terminal();
@@ -27,5 +25,5 @@ pub(crate) fn init(log: &Log) -> anyhow::Result<()> {
     } else {
         lines.json().flatten_event(true).with_span_list(false).try_init()
     };
-    started.map_err(anyhow::Error::from_boxed).context("logging cannot be started")
+    started.map_err(anyhow::Error::from_boxed).context("cannot start logging")
 }

@@ -1,4 +1,4 @@
-//! `vaultsync serve`: the server, from its settings to its end.
+//! `vaultsync serve`: starts the server and stops it on a signal.
 //!
 //! Not here: routes, sign-in, SQL.
 
@@ -26,30 +26,32 @@ use vaultsync_server::{
 use vaultsync_store::{Store, StoreOptions};
 
 use crate::{
-    banner, data_dir,
+    banner::Banner,
+    data_dir,
     settings::{Database, Settings, SignIn},
 };
 
-/// Who the token in the banner is for, and how long it is good.
-const GREETED_USER: &str = "demo";
-const GREETED_TTL: Duration = Duration::from_secs(3600);
+/// User and lifetime of the token in the banner.
+const BANNER_USER: &str = "demo";
+const BANNER_TTL: Duration = Duration::from_secs(3600);
 
-/// After how many turns the runtime looks for what other threads woke: the pushes that SQLite's writing
-/// thread is done with. By default that is up to a hundred, and where five times as many pushes came as the
-/// server could take, the 99th of 100 that it accepted was answered after 10 s; now that is 0.7 s.
-const ANSWERS_EVERY: u32 = 1;
+/// Number of tasks that a worker of the runtime polls between checks of the global queue. Tasks woken by
+/// another thread wait in that queue: pushes that SQLite's writer thread has finished, for example. With
+/// tokio's default, up to a hundred, the p99 latency of accepted pushes at five times the load that the
+/// server could take was 10 s; with 1 it is 0.7 s.
+const GLOBAL_QUEUE_INTERVAL: u32 = 1;
 
-/// How long the database may take to finish what it has begun when all requests are answered or cut.
+/// Time that the database has to finish its work after the last request.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves until the process is told to stop, and then lets requests in flight finish.
+/// Serves until the process receives a signal to stop, then drains requests in flight.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .global_queue_interval(ANSWERS_EVERY)
+        .global_queue_interval(GLOBAL_QUEUE_INTERVAL)
         .build()?;
     let served = runtime.block_on(serve_until_stopped(settings));
-    // Not by dropping it: that waits for a database that hangs.
+    // Dropping the runtime instead would wait for a database that hangs.
     runtime.shutdown_timeout(CLOSE_TIMEOUT);
     served
 }
@@ -87,11 +89,11 @@ async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
         tokio::spawn(serve(app.clone(), admin, admin_router(app.clone())));
     }
     tracing::info!(address = %listener.local_addr()?, "listening");
-    // Where nobody reads it, the server serves all the same.
-    let _ = std::io::stdout().write_all(banner.as_bytes());
+    // A banner that cannot be written is no reason not to serve.
+    let _ = write!(io::stdout(), "{banner}");
     serve(app.clone(), listener, router(app.clone())).await;
     if tokio::time::timeout(CLOSE_TIMEOUT, app.close()).await.is_err() {
-        tracing::warn!("the database did not close in time");
+        tracing::warn!("the database did not close within {CLOSE_TIMEOUT:?}");
     }
     tracing::info!("stopped");
     Ok(())
@@ -118,16 +120,17 @@ fn issuers(sign_in: SignIn, key: Option<&LocalKey>) -> anyhow::Result<Vec<Issuer
     Ok(clerk.into_iter().chain(oidc).chain(key.map(Issuer::local)).collect())
 }
 
-/// How many connections wait to be taken. Past it the system forgets some that their clients hold for open,
-/// and those wait for longer than any deadline says. Linux allows as many where it is set to nothing else.
+/// Maximum number of connections that wait to be accepted. Beyond it the system drops connections that
+/// their clients consider open, and those clients wait longer than any deadline. Linux allows this many
+/// by default.
 const BACKLOG: u32 = 4096;
 
 fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     let listen = || -> io::Result<TcpListener> {
         let socket: TcpSocket =
             if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // So that a server that starts again need not wait for the connections of the last one. Elsewhere
-        // it would mean that two may listen at a time.
+        // Lets a restarted server listen while connections of the last one linger. On other systems the
+        // option would let two servers listen at the same time.
         #[cfg(unix)]
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
@@ -142,39 +145,39 @@ fn banner(
     admin: Option<&TcpListener>,
     key: Option<&LocalKey>,
     clock: &dyn Clock,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Banner> {
     let address = listener.local_addr()?;
-    // A token on a screen is for trying out on one's own machine.
+    // A token is printed only to try the server on the same machine.
     let token = key
         .filter(|_| address.ip().is_loopback())
-        .map(|key| key.mint(GREETED_USER, clock.now(), GREETED_TTL))
+        .map(|key| key.mint(BANNER_USER, clock.now(), BANNER_TTL))
         .transpose()?;
-    Ok(banner::text(&banner::Banner {
+    Ok(Banner {
         address,
         admin: admin.map(TcpListener::local_addr).transpose()?,
-        database: place(&settings.database)?,
+        database: address_of(&settings.database)?,
         local_issuer: key.is_some(),
         token,
-    }))
+    })
 }
 
-/// Where the records are, so that they are found from anywhere.
-fn place(database: &Database) -> anyhow::Result<String> {
+/// Address of the database. The path of a file is absolute, so that it is valid in any directory.
+fn address_of(database: &Database) -> anyhow::Result<String> {
     match database {
         Database::Sqlite(path) => Ok(std::path::absolute(path)?.display().to_string()),
         Database::Postgres(_) => Ok(database.to_string()),
     }
 }
 
-/// Stops the server at the first SIGTERM or SIGINT, and the process at the second.
+/// Stops the server at the first SIGTERM or SIGINT, and exits the process at the second.
 fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
-    // Both from here on, and not from when the task first runs: until then the default would hold.
+    // Registered here and not in the task, because the default action applies until then.
     #[cfg(unix)]
     let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
     #[cfg(unix)]
     let mut interrupt = signal::unix::signal(signal::unix::SignalKind::interrupt())?;
     tokio::spawn(async move {
-        for times in 1.. {
+        for signals in 1.. {
             #[cfg(unix)]
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -182,11 +185,11 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
             }
             #[cfg(not(unix))]
             let _ = signal::ctrl_c().await;
-            if times > 1 {
-                tracing::warn!("told to stop again: not waiting for requests in flight");
+            if signals > 1 {
+                tracing::warn!("second signal: exiting without waiting for requests in flight");
                 std::process::exit(1);
             }
-            tracing::info!("stopping: requests in flight may finish");
+            tracing::info!("stopping: waiting for requests in flight");
             stop.cancel();
         }
     });

@@ -1,6 +1,6 @@
-//! `vaultsync token`: a bearer token of the local issuer, on standard output.
+//! `vaultsync token`: prints a bearer token of the local issuer.
 //!
-//! Not here: what such a token holds, and its key.
+//! Not here: the claims of the token and its key (`vaultsync-server`).
 
 use std::io::Write;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use crate::{
     settings::{ConfigErrors, Settings},
 };
 
-/// The longest a token may live.
+/// Maximum lifetime of a token.
 const TTL_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 
-/// The most bytes a user's name may have: as many as the server accepts in `sub`.
+/// Maximum length of a user's name, the same as the server's for the claim `sub`.
 const USER_BYTES_MAX: usize = 255;
 
-/// Whose token, and for how long.
+/// Arguments of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     /// Not empty.
     pub(crate) user: String,
-    /// From a second to 30 days.
+    /// Lifetime, from 1 second to 30 days.
     pub(crate) ttl: Duration,
 }
 
@@ -33,17 +33,17 @@ pub(crate) struct Request {
 ///
 /// # Errors
 ///
-/// [`ConfigErrors`] where the server with these settings would refuse the token.
+/// [`ConfigErrors`] if a server with these settings would reject the token.
 pub(crate) fn run(settings: &Settings, request: &Request) -> anyhow::Result<()> {
     if !settings.sign_in.local {
         return Err(ConfigErrors::one(
-            "the local issuer is off, so the server would refuse the token: \
-             say --local-issuer to `serve` and to `token` (or set VAULTSYNC_LOCAL_ISSUER=true)",
+            "the local issuer is off, so the server would reject the token: \
+             pass --local-issuer to `serve` and to `token` (or set VAULTSYNC_LOCAL_ISSUER=true)",
         )
         .into());
     }
     let token = mint(settings, request)?;
-    writeln!(std::io::stdout(), "{token}").context("standard output cannot be written")
+    writeln!(std::io::stdout(), "{token}").context("cannot write to standard output")
 }
 
 fn mint(settings: &Settings, request: &Request) -> anyhow::Result<String> {
@@ -52,17 +52,17 @@ fn mint(settings: &Settings, request: &Request) -> anyhow::Result<String> {
     Ok(key.mint(&request.user, SystemClock::start().now(), request.ttl)?)
 }
 
-/// Reads the name of a user.
+/// Parses the name of a user.
 pub(crate) fn parse_user(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > USER_BYTES_MAX {
-        return Err(format!("a name has 1 to {USER_BYTES_MAX} bytes"));
+        return Err(format!("expected a name of 1 to {USER_BYTES_MAX} bytes"));
     }
     Ok(text.to_owned())
 }
 
-/// Reads a life time such as `30s`, `15m`, `1h` or `7d`.
+/// Parses a lifetime such as `30s`, `15m`, `1h` or `7d`.
 pub(crate) fn parse_ttl(text: &str) -> Result<Duration, String> {
-    let expected = "expected a time such as 30s, 15m, 1h or 7d";
+    let expected = "expected a lifetime such as 30s, 15m, 1h or 7d";
     let span: jiff::Span = text.parse().map_err(|_| expected.to_owned())?;
     let ttl = span
         .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
@@ -70,7 +70,7 @@ pub(crate) fn parse_ttl(text: &str) -> Result<Duration, String> {
         .and_then(|length| Duration::try_from(length).ok())
         .ok_or(expected)?;
     let bounds = Duration::from_secs(1)..=Duration::from_secs(TTL_SECONDS_MAX);
-    if bounds.contains(&ttl) { Ok(ttl) } else { Err("a token lives from 1s to 30d".to_owned()) }
+    if bounds.contains(&ttl) { Ok(ttl) } else { Err("must be from 1s to 30d".to_owned()) }
 }
 
 #[cfg(test)]
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn life_times_are_read_as_people_write_them() {
+    fn lifetimes_are_parsed() {
         for (text, seconds) in [
             ("1s", 1),
             ("30s", 30),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn life_times_out_of_bounds_are_refused() {
+    fn lifetimes_out_of_bounds_are_refused() {
         for text in ["0s", "999ms", "31d", "-1h", "1h ago", "1mo", "3600", "", "soon"] {
             assert!(parse_ttl(text).is_err(), "{text}");
         }
