@@ -1,7 +1,7 @@
-//! Pushes the files of a folder as records, or pulls a vault, and prints a digest of what there is.
+//! Pushes the files of a folder as records, or pulls a vault, and prints a digest of the records.
 //!
-//! `folder push URL TOKEN FOLDER` and `folder pull URL TOKEN` print the same digest where nothing
-//! was lost. The files are pushed as they are: this shows the protocol, not encryption.
+//! `folder push URL TOKEN FOLDER` and `folder pull URL TOKEN` print the same digest if nothing was lost.
+//! The files are pushed unencrypted: the example demonstrates the protocol, not encryption.
 
 use std::{
     collections::BTreeMap,
@@ -13,17 +13,17 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// The most files that are pushed.
+/// Maximum number of files that are pushed.
 const RECORDS_MAX: usize = 10_000;
 
-/// The protocol's bound on a batch.
+/// The protocol's maximum number of operations in one push.
 const OPERATIONS_MAX: usize = 100;
 
-/// Larger files are left out: the server takes a mebibyte a record.
+/// Maximum size of a file, the default limit of a record. Larger files are skipped.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The ciphertext of one batch, well below the 16 MiB that the server takes as a body.
-const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Maximum ciphertext in one push, well below the default limit of 16 MiB for a body.
+const PUSH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -43,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Creates a record for each file, a batch at a time; the records by their ids.
+/// Creates a record for each file, in pushes of several records. Returns the records by their ids.
 async fn push(url: &str, token: &str, folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let mut records = BTreeMap::new();
     for file in files(folder)? {
@@ -56,11 +56,11 @@ async fn push(url: &str, token: &str, folder: &Path) -> anyhow::Result<BTreeMap<
         }
     }
     let client = reqwest::Client::new();
-    let mut left = records.iter().peekable();
-    while left.peek().is_some() {
+    let mut remaining = records.iter().peekable();
+    while remaining.peek().is_some() {
         let (mut operations, mut bytes) = (Vec::new(), 0);
-        while let Some((id, ciphertext)) = left.next_if(|(_, ciphertext)| {
-            operations.len() < OPERATIONS_MAX && bytes + ciphertext.len() <= BATCH_BYTES_MAX
+        while let Some((id, ciphertext)) = remaining.next_if(|(_, ciphertext)| {
+            operations.len() < OPERATIONS_MAX && bytes + ciphertext.len() <= PUSH_BYTES_MAX
         }) {
             bytes += ciphertext.len();
             operations.push(json!({
@@ -74,7 +74,7 @@ async fn push(url: &str, token: &str, folder: &Path) -> anyhow::Result<BTreeMap<
     Ok(records)
 }
 
-/// The files below a folder that fit into a record, none of them empty.
+/// The files in a folder and its subfolders that are not empty and fit into a record.
 fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -94,7 +94,7 @@ fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Follows the vault from its start to its end; the records by their ids, without tombstones.
+/// Pulls the whole vault. Returns the records by their ids, without tombstones.
 async fn pull(url: &str, token: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let client = reqwest::Client::new();
     let (mut records, mut cursor) = (BTreeMap::new(), String::new());
@@ -105,7 +105,8 @@ async fn pull(url: &str, token: &str) -> anyhow::Result<BTreeMap<String, String>
         let page: Value = response.json().await?;
         for record in page["records"].as_array().context("a page has records")? {
             let id = record["recordId"].as_str().context("a record has an id")?.to_owned();
-            let ciphertext = record["ciphertext"].as_str().context("and a ciphertext")?.to_owned();
+            let ciphertext =
+                record["ciphertext"].as_str().context("a record has a ciphertext")?.to_owned();
             match record["deleted"] {
                 Value::Bool(true) => records.remove(&id),
                 _ => records.insert(id, ciphertext),

@@ -1,10 +1,10 @@
-//! The binary as a shell sees it: what it prints where, and how it ends.
+//! Commands that end by themselves: output and exit codes.
 //!
-//! Not here: a running server.
+//! Not here: a running server (`process/`).
 
 use std::process::{Command, Output};
 
-/// Runs the binary with nothing in its environment but `env`.
+/// Runs the binary with `env` as its whole environment.
 fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vaultsync"))
         .args(args)
@@ -23,7 +23,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn results_go_to_standard_output_and_end_with_0() {
+fn results_go_to_standard_output_with_exit_code_0() {
     for args in [
         &["--version"][..],
         &["--help"],
@@ -39,7 +39,7 @@ fn results_go_to_standard_output_and_end_with_0() {
 }
 
 #[test]
-fn a_wrong_command_line_ends_with_2() {
+fn an_invalid_command_line_exits_with_2() {
     for args in [
         &[][..],
         &["config"],
@@ -59,18 +59,18 @@ fn a_wrong_command_line_ends_with_2() {
 }
 
 #[test]
-fn wrong_settings_end_with_2_and_print_no_settings() {
+fn invalid_settings_exit_with_2_and_print_nothing() {
     for args in [&["serve"][..], &["token", "--user", "ann"], &["config", "print"]] {
         let output = run(args, &[("VAULTSYNC_IDLE_SECONDS", "never")]);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(output.stdout.is_empty(), "{args:?}");
-        let said = stderr(&output);
-        assert!(said.contains("idle_seconds (VAULTSYNC_IDLE_SECONDS): "), "{said}");
+        let message = stderr(&output);
+        assert!(message.contains("idle_seconds (VAULTSYNC_IDLE_SECONDS): "), "{message}");
     }
 }
 
 #[test]
-fn flags_reach_the_settings() {
+fn flags_change_settings() {
     let output = run(
         &[
             "config",
@@ -83,31 +83,31 @@ fn flags_reach_the_settings() {
         ],
         &[],
     );
-    let shown = stdout(&output);
+    let printed = stdout(&output);
     for line in [
         "listen = \"0.0.0.0:1\" # --listen\n",
         "local_issuer = true # --local-issuer\n",
         "trusted_proxies = [\"10.0.0.0/8\", \"::1\"] # --trusted-proxies\n",
     ] {
-        assert!(shown.contains(line), "{line}{shown}");
+        assert!(printed.contains(line), "{line}{printed}");
     }
 }
 
 #[test]
-fn a_file_of_settings_that_is_missing_is_said() {
+fn a_missing_settings_file_is_reported() {
     for (args, env) in [
         (&["config", "print", "--config", "/nowhere.toml"][..], &[][..]),
         (&["config", "print"], &[("VAULTSYNC_CONFIG", "/nowhere.toml")]),
     ] {
         let output = run(args, env);
         assert_eq!(output.status.code(), Some(2));
-        let said = stderr(&output);
-        assert!(said.contains("/nowhere.toml: cannot be read"), "{said}");
+        let message = stderr(&output);
+        assert!(message.contains("/nowhere.toml: cannot be read"), "{message}");
     }
 }
 
 #[test]
-fn a_suspicious_variable_is_warned_of_beside_the_result() {
+fn an_unknown_variable_causes_a_warning_on_standard_error() {
     let output = run(&["config", "print"], &[("VAULTSYNC_PORT", "tcp://10.0.0.1:80")]);
     assert_eq!(output.status.code(), Some(0));
     assert!(stderr(&output).starts_with("warning: the environment variable VAULTSYNC_PORT"));
@@ -115,17 +115,17 @@ fn a_suspicious_variable_is_warned_of_beside_the_result() {
 }
 
 #[test]
-fn a_token_that_the_server_would_refuse_is_not_minted() {
+fn a_token_that_the_server_would_reject_is_not_minted() {
     let env = &[("CLERK_PUBLISHABLE_KEY", "pk_test_Y2xlcmsuZXhhbXBsZS5jb20k")];
     let output = run(&["token", "--user", "ann"], env);
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty());
-    let said = stderr(&output);
-    assert!(said.contains("the local issuer is off"), "{said}");
+    let message = stderr(&output);
+    assert!(message.contains("the local issuer is off"), "{message}");
 }
 
 #[test]
-fn the_compose_files_are_what_compose_expects_where_it_is_installed() {
+fn the_compose_files_are_valid() {
     let compose = |arguments: &[&str]| {
         Command::new("docker")
             .arg("compose")
@@ -135,7 +135,7 @@ fn the_compose_files_are_what_compose_expects_where_it_is_installed() {
             .output()
     };
     if !compose(&["version"]).is_ok_and(|version| version.status.success()) {
-        println!("not run: there is no `docker compose`");
+        println!("not run: `docker compose` is not installed");
         return;
     }
     let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");

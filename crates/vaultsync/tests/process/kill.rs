@@ -1,4 +1,4 @@
-//! `kill -9` under load: nothing acknowledged is lost, and no push is half there.
+//! `kill -9` under load: no acknowledged write is lost, and no push is stored in part.
 
 use std::{
     collections::BTreeMap,
@@ -14,27 +14,27 @@ use crate::support::{Server, token};
 
 backends!(
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    kill_9_loses_nothing_acknowledged_and_halves_no_push,
+    kill_9_loses_no_acknowledged_write_and_splits_no_push,
 );
 
 const ROUNDS: u64 = 24;
 const WRITERS: usize = 4;
 const RECORDS_PER_WRITER: usize = 12;
 
-/// What a record holds: its version and ciphertext.
+/// Version and ciphertext of each record.
 type State = BTreeMap<String, (u64, String)>;
 
-/// One device: it writes records of its own, so it knows what they must hold.
+/// One device. It alone writes its records, so it knows their expected state.
 #[derive(Default)]
 struct Writer {
     acknowledged: State,
-    /// The push that was sent last and not answered: the body, and what it would make.
+    /// The unanswered push, if any: its body, and the state that it would produce.
     in_flight: Option<(Value, State)>,
 }
 
-/// The next push of a writer: some of its records, each on top of its last acknowledged version.
+/// The next push of a writer: some of its records, each based on its last acknowledged version.
 fn next_push(writer: &Writer, number: usize, rng: &mut StdRng) -> (Value, State) {
-    let mut made = State::new();
+    let mut written = State::new();
     let mut operations = Vec::new();
     for record in 0..RECORDS_PER_WRITER {
         if !rng.random_bool(0.5) && record != 0 {
@@ -47,26 +47,26 @@ fn next_push(writer: &Writer, number: usize, rng: &mut StdRng) -> (Value, State)
         operations.push(json!({
             "recordId": id, "baseVersion": base, "ciphertext": ciphertext, "deleted": false,
         }));
-        made.insert(id, (base.unwrap_or(0) + 1, ciphertext));
+        written.insert(id, (base.unwrap_or(0) + 1, ciphertext));
     }
-    (json!({ "operations": operations }), made)
+    (json!({ "operations": operations }), written)
 }
 
-/// One that waits for no answer longer than any answer can take.
+/// A client whose timeout is longer than any response takes.
 fn client() -> reqwest::Client {
     reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client")
 }
 
-/// Pushes until the server is gone.
+/// Pushes until the server is killed.
 async fn write(url: String, token: String, number: usize, writer: Arc<Mutex<Writer>>, seed: u64) {
     let client = client();
     let mut rng = StdRng::seed_from_u64(seed);
     loop {
-        let (body, made) = {
+        let (body, written) = {
             let mut writer = writer.lock().unwrap();
             let next = match writer.in_flight.take() {
-                // What was not answered is sent again, unchanged.
-                Some(again) => again,
+                // An unanswered push is retried unchanged.
+                Some(retry) => retry,
                 None => next_push(&writer, number, &mut rng),
             };
             writer.in_flight = Some(next.clone());
@@ -77,16 +77,16 @@ async fn write(url: String, token: String, number: usize, writer: Arc<Mutex<Writ
         let status = response.status();
         let Ok(answer) = response.json::<Value>().await else { return };
         if status == 503 {
-            // A disk that is too slow at the moment: the same push again.
+            // The disk is too slow at the moment: retry the same push.
             continue;
         }
         assert_eq!(status, 200, "{answer}");
         for result in answer["results"].as_array().unwrap() {
             let id = result["recordId"].as_str().unwrap();
-            assert_eq!(result["version"].as_u64(), Some(made[id].0), "{id}");
+            assert_eq!(result["version"].as_u64(), Some(written[id].0), "{id}");
         }
         let mut writer = writer.lock().unwrap();
-        writer.acknowledged.extend(made);
+        writer.acknowledged.extend(written);
         writer.in_flight = None;
     }
 }
@@ -99,9 +99,9 @@ async fn pull_all(url: &str, token: &str) -> State {
         let page: Value =
             client.get(url).bearer_auth(token).send().await.unwrap().json().await.unwrap();
         for record in page["records"].as_array().unwrap() {
-            let held = (record["version"].as_u64().unwrap(), record["ciphertext"].clone());
             let id = record["recordId"].as_str().unwrap().to_owned();
-            state.insert(id, (held.0, held.1.as_str().unwrap().to_owned()));
+            let ciphertext = record["ciphertext"].as_str().unwrap().to_owned();
+            state.insert(id, (record["version"].as_u64().unwrap(), ciphertext));
         }
         if let Some(next) = page["nextCursor"].as_str() {
             next.clone_into(&mut cursor);
@@ -112,21 +112,21 @@ async fn pull_all(url: &str, token: &str) -> State {
     }
 }
 
-/// What the server holds of a writer's records is what it acknowledged, with or without the whole
-/// of the push that was in flight.
+/// The server's records of a writer are those that it acknowledged, with or without the whole of the
+/// push that was in flight.
 fn check(writer: &Writer, number: usize, served: &State) {
     let mine = format!("{number}-");
     let served: State = served
         .iter()
         .filter(|(id, _)| id.starts_with(&mine))
-        .map(|(id, held)| (id.clone(), held.clone()))
+        .map(|(id, record)| (id.clone(), record.clone()))
         .collect();
     let mut with_in_flight = writer.acknowledged.clone();
-    if let Some((_, made)) = &writer.in_flight {
-        with_in_flight.extend(made.clone());
+    if let Some((_, written)) = &writer.in_flight {
+        with_in_flight.extend(written.clone());
     }
     let versions =
-        |state: &State| state.iter().map(|(id, held)| (id.clone(), held.0)).collect::<Vec<_>>();
+        |state: &State| state.iter().map(|(id, record)| (id.clone(), record.0)).collect::<Vec<_>>();
     assert!(
         served == writer.acknowledged || served == with_in_flight,
         "served {:?}\nacknowledged {:?}\nwith the push in flight {:?}",
@@ -136,7 +136,7 @@ fn check(writer: &Writer, number: usize, served: &State) {
     );
 }
 
-async fn kill_9_loses_nothing_acknowledged_and_halves_no_push(backend: Backend) {
+async fn kill_9_loses_no_acknowledged_write_and_splits_no_push(backend: Backend) {
     let folder = tempfile::tempdir().unwrap();
     let database = TestDatabase::new(backend);
     let writers: Vec<Arc<Mutex<Writer>>> = (0..WRITERS).map(|_| Arc::default()).collect();
@@ -165,7 +165,7 @@ async fn kill_9_loses_nothing_acknowledged_and_halves_no_push(backend: Backend) 
         server.signal("KILL");
         server.wait();
         for writing in writing {
-            writing.await.expect("a writer is never refused");
+            writing.await.expect("no push of a writer fails");
         }
     }
     let server = Server::start_on(&database, folder.path(), &flags);
@@ -176,6 +176,6 @@ async fn kill_9_loses_nothing_acknowledged_and_halves_no_push(backend: Backend) 
         check(&writer, number, &pulled);
         acknowledged += writer.acknowledged.values().map(|(version, _)| version).sum::<u64>();
     }
-    assert!(acknowledged > ROUNDS, "there was a load: {acknowledged} versions acknowledged");
+    assert!(acknowledged > ROUNDS, "too little load: {acknowledged} versions acknowledged");
     println!("{ROUNDS} kills, {acknowledged} versions acknowledged, none lost");
 }

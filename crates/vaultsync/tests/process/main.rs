@@ -1,4 +1,4 @@
-//! The built program as a process: how it starts, serves, stops and is killed.
+//! The binary as a process: start, service, stop and `kill -9`.
 
 mod cluster;
 mod kill;

@@ -1,4 +1,4 @@
-//! Two nodes on one database: what the one is told, the other tells; and a database that goes away.
+//! Two nodes on one database, and a database that becomes unavailable.
 
 use std::{path::Path, time::Duration};
 
@@ -9,8 +9,7 @@ use vaultsync_testkit::{Backend, TestDatabase};
 
 use crate::support::{Server, run, token, vaultsync};
 
-/// Far longer than a hint takes on a machine that has much else to do, and shorter than the waits that
-/// one must end.
+/// Far longer than a notification takes on a busy machine, and shorter than the waits that it must end.
 const SOON: Duration = Duration::from_secs(40);
 
 fn client() -> Client {
@@ -22,21 +21,26 @@ async fn push(server: &Server, token: &str, id: &str) -> Response {
         r#"{{"operations":[{{"recordId":"{id}","baseVersion":null,"ciphertext":"aGk=","deleted":false}}]}}"#
     );
     let push = client().post(format!("{}/api/sync/push", server.url)).bearer_auth(token);
-    push.body(body).send().await.expect("an answer")
+    push.body(body).send().await.expect("a response")
 }
 
 fn pull(server: &Server, token: &str, query: &str) -> reqwest::RequestBuilder {
     client().get(format!("{}/api/sync/pull?{query}", server.url)).bearer_auth(token)
 }
 
-/// A wait at one node, and a push at another when the wait has begun; what the wait answers.
-async fn waited(folder: &Path, database: &TestDatabase, flags: &[&str], seconds: u64) -> Value {
+/// The page of a waiting pull at one node, during which another node receives a push.
+async fn wait_and_push(
+    folder: &Path,
+    database: &TestDatabase,
+    flags: &[&str],
+    seconds: u64,
+) -> Value {
     let here = Server::start_on(database, folder, flags);
     let there = Server::start_on(database, folder, flags);
     let token = token(folder, "ada");
     let wait = pull(&there, &token, &format!("wait={seconds}"));
-    let waiting = tokio::spawn(async move { wait.send().await.expect("an answer") });
-    // Nothing tells from outside that it has begun; where it begins later, it finds the record at once.
+    let waiting = tokio::spawn(async move { wait.send().await.expect("a response") });
+    // The start of the wait cannot be observed. If it starts after the push, it returns the record at once.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(push(&here, &token, "r").await.status(), 200);
     let answer = tokio::time::timeout(SOON, waiting).await.expect("the wait ends soon");
@@ -44,45 +48,45 @@ async fn waited(folder: &Path, database: &TestDatabase, flags: &[&str], seconds:
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wait_at_one_node_is_ended_by_a_push_at_another() {
+async fn a_push_at_one_node_ends_a_wait_at_another() {
     let (folder, database) = (tempfile::tempdir().unwrap(), TestDatabase::new(Backend::Postgres));
-    let page = waited(folder.path(), &database, &[], 55).await;
+    let page = wait_and_push(folder.path(), &database, &[], 55).await;
     assert_eq!(page["records"][0]["recordId"], "r", "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_no_node_tells_another_a_wait_only_takes_longer() {
+async fn without_notifications_a_wait_only_takes_longer() {
     let (folder, database) = (tempfile::tempdir().unwrap(), TestDatabase::new(Backend::Postgres));
-    let page = waited(folder.path(), &database, &["--notify-database", "off"], 4).await;
+    let page = wait_and_push(folder.path(), &database, &["--notify-database", "off"], 4).await;
     assert_eq!(page["records"][0]["recordId"], "r", "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_goes_away_is_told_with_503_and_found_again() {
+async fn an_unavailable_database_gives_503_until_it_is_back() {
     let (folder, postgres) = (tempfile::tempdir().unwrap(), PostgresServer::start());
     let url = postgres.url("postgres");
     let server = Server::start(folder.path(), &["--database", &url]);
     let token = token(folder.path(), "ada");
     assert_eq!(push(&server, &token, "before").await.status(), 200);
     let ready = || async {
-        let asked = client().get(format!("{}/readyz", server.url)).send().await;
-        asked.expect("an answer").status().as_u16()
+        let response = client().get(format!("{}/readyz", server.url)).send().await;
+        response.expect("a response").status().as_u16()
     };
     assert_eq!(ready().await, 200);
 
     postgres.stop();
-    // Five times the two seconds that are aimed at.
-    let told = tokio::time::timeout(Duration::from_secs(10), async {
+    // Five times the target of two seconds.
+    let unavailable = tokio::time::timeout(Duration::from_secs(10), async {
         let refused = push(&server, &token, "during").await;
         assert_eq!(refused.status(), 503);
         assert!(refused.headers().contains_key("retry-after"));
         let refused: Value = refused.json().await.expect("a body");
         assert_eq!(refused["code"], "unavailable", "{refused}");
-        let refused = pull(&server, &token, "").send().await.expect("an answer");
+        let refused = pull(&server, &token, "").send().await.expect("a response");
         assert_eq!(refused.status(), 503);
         assert_eq!(ready().await, 503);
     });
-    told.await.expect("it is told soon");
+    unavailable.await.expect("the errors come soon");
 
     postgres.start_again();
     let back = tokio::time::timeout(Duration::from_secs(25), async {
@@ -90,7 +94,7 @@ async fn a_database_that_goes_away_is_told_with_503_and_found_again() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-    back.await.expect("it is back soon");
+    back.await.expect("the server recovers soon");
     let page: Value = pull(&server, &token, "").send().await.unwrap().json().await.unwrap();
     let ids: Vec<_> =
         page["records"].as_array().unwrap().iter().map(|one| &one["recordId"]).collect();
@@ -98,7 +102,7 @@ async fn a_database_that_goes_away_is_told_with_503_and_found_again() {
 }
 
 #[test]
-fn migrate_says_what_it_would_do_and_does_it_once() {
+fn migrate_prints_its_steps_and_applies_them_once() {
     let (folder, database) = (tempfile::tempdir().unwrap(), TestDatabase::new(Backend::Postgres));
     let migrate = |flags: &[&str]| {
         run(vaultsync().args(["migrate", "--database", &database.url()]).args(flags))
@@ -111,14 +115,14 @@ fn migrate_says_what_it_would_do_and_does_it_once() {
         .arg(folder.path())
         .args(["--database", &database.url(), "--database-migrate=false"])
         .output()
-        .expect("the program starts");
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && told.contains("`vaultsync migrate`"), "{told}");
+        .expect("the binary starts");
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && error.contains("`vaultsync migrate`"), "{error}");
     let (code, out, err) = migrate(&[]);
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("applied: V1__vaults_and_records"), "{out}");
     let (code, out, _) = migrate(&[]);
-    assert!(code == Some(0) && out.contains("the tables are up to date"), "{out}");
+    assert!(code == Some(0) && out.contains("the schema is up to date"), "{out}");
     let started =
         Server::start(folder.path(), &["--database", &database.url(), "--database-migrate=false"]);
     assert!(
@@ -129,9 +133,9 @@ fn migrate_says_what_it_would_do_and_does_it_once() {
 
     let sqlite = format!("sqlite:{}", folder.path().join("x.db").display());
     let (code, _, err) = run(vaultsync().args(["migrate", "--database", &sqlite]));
-    assert!(code == Some(1) && err.contains("brings it up to date itself"), "{code:?} {err}");
+    assert!(code == Some(1) && err.contains("`vaultsync serve` migrates it"), "{code:?} {err}");
     let (code, _, err) =
         run(vaultsync().args(["migrate", "--citus", "--database", &database.url()]));
-    // Where there is no Citus, that is said.
+    // Without Citus, the error says so.
     assert!(code == Some(0) || err.contains("citus"), "{code:?} {err}");
 }

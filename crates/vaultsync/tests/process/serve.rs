@@ -1,4 +1,4 @@
-//! Starting and stopping.
+//! Start and stop.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -12,11 +12,11 @@ use vaultsync_testkit::{Backend, TestDatabase, backends};
 
 use crate::support::{Server, run, token, vaultsync};
 
-// The others are about the program around its database, or about the file that it makes by itself.
-backends!(a_waiting_pull_is_answered_when_the_server_is_told_to_stop);
+// The other tests do not depend on the database, or they need the SQLite file.
+backends!(stopping_the_server_answers_a_waiting_pull);
 
-/// The commands that the banner says to paste.
-fn pasted(server: &Server) -> Vec<&str> {
+/// The commands in the banner.
+fn commands(server: &Server) -> Vec<&str> {
     server.banner.lines().filter(|line| line.starts_with("curl ")).collect()
 }
 
@@ -27,10 +27,10 @@ fn bash(line: &str) -> Value {
 }
 
 #[test]
-fn the_commands_of_the_greeting_work_as_pasted() {
+fn the_commands_of_the_banner_work_as_pasted() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("made/at/start"), &[]);
-    let [push, pull] = pasted(&server)[..] else { panic!("{}", server.banner) };
+    let [push, pull] = commands(&server)[..] else { panic!("{}", server.banner) };
     let pushed = bash(push);
     assert_eq!(pushed, json!({"success": true, "results": [{"recordId": "hello", "version": 1}]}));
     assert_eq!(bash(push), pushed, "pasting it twice is a retry");
@@ -40,15 +40,15 @@ fn the_commands_of_the_greeting_work_as_pasted() {
 }
 
 #[test]
-fn data_outlives_a_restart_and_its_folder_is_private() {
+fn data_survives_a_restart_in_a_private_folder() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let mut server = Server::start(&data, &[]);
-    bash(pasted(&server)[0]);
+    bash(commands(&server)[0]);
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
-    let again = Server::start(&data, &[]);
-    assert_eq!(bash(pasted(&again)[1])["records"][0]["version"], 1);
+    let restarted = Server::start(&data, &[]);
+    assert_eq!(bash(commands(&restarted)[1])["records"][0]["version"], 1);
     #[cfg(unix)]
     for (file, mode) in
         [("", 0o700), ("local-issuer.key", 0o600), ("log.key", 0o600), ("vaultsync.sqlite3", 0o600)]
@@ -60,7 +60,7 @@ fn data_outlives_a_restart_and_its_folder_is_private() {
 }
 
 #[test]
-fn both_signals_end_it_with_0() {
+fn both_signals_exit_with_0() {
     for signal in ["TERM", "INT"] {
         let folder = tempfile::tempdir().unwrap();
         let mut server = Server::start(folder.path(), &[]);
@@ -71,7 +71,7 @@ fn both_signals_end_it_with_0() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_greeting_that_cannot_be_written_does_not_keep_it_from_serving() {
+fn the_server_serves_even_if_the_banner_cannot_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
@@ -85,7 +85,7 @@ fn a_greeting_that_cannot_be_written_does_not_keep_it_from_serving() {
         .spawn()
         .unwrap();
     while std::net::TcpStream::connect(address).is_err() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended");
+        assert!(child.try_wait().unwrap().is_none(), "the server exited");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(bash(&format!("curl -sS http://{address}/healthz")), json!({"status": "ok"}));
@@ -93,13 +93,13 @@ fn a_greeting_that_cannot_be_written_does_not_keep_it_from_serving() {
     child.wait().unwrap();
 }
 
-async fn a_waiting_pull_is_answered_when_the_server_is_told_to_stop(backend: Backend) {
+async fn stopping_the_server_answers_a_waiting_pull(backend: Backend) {
     let folder = tempfile::tempdir().unwrap();
     let database = TestDatabase::new(backend);
     let mut server = Server::start_on(&database, folder.path(), &[]);
     let token = token(folder.path(), "ada");
     let client = reqwest::Client::new();
-    // Once a first pull is answered the server is up; a second one then waits.
+    // The first pull is answered when the server is up. The second one waits.
     let pull = |wait: u8| {
         client.get(format!("{}/api/sync/pull?wait={wait}", server.url)).bearer_auth(&token).send()
     };
@@ -114,7 +114,7 @@ async fn a_waiting_pull_is_answered_when_the_server_is_told_to_stop(backend: Bac
 }
 
 #[test]
-fn a_second_server_on_one_database_says_that_it_is_in_use() {
+fn a_second_server_on_one_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let first = Server::start(folder.path(), &[]);
     let database = format!("sqlite:{}", folder.path().join("vaultsync.sqlite3").display());
@@ -126,11 +126,11 @@ fn a_second_server_on_one_database_says_that_it_is_in_use() {
         .arg(&elsewhere));
     assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
     assert!(err.contains("vaultsync.sqlite3 is in use by another `vaultsync serve`"), "{err}");
-    assert_eq!(bash(pasted(&first)[0])["success"], true, "the first one is unharmed");
+    assert_eq!(bash(commands(&first)[0])["success"], true, "the first server still works");
 }
 
 #[test]
-fn an_address_that_is_taken_is_named_with_its_setting() {
+fn an_address_in_use_is_reported_with_its_setting() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (listen, admin, setting) in
@@ -146,7 +146,7 @@ fn an_address_that_is_taken_is_named_with_its_setting() {
 }
 
 #[test]
-fn a_database_that_is_not_ours_is_left_alone() {
+fn a_file_that_is_no_database_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes.txt");
     std::fs::write(&path, "not a database, and long enough to be taken for one".repeat(99))
@@ -162,7 +162,7 @@ fn a_database_that_is_not_ours_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_its_user_and_no_longer_than_its_time() {
+async fn a_token_signs_in_only_at_the_server_with_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path(), &[]);
     let status = async |token: &str| {
@@ -171,11 +171,11 @@ async fn a_token_is_good_for_its_user_and_no_longer_than_its_time() {
     };
     assert_eq!(status(&token(folder.path(), "ada")).await, 200);
     let elsewhere = tempfile::tempdir().unwrap();
-    assert_eq!(status(&token(elsewhere.path(), "ada")).await, 401, "another server's key");
+    assert_eq!(status(&token(elsewhere.path(), "ada")).await, 401, "the key of another server");
 }
 
 #[test]
-fn the_token_is_shown_on_loopback_only() {
+fn the_banner_has_a_token_only_on_loopback() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = vaultsync()
         .args(["serve", "--listen", "0.0.0.0:0", "--admin-listen", "off", "--local-issuer"])
@@ -192,6 +192,6 @@ fn the_token_is_shown_on_loopback_only() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     out.extend(lines);
     let out = out.join("\n");
-    assert!(out.contains("listens on http://0.0.0.0:") && out.contains("sign-in"), "{out}");
+    assert!(out.contains("is listening on http://0.0.0.0:") && out.contains("sign-in"), "{out}");
     assert!(!out.contains("eyJ") && !out.contains("curl"), "{out}");
 }

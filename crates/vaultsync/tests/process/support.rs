@@ -1,4 +1,4 @@
-//! The built program, run as its users run it.
+//! The binary, run as operators run it.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -10,16 +10,16 @@ use std::{
 
 use vaultsync_testkit::TestDatabase;
 
-/// A running `vaultsync serve`. It is killed when dropped.
+/// A running `vaultsync serve`. Dropping it kills the process.
 pub(crate) struct Server {
     child: Child,
-    /// What it said on standard output until it said what to paste, or until it ended.
+    /// Standard output up to the last command to paste, or to its end.
     pub(crate) banner: String,
-    /// Where it listens.
+    /// Address of the API.
     pub(crate) url: String,
 }
 
-/// The program, with none of the settings of whoever runs the tests.
+/// The binary, without the settings in the environment of the test run.
 pub(crate) fn vaultsync() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vaultsync"));
     let is_setting = |name: &str| {
@@ -32,12 +32,12 @@ pub(crate) fn vaultsync() -> Command {
 }
 
 impl Server {
-    /// Starts a server on that database, as [`Self::start`] does on the one in its folder.
+    /// Like [`Self::start`], with `database` instead of the one in the folder.
     pub(crate) fn start_on(database: &TestDatabase, folder: &Path, flags: &[&str]) -> Self {
         Self::start(folder, &[&["--database", &database.url()], flags].concat())
     }
 
-    /// Starts a server on free ports with its data in `folder`, and waits until it listens.
+    /// Starts a server on a free port with its data in `folder`, and waits until it has printed its banner.
     pub(crate) fn start(folder: &Path, flags: &[&str]) -> Self {
         let mut child = vaultsync()
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--data-dir"])
@@ -46,7 +46,7 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("the program starts");
+            .expect("the binary starts");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let mut banner = String::new();
         let watchdog = Watchdog::over(child.id());
@@ -71,14 +71,14 @@ impl Server {
         assert!(sent.expect("kill runs").success());
     }
 
-    /// Waits for its end.
+    /// Waits for the process to exit.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.child.wait().expect("it ends")
+        self.child.wait().expect("the process exits")
     }
 }
 
-/// Kills a program that takes longer than any start can, so that whoever reads what it says reads its
-/// end. Let go in time, it does nothing.
+/// Kills a process that takes longer than any start can, which ends the output that the test reads.
+/// Dropping it disarms it.
 struct Watchdog {
     _alive: mpsc::Sender<()>,
 }
@@ -97,27 +97,27 @@ impl Watchdog {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Runs a command to its end: its exit code, standard output and standard error.
+/// Runs a command to its end and returns its exit code, standard output and standard error.
 pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the program starts");
+        .expect("the binary starts");
     let (mut out, mut err) = (String::new(), String::new());
     child.stdout.take().expect("a pipe").read_to_string(&mut out).expect("text");
     child.stderr.take().expect("a pipe").read_to_string(&mut err).expect("text");
-    (child.wait().expect("it ends").code(), out, err)
+    (child.wait().expect("the process exits").code(), out, err)
 }
 
-/// A token of the local issuer whose key is in `folder`.
+/// Mints a token of the local issuer whose key is in `folder`.
 pub(crate) fn token(folder: &Path, user: &str) -> String {
     let (code, out, err) =
         run(vaultsync().args(["token", "--user", user, "--data-dir"]).arg(folder));
