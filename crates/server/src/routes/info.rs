@@ -14,7 +14,7 @@ pub(crate) struct Info {
     #[schema(example = "vaultsync")]
     name: &'static str,
     /// The server's version.
-    #[schema(example = "0.1.0")]
+    #[schema(example = "0.2.0")]
     version: &'static str,
     /// The protocol versions that the server supports. A client must support one of them.
     #[schema(example = json!([1]))]
