@@ -1,19 +1,19 @@
-//! PostgreSQL, PgBouncer and NATS servers of one's own, on free ports of this machine, for tests
-//! and for the project's own commands. They end with the process that started them, however that
-//! ends, and leave nothing behind.
+//! Private PostgreSQL, PgBouncer and NATS servers on free ports of this machine, for tests and for the
+//! project's own commands. They stop when the process that started them ends, even if it is killed, and
+//! leave nothing behind.
 //!
-//! Whatever goes wrong panics and says why: who asks for a server cannot go on without it.
+//! Every error panics with its reason: a test cannot continue without its server.
 //!
-//! Not here: what is asked of the servers, and any server that was there before.
+//! Not here: requests to the servers; servers that already run on the machine.
 
 pub mod programs;
 
 #[cfg(unix)]
-mod bouncer;
-#[cfg(unix)]
 mod folder;
 #[cfg(unix)]
 mod nats;
+#[cfg(unix)]
+mod pgbouncer;
 #[cfg(unix)]
 mod port;
 #[cfg(unix)]
@@ -24,8 +24,10 @@ mod process_guard;
 mod processes;
 
 #[cfg(unix)]
-pub use bouncer::PgBouncer;
-#[cfg(unix)]
 pub use nats::NatsServer;
+#[cfg(unix)]
+pub use pgbouncer::PgBouncer;
+#[cfg(unix)]
+pub use port::free as free_port;
 #[cfg(unix)]
 pub use postgres::{PostgresServer, query, shared_postgres};

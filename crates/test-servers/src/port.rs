@@ -1,21 +1,21 @@
-//! Ports of this machine that nobody listens on.
+//! Free ports of this machine.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
-/// Below the ports that systems give to whoever asks for any (from 32768 on Linux). One of those
-/// could be given away while its server is down, even to a client that tries to reach it.
+/// Below the ephemeral ports of most systems (from 32768 on Linux). The system could assign an ephemeral
+/// port to another process while its server is down, even to a client that tries to reach it.
 const PORTS: Range<u16> = 12_000..32_000;
 
-/// A port that is free now.
-pub(crate) fn free() -> u16 {
-    // Tests run side by side, so each starts to look somewhere else.
+/// A port that no process listens on now.
+pub fn free() -> u16 {
+    // Tests run in parallel, so each search starts at a random port.
     let random = RandomState::new().hash_one(0);
     let count = u64::from(PORTS.end - PORTS.start);
-    let start = u16::try_from(random % count).expect("less than the count");
+    let start = u16::try_from(random % count).expect("the remainder is below the count");
     (PORTS.start + start..PORTS.end)
         .chain(PORTS)
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok())
         .expect("a free port")
 }

@@ -1,8 +1,8 @@
-//! The shell beside each server, which ends it when this process ends.
+//! The guard of a server: a shell beside it that stops the server when this process ends.
 //!
-//! A destructor is not enough: none runs for a static, or in a process that was killed.
+//! A destructor is not enough: none runs for a static, or in a process that is killed.
 //!
-//! Not here: what the server is, and what is in its folder.
+//! Not here: which server it is, and the contents of its folder.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -15,22 +15,22 @@ use crate::folder::Folder;
 use crate::port;
 use crate::processes::{any_runs, children, signal, wait_until};
 
-/// How many ports are tried where somebody else is faster each time.
+/// Number of ports to try if another process takes a free port first each time.
 const PORTS_MAX: usize = 5;
 
 /// A kind of server.
 #[derive(Debug)]
 pub(crate) struct Kind {
-    /// The signal that asks it to stop, cleanly.
-    pub(crate) stop: &'static str,
-    /// The signal that ends it at once.
-    pub(crate) end: &'static str,
-    /// Whether the server in this folder, which is this process, takes connections: told from
-    /// what it writes, because on its port somebody else may answer.
+    /// The signal that asks the server to stop cleanly.
+    pub(crate) stop_signal: &'static str,
+    /// The signal that stops the server immediately.
+    pub(crate) kill_signal: &'static str,
+    /// Whether the server with this folder and process id accepts connections. It checks what the server
+    /// writes, because another process may answer on its port.
     pub(crate) is_ready: fn(&Path, u32) -> bool,
 }
 
-/// A server and its folder, which end with this value or this process, whichever is first.
+/// A server and its folder, which end with this value or with this process, whichever ends first.
 #[derive(Debug)]
 pub(crate) struct ProcessGuard {
     kind: &'static Kind,
@@ -40,7 +40,7 @@ pub(crate) struct ProcessGuard {
 }
 
 impl ProcessGuard {
-    /// Prepares a folder for a server on that port, and runs the command in it.
+    /// Prepares a folder for a server on a free port, and runs the server's command in it.
     pub(crate) fn start(
         kind: &'static Kind,
         command: &[OsString],
@@ -49,15 +49,15 @@ impl ProcessGuard {
         for _ in 0..PORTS_MAX {
             let folder = Folder::new();
             let shell = Mutex::new(Shell::start(&folder, kind, command));
-            let process_guard = Self { kind, folder, port: port::free(), shell };
-            prepare(&process_guard.folder, process_guard.port);
-            match process_guard.run() {
-                Ok(()) => return process_guard,
-                Err(why) if why.contains("ddress already in use") => {}
-                Err(why) => panic!("{command:?} ended: {why}"),
+            let guard = Self { kind, folder, port: port::free(), shell };
+            prepare(&guard.folder, guard.port);
+            match guard.run() {
+                Ok(()) => return guard,
+                Err(log) if log.contains("ddress already in use") => {}
+                Err(log) => panic!("{command:?} exited: {log}"),
             }
         }
-        panic!("{command:?} found each of {PORTS_MAX} ports taken that were free before");
+        panic!("{command:?} found each of {PORTS_MAX} ports in use that were free before");
     }
 
     pub(crate) fn folder(&self) -> &Folder {
@@ -68,30 +68,30 @@ impl ProcessGuard {
         self.port
     }
 
-    /// Stops it cleanly, and waits for the end.
+    /// Stops the server cleanly, and waits until it has exited.
     pub(crate) fn stop(&self) {
         let server = self.server();
-        signal(self.kind.stop, &[server]);
-        self.await_end_of(&[server]);
+        signal(self.kind.stop_signal, &[server]);
+        self.wait_for_exit(&[server]);
     }
 
-    /// Kills every process of the server's.
+    /// Kills every process of the server.
     pub(crate) fn kill(&self) {
         let processes = self.pause();
         signal("KILL", &processes);
-        self.await_end_of(&processes);
+        self.wait_for_exit(&processes);
     }
 
-    /// Starts it again after it was stopped or killed, and waits until it takes connections.
+    /// Starts the server again after it was stopped or killed, and waits until it accepts connections.
     pub(crate) fn start_again(&self) {
         assert_eq!(self.shell().server, None, "the server was not stopped");
-        self.run().unwrap_or_else(|why| panic!("the server did not start again: {why}"));
+        self.run().unwrap_or_else(|log| panic!("the server did not start again: {log}"));
     }
 
-    /// Stops every process of the server's where it stands, and gives them.
+    /// Suspends every process of the server, and returns their ids.
     pub(crate) fn pause(&self) -> Vec<u32> {
         let server = self.server();
-        // First, so that it has no more children.
+        // First, so that it starts no more children.
         signal("STOP", &[server]);
         let mut processes = children(server);
         signal("STOP", &processes);
@@ -99,7 +99,7 @@ impl ProcessGuard {
         processes
     }
 
-    /// Lets it go on after a pause.
+    /// Resumes the server after a pause.
     pub(crate) fn resume(&self) {
         let server = self.server();
         let mut processes = children(server);
@@ -107,30 +107,30 @@ impl ProcessGuard {
         signal("CONT", &processes);
     }
 
-    /// Runs the server until it takes connections.
+    /// Runs the server, and waits until it accepts connections.
     ///
     /// # Errors
     ///
-    /// What it wrote, where it ends instead.
+    /// The end of its log, if it exits instead.
     fn run(&self) -> Result<(), String> {
         let server = self.shell().start_server();
-        let mut ended = false;
+        let mut has_exited = false;
         wait_until(
             || {
-                let ready = (self.kind.is_ready)(self.folder.path(), server);
-                ended = !ready && !any_runs(&[server]);
-                ready || ended
+                let is_ready = (self.kind.is_ready)(self.folder.path(), server);
+                has_exited = !is_ready && !any_runs(&[server]);
+                is_ready || has_exited
             },
-            || format!("the server does not come up:\n{}", self.folder.log_tail()),
+            || format!("the server does not become ready:\n{}", self.folder.log_tail()),
         );
-        if ended {
+        if has_exited {
             self.shell().reap();
             return Err(self.folder.log_tail());
         }
         Ok(())
     }
 
-    fn await_end_of(&self, processes: &[u32]) {
+    fn wait_for_exit(&self, processes: &[u32]) {
         wait_until(
             || !any_runs(processes),
             || format!("the server does not stop:\n{}", self.folder.log_tail()),
@@ -150,10 +150,10 @@ impl ProcessGuard {
 #[derive(Debug)]
 struct Shell {
     child: Child,
-    /// Taken when no more orders come.
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-    /// The server's process, from its start until it was seen to end.
+    /// Closed when there are no more commands.
+    commands: Option<ChildStdin>,
+    replies: BufReader<ChildStdout>,
+    /// The server's process id, from its start until its exit was noticed.
     server: Option<u32>,
 }
 
@@ -163,45 +163,45 @@ impl Shell {
             .command("sh")
             .args(["-c", include_str!("process_guard.sh"), "process_guard"])
             .arg(folder.path())
-            .arg(kind.end)
+            .arg(kind.kill_signal)
             .args(command)
-            // Whoever interrupts the tests at a terminal must not interrupt this.
+            // An interrupt of the tests at a terminal must not interrupt the shell.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("the server's user can run sh in its folder");
-        let orders = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
-        Self { child, orders, answers, server: None }
+        let commands = child.stdin.take();
+        let replies = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        Self { child, commands, replies, server: None }
     }
 
     fn start_server(&mut self) -> u32 {
-        let server = self.order("start").trim().parse().expect("the shell tells the process");
+        let server = self.run("start").trim().parse().expect("the shell prints the process id");
         self.server = Some(server);
         server
     }
 
-    /// Lets go of the server that ended.
+    /// Reaps the server after it has exited.
     fn reap(&mut self) {
-        self.order("reap");
+        self.run("reap");
         self.server = None;
     }
 
-    fn order(&mut self, order: &str) -> String {
-        let orders = self.orders.as_mut().expect("it is taken last");
-        writeln!(orders, "{order}").expect("the shell reads orders");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("the shell answers");
-        answer
+    fn run(&mut self, command: &str) -> String {
+        let commands = self.commands.as_mut().expect("it is closed only on drop");
+        writeln!(commands, "{command}").expect("the shell reads commands");
+        let mut reply = String::new();
+        self.replies.read_line(&mut reply).expect("the shell replies");
+        reply
     }
 }
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        drop(self.orders.take());
-        // Whatever went wrong there, a test that passed did pass.
+        drop(self.commands.take());
+        // An error here does not make a test fail that has passed.
         let _ = self.child.wait();
     }
 }
@@ -211,15 +211,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_does_not_hear_its_signal_ends_all_the_same() {
-        static DEAF: Kind = Kind { stop: "TERM", end: "QUIT", is_ready: |_, _| true };
-        // What a shell starts in the background ignores this signal until it says otherwise.
+    fn a_server_that_ignores_its_signal_is_killed() {
+        static DEAF: Kind =
+            Kind { stop_signal: "TERM", kill_signal: "QUIT", is_ready: |_, _| true };
+        // A background process of a shell ignores SIGQUIT by default.
         let command = ["sleep".into(), "1000".into()];
-        let process_guard = ProcessGuard::start(&DEAF, &command, |_, _| {});
-        let server = process_guard.server();
+        let guard = ProcessGuard::start(&DEAF, &command, |_, _| {});
+        let server = guard.server();
         assert!(any_runs(&[server]));
-        let end = std::thread::spawn(move || drop(process_guard));
-        wait_until(|| end.is_finished(), || "the server does not end".to_owned());
+        let dropped = std::thread::spawn(move || drop(guard));
+        wait_until(|| dropped.is_finished(), || "the server does not stop".to_owned());
         assert!(!any_runs(&[server]));
     }
 }

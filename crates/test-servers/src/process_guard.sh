@@ -1,18 +1,18 @@
-# Keeps one server: starts it when told so, and when standard input ends, ends it and removes the
-# folder. The pipe ends with whoever holds its other end, also where that one was killed.
+# Guards one server: starts it on command, and when standard input ends, stops it and removes its folder.
+# The pipe ends when the process at its other end exits, even if that process is killed.
 #
-# keeper.sh FOLDER SIGNAL COMMAND..: SIGNAL ends the server at once.
+# process_guard.sh FOLDER SIGNAL COMMAND..: SIGNAL stops the server immediately.
 
 folder=$1
 signal=$2
 shift 2
 server=
 
-# The system sends it when whoever started a server that stands still is gone.
+# The system sends SIGHUP if the parent exits while a server is suspended.
 trap '' HUP
 
-while read -r order; do
-    case $order in
+while read -r command; do
+    case $command in
     start)
         "$@" </dev/null >>"$folder/log" 2>&1 &
         server=$!
@@ -26,8 +26,8 @@ while read -r order; do
     esac
 done
 
-# Again and again, because a server that is only starting does not hear all signals; then by force.
-# A stopped one is woken so that it hears.
+# Repeatedly, because a server that is just starting ignores some signals; then by SIGKILL.
+# A suspended server is resumed so that it gets the signal.
 tries=0
 while [ -n "$server" ] && kill -s "$signal" "$server"; do
     kill -s CONT "$server"
@@ -35,7 +35,7 @@ while [ -n "$server" ] && kill -s "$signal" "$server"; do
     tries=$((tries + 1))
     [ "$tries" -lt 80 ] || signal=KILL
 done
-# Another program of the server's may still be writing there; without its folder it gives up.
+# Another process of the server may still be writing to the folder; without the folder it exits.
 for _ in 1 2 3 4 5 6 7 8 9 10; do
     rm -rf "$folder"
     [ -e "$folder" ] || break

@@ -1,4 +1,4 @@
-//! The processes of this machine: who is whose child, and signals to them.
+//! The processes of this machine: children of a process, and signals.
 //!
 //! Not here: starting them (`process_guard.rs`).
 
@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use crate::folder::output_of;
 
-/// The longest that anything may take, however busy the machine.
+/// How long a wait may take, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// How often it is looked whether it has come.
+/// Interval at which a condition is checked.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// The children of that process that are there; those that ended do not count.
+/// The running children of a process.
 pub(crate) fn children(parent: u32) -> Vec<u32> {
     running().filter(|process| process.parent == parent).map(|process| process.id).collect()
 }
 
-/// Whether any of them is there; those that ended do not count.
+/// Whether any of these processes is running.
 pub(crate) fn any_runs(ids: &[u32]) -> bool {
     running().any(|process| ids.contains(&process.id))
 }
@@ -38,29 +38,32 @@ fn parse(line: &str) -> Option<Process> {
     let mut fields = line.split_whitespace();
     let process =
         Process { id: fields.next()?.parse().ok()?, parent: fields.next()?.parse().ok()? };
-    // A zombie has ended, and waits for its parent to be told.
+    // A zombie has exited, and waits until its parent reaps it.
     (!fields.next()?.starts_with('Z')).then_some(process)
 }
 
-/// Sends a signal to all of them. One that has ended meanwhile is what was wanted or shows later.
+/// Sends a signal to processes. One that has already exited needs none, or its absence shows later.
 pub(crate) fn signal(name: &str, ids: &[u32]) {
-    // The `kill` of the shell, since not every system has one of its own.
+    // The shell's `kill`, because not every system has a program of that name.
     let mut command = Command::new("sh");
     command.args(["-c", "kill -s \"$0\" \"$@\" 2>/dev/null", name]);
     command.args(ids.iter().map(u32::to_string));
     command.status().expect("sh can be run");
 }
 
-/// Waits until it is so.
+/// Waits until a condition holds.
 ///
 /// # Panics
 ///
-/// With what `otherwise` tells, where it takes too long.
-#[expect(clippy::disallowed_methods, reason = "only to give up; no server is told the time")]
-pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool, otherwise: impl FnOnce() -> String) {
+/// If it takes too long, with the message of `timeout_message`.
+#[expect(clippy::disallowed_methods, reason = "only for the timeout; no server gets this time")]
+pub(crate) fn wait_until(
+    mut condition: impl FnMut() -> bool,
+    timeout_message: impl FnOnce() -> String,
+) {
     let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < DEADLINE, "{}", otherwise());
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "{}", timeout_message());
         thread::sleep(INTERVAL);
     }
 }

@@ -1,4 +1,4 @@
-//! Where the programs of the servers are, and how any program is found.
+//! How the programs of the servers, and programs in general, are found.
 //!
 //! Not here: running or installing them.
 
@@ -7,19 +7,19 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where a program is looked for.
+/// How a program is found.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// The variable that names it.
+    /// The environment variable with its path, which takes precedence.
     pub variable: &'static str,
-    /// Its names in `PATH`, or whole paths, as [`in_path`] takes them.
+    /// Names in `PATH` or full paths, as [`in_path`] takes them.
     pub names: &'static [&'static str],
 }
 
-/// The server of PostgreSQL. The programs that belong to it are in the same folder.
+/// The PostgreSQL server. The other programs of PostgreSQL are in the same folder.
 pub const POSTGRES: Program = Program {
     variable: "VAULTSYNC_TEST_POSTGRES",
-    // Debian has one folder for each version, and none of them in `PATH`.
+    // Debian has one folder per version, and none of them is in `PATH`.
     names: &["postgres", "/usr/lib/postgresql/*/bin/postgres"],
 };
 
@@ -27,7 +27,7 @@ pub const POSTGRES: Program = Program {
 pub const PGBOUNCER: Program =
     Program { variable: "VAULTSYNC_TEST_PGBOUNCER", names: &["pgbouncer", "/usr/sbin/pgbouncer"] };
 
-/// The server of NATS.
+/// The NATS server.
 pub const NATS_SERVER: Program = Program {
     variable: "VAULTSYNC_TEST_NATS_SERVER",
     names: &["nats-server", "/usr/sbin/nats-server"],
@@ -36,23 +36,23 @@ pub const NATS_SERVER: Program = Program {
 impl Program {
     #[cfg(unix)]
     pub(crate) fn path(&self) -> PathBuf {
-        let named = env::var_os(self.variable).filter(|named| !named.is_empty());
-        let found = match &named {
-            Some(named) => in_path(named),
+        let path = env::var_os(self.variable).filter(|path| !path.is_empty());
+        let found = match &path {
+            Some(path) => in_path(path),
             None => self.names.iter().find_map(in_path),
         };
         found.unwrap_or_else(|| {
             let (name, variable) = (self.names[0], self.variable);
             panic!(
-                "{name} was not found: `cargo xtask test` installs it or says how, and {variable} \
-                 may name it"
+                "{name} was not found: `cargo xtask test` installs it or says how to. {variable} may \
+                 contain its path"
             )
         })
     }
 }
 
-/// The program of that name in `PATH`, or at that path. A folder `*` in a path stands for any;
-/// where several fit, the one with the highest number is taken.
+/// Finds a program by its name in `PATH`, or at a path. A folder `*` in a path matches any folder; if
+/// several match, the one with the highest number is taken.
 pub fn in_path(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     find_in(env::split_paths(&path), Path::new(program.as_ref()))
@@ -74,7 +74,7 @@ fn find_in(mut folders: impl Iterator<Item = PathBuf>, program: &Path) -> Option
     found.iter().rev().find_map(|name| at(&before.join(name).join(after)))
 }
 
-/// The path, where a program is there.
+/// The path, if there is a program at it.
 fn at(path: &Path) -> Option<PathBuf> {
     is_program(path).then(|| path.to_owned())
 }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_found_in_a_folder_or_at_its_path() {
+    fn a_program_is_found_in_a_folder_or_at_a_path() {
         let own = env::current_exe().expect("this program's path");
         let folder = own.parent().expect("its folder").to_owned();
         let name = Path::new(own.file_name().expect("its name"));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_versions_the_newest_is_found() {
+    fn the_newest_of_several_versions_is_found() {
         let own = env::current_exe().expect("this program's path");
         let home = tempfile::tempdir().expect("a folder");
         let program = |version: &str| home.path().join(version).join("bin/server");
@@ -115,7 +115,7 @@ mod tests {
             fs::create_dir_all(program(version).parent().expect("its folder")).expect("a folder");
         }
         assert_eq!(find_in([].into_iter(), &program("*")), None);
-        // 16 was removed and left its folder.
+        // Version 16 was removed, but its folder is left.
         for version in ["9", "15", "old"] {
             fs::copy(&own, program(version)).expect("a program");
         }

@@ -1,4 +1,4 @@
-//! The servers do what tests of others rely on.
+//! The behaviour of the servers that other tests rely on.
 #![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read};
@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use vaultsync_test_servers::{NatsServer, PgBouncer, PostgresServer, query, shared_postgres};
 
-/// Tries for up to two minutes, however busy the machine.
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+/// Waits up to two minutes for a condition, which is enough even on a busy machine.
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..2400 {
-        if is_so() {
+        if condition() {
             return;
         }
         thread::sleep(Duration::from_millis(50));
     }
-    panic!("not in two minutes: {what}");
+    panic!("not within two minutes: {what}");
 }
 
 fn connects(port: u16) -> bool {
@@ -26,7 +26,7 @@ fn connects(port: u16) -> bool {
 }
 
 #[test]
-fn databases_are_created_from_a_template_by_many_threads() {
+fn many_threads_create_databases_from_one_template() {
     let server = shared_postgres();
     server.create_database("template", None);
     server.query("template", "create table things as select 7 as thing");
@@ -48,12 +48,12 @@ fn databases_are_created_from_a_template_by_many_threads() {
 }
 
 #[test]
-fn a_commit_is_synced() {
+fn a_commit_is_synced_to_disk() {
     assert_eq!(shared_postgres().query("postgres", "show fsync"), "on");
 }
 
 #[test]
-fn settings_and_files_hold_after_a_restart() {
+fn settings_and_files_take_effect_after_a_restart() {
     let server = PostgresServer::start_with(&[("cluster_name", "it's first")]);
     assert_eq!(server.query("postgres", "show cluster_name"), "it's first");
     server.put_file("pg_hba.conf", "host all postgres 127.0.0.1/32 trust\n");
@@ -80,13 +80,13 @@ fn a_kill_loses_no_commit() {
 }
 
 #[test]
-fn every_process_of_a_paused_server_stands_still_until_it_goes_on() {
+fn a_pause_suspends_every_process_until_the_server_is_resumed() {
     let server = PostgresServer::start();
     let file = server.folder().join("postmaster.pid");
-    let file = std::fs::read_to_string(file).expect("the server's own file");
-    let own = file.lines().next().expect("its process");
-    // Which of the server's processes stand still.
-    let stand = || -> Vec<bool> {
+    let file = std::fs::read_to_string(file).expect("the server's pid file");
+    let own = file.lines().next().expect("its process id");
+    // For each process of the server, whether it is suspended.
+    let suspended = || -> Vec<bool> {
         let ps = Command::new("ps").args("-A -o ppid= -o pid= -o stat=".split(' ')).output();
         let table = String::from_utf8(ps.expect("ps runs").stdout).expect("text");
         let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -94,17 +94,17 @@ fn every_process_of_a_paused_server_stands_still_until_it_goes_on() {
         rows.map(|row| row[2].starts_with('T')).collect()
     };
     server.pause();
-    eventually("all stand still", || stand().len() > 3 && stand().iter().all(|stands| *stands));
+    eventually("all are suspended", || suspended().len() > 3 && suspended().iter().all(|is| *is));
     thread::scope(|scope| {
-        let answer = scope.spawn(|| server.query("postgres", "select 1"));
+        let result = scope.spawn(|| server.query("postgres", "select 1"));
         server.resume();
-        assert_eq!(answer.join().expect("an answer"), "1");
+        assert_eq!(result.join().expect("a result"), "1");
     });
-    assert!(stand().iter().all(|stands| !stands));
+    assert!(suspended().iter().all(|is| !is));
 }
 
 #[test]
-fn a_standby_follows() {
+fn a_standby_follows_its_server() {
     let server = PostgresServer::start();
     let standby = server.standby();
     assert_ne!(standby.port(), server.port());
@@ -122,27 +122,27 @@ fn a_standby_follows() {
 }
 
 #[test]
-fn a_bouncer_stands_before_every_database() {
+fn a_bouncer_serves_every_database() {
     let server = shared_postgres();
-    server.create_database("bounced", None);
+    server.create_database("pooled", None);
     let bouncer = PgBouncer::start(server);
-    assert_eq!(query(&bouncer.url("bounced"), "select current_database()"), "bounced");
+    assert_eq!(query(&bouncer.url("pooled"), "select current_database()"), "pooled");
     bouncer.stop();
     assert!(!connects(bouncer.port()));
     bouncer.start_again();
-    assert_eq!(query(&bouncer.url("bounced"), "select 1"), "1");
+    assert_eq!(query(&bouncer.url("pooled"), "select 1"), "1");
     let console = query(&bouncer.url("pgbouncer"), "show config");
     assert!(console.contains("pool_mode|transaction|"), "{console}");
 }
 
 #[test]
-fn nats_greets_and_keeps_its_port() {
+fn nats_keeps_its_port_when_it_is_started_again() {
     let nats = NatsServer::start();
     for _ in 0..2 {
         let mut greeting = [0; 5];
         let mut stream =
             TcpStream::connect((Ipv4Addr::LOCALHOST, nats.port())).expect("it listens");
-        stream.read_exact(&mut greeting).expect("it greets");
+        stream.read_exact(&mut greeting).expect("it sends its greeting");
         assert_eq!(&greeting, b"INFO ");
         nats.stop();
         assert!(!connects(nats.port()));
@@ -151,7 +151,7 @@ fn nats_greets_and_keeps_its_port() {
 }
 
 #[test]
-fn a_server_that_ends_leaves_nothing() {
+fn a_dropped_server_leaves_nothing() {
     let server = PostgresServer::start();
     let (port, folder) = (server.port(), server.folder());
     let folder = folder.parent().expect("the server's folder");
@@ -160,57 +160,57 @@ fn a_server_that_ends_leaves_nothing() {
     assert!(!folder.exists() && !connects(port));
 }
 
-/// In the process that is killed: the servers are there, and one of them stands still.
-const HOLD: &str = "VAULTSYNC_TEST_HOLD_SERVERS";
+/// Set in the child process that is killed: it runs servers, one of them suspended.
+const RUN_SERVERS: &str = "VAULTSYNC_TEST_RUN_SERVERS";
 
 #[test]
-fn servers_end_when_who_started_them_is_killed() {
-    if std::env::var_os(HOLD).is_some() {
-        return hold();
+fn servers_stop_when_their_parent_process_is_killed() {
+    if std::env::var_os(RUN_SERVERS).is_some() {
+        return run_servers();
     }
     let own = std::env::current_exe().expect("this program's path");
-    let mut holder = Command::new(own)
-        .args(["--exact", "servers_end_when_who_started_them_is_killed", "--nocapture"])
-        .env(HOLD, "1")
+    let mut parent = Command::new(own)
+        .args(["--exact", "servers_stop_when_their_parent_process_is_killed", "--nocapture"])
+        .env(RUN_SERVERS, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("this program can be run");
-    let output = BufReader::new(holder.stdout.take().expect("a pipe was asked for"));
-    let held: Vec<(u16, PathBuf)> = output
+    let output = BufReader::new(parent.stdout.take().expect("stdout is piped"));
+    let servers: Vec<(u16, PathBuf)> = output
         .lines()
         .filter_map(|line| {
             let line = line.expect("text");
-            let mut words = line.strip_prefix("held ")?.splitn(2, ' ');
+            let mut words = line.strip_prefix("server ")?.splitn(2, ' ');
             Some((words.next()?.parse().expect("a port"), words.next()?.into()))
         })
         .take(4)
         .collect();
-    assert_eq!(held.len(), 4);
-    for (port, folder) in &held {
+    assert_eq!(servers.len(), 4);
+    for (port, folder) in &servers {
         assert!(connects(*port) && folder.exists(), "{}", folder.display());
     }
-    holder.kill().expect("it can be killed");
-    holder.wait().expect("it was killed");
-    for (port, folder) in held {
-        eventually("the server ended", || !connects(port));
-        eventually("its folder is gone", || !folder.exists());
+    parent.kill().expect("it can be killed");
+    parent.wait().expect("it was killed");
+    for (port, folder) in servers {
+        eventually("the server stopped", || !connects(port));
+        eventually("its folder is removed", || !folder.exists());
     }
 }
 
-fn hold() {
-    fn tell(port: u16, folder: &Path) {
-        println!("\nheld {port} {}", folder.display());
+fn run_servers() {
+    fn print(port: u16, folder: &Path) {
+        println!("\nserver {port} {}", folder.display());
     }
     let postgres = shared_postgres();
-    tell(postgres.port(), postgres.folder().parent().expect("the server's folder"));
+    print(postgres.port(), postgres.folder().parent().expect("the server's folder"));
     let bouncer = PgBouncer::start(postgres);
-    tell(bouncer.port(), bouncer.folder());
+    print(bouncer.port(), bouncer.folder());
     let nats = NatsServer::start();
-    tell(nats.port(), nats.folder());
+    print(nats.port(), nats.folder());
     let paused = PostgresServer::start();
     paused.pause();
-    tell(paused.port(), paused.folder().parent().expect("the server's folder"));
-    // Until it is killed; or the end of who waits for it.
+    print(paused.port(), paused.folder().parent().expect("the server's folder"));
+    // Until it is killed, or its parent exits.
     let _ = std::io::stdin().read(&mut [0]);
 }

@@ -1,4 +1,4 @@
-//! PgBouncer, before a PostgreSQL server.
+//! PgBouncer in front of a PostgreSQL server.
 
 use std::fs;
 use std::path::Path;
@@ -7,26 +7,26 @@ use crate::PostgresServer;
 use crate::process_guard::{Kind, ProcessGuard};
 use crate::programs::PGBOUNCER;
 
-static KIND: Kind = Kind { stop: "TERM", end: "KILL", is_ready };
+static KIND: Kind = Kind { stop_signal: "TERM", kill_signal: "KILL", is_ready };
 
-/// A PgBouncer of one's own, before every database of a server: it gives a connection away after
-/// each transaction, and has fewer than a server needs that counts on keeping one.
+/// A private PgBouncer in front of all databases of a server. It pools by transaction, with too few
+/// connections for a client that relies on keeping one.
 #[derive(Debug)]
-#[must_use = "a server ends when it is dropped"]
+#[must_use = "a server stops when it is dropped"]
 pub struct PgBouncer(ProcessGuard);
 
 impl PgBouncer {
-    /// Starts one.
+    /// Starts a PgBouncer.
     ///
     /// # Panics
     ///
-    /// Where it cannot, with the reason.
+    /// If it cannot be started, with the reason.
     pub fn start(server: &PostgresServer) -> Self {
         let command = [PGBOUNCER.path().into(), "pgbouncer.ini".into()];
         Self(ProcessGuard::start(&KIND, &command, |folder, port| {
-            folder.put("users.txt", "\"postgres\" \"\"\n");
+            folder.write("users.txt", "\"postgres\" \"\"\n");
             let server_port = server.port();
-            folder.put(
+            folder.write(
                 "pgbouncer.ini",
                 format!(
                     "[databases]\n\
@@ -46,12 +46,12 @@ impl PgBouncer {
         }))
     }
 
-    /// Its port on 127.0.0.1, the same one after it was started again.
+    /// Its port on 127.0.0.1, which stays the same when it is started again.
     pub fn port(&self) -> u16 {
         self.0.port()
     }
 
-    /// The address of a database.
+    /// The URL of a database.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port())
     }
@@ -61,18 +61,18 @@ impl PgBouncer {
         self.0.folder().path()
     }
 
-    /// Stops it at once: clients lose their connections.
+    /// Stops it immediately: clients lose their connections.
     pub fn stop(&self) {
         self.0.stop();
     }
 
-    /// Starts it again after a stop, and waits until it takes connections.
+    /// Starts it again after a stop, and waits until it accepts connections.
     pub fn start_again(&self) {
         self.0.start_again();
     }
 }
 
-/// It says so once it listens, and by which process.
+/// It logs that it listens, with its process id.
 fn is_ready(folder: &Path, process: u32) -> bool {
     let log = fs::read(folder.join("log")).unwrap_or_default();
     let process = format!("[{process}]");
