@@ -1,20 +1,20 @@
-//! Scenarios of faults: the built server under load, with something broken on the way, and the
-//! judgement of what came of it. `cargo xtask faults` runs them.
+//! Fault scenarios: the built server under load, with a fault injected, and a check of the outcome.
+//! `cargo xtask faults` runs them.
 //!
-//! A scenario is one file in `scenarios/`, and shows one thing. What clients were told is written down
-//! as a history, and the checker of `vaultsync-testkit` decides from it whether the promises were kept.
+//! A scenario is one file in `scenarios/`, and shows one thing. Clients record their requests and the
+//! responses as a history, and the checker of `vaultsync-testkit` decides from it whether the promises were
+//! kept.
 //!
-//! Not here: the checker, and expectations about time that a busy machine could not meet.
+//! Not here: the checker; expectations about time that a busy machine could not meet.
 
 #![cfg(target_os = "linux")]
 
 pub mod faults;
-pub mod judge;
-pub mod load;
-pub mod process;
 pub mod report;
 pub mod scenario;
 pub mod scenarios;
 pub mod shell;
+pub mod verify;
+pub mod workload;
 
 pub use scenario::{Scale, Scenario, ScenarioContext, ScenarioReport};

@@ -1,36 +1,37 @@
-//! `cargo xtask faults [NAME…]`: runs scenarios, and tells what each of them counted.
+//! `cargo xtask faults [NAME…]`: runs scenarios, and prints what each of them counted.
 //!
-//! Ends with 1 where a promise was broken or a scenario could not be run.
+//! The exit status is 1 if a promise was broken or a scenario could not be run.
 
 #![cfg(target_os = "linux")]
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::{Context as _, ensure};
 use clap::Parser;
 use tokio::time::Instant;
 use vaultsync_fault_tests::{
-    Scale, Scenario, ScenarioContext,
+    Scale, Scenario, ScenarioContext, ScenarioReport,
     report::{self, Row},
     scenarios, shell,
 };
 
-/// Run the built server under load, break something on the way, and judge what came of it.
+/// Run the built server under load, inject faults, and check the outcome
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask faults", bin_name = "cargo xtask faults")]
 struct Cli {
-    /// Which scenarios; all but the soak where none is named
+    /// Scenarios to run [default: all except the soak]
     names: Vec<String>,
-    /// Some seconds of each
+    /// Run each scenario for a few seconds only
     #[arg(long)]
     quick: bool,
-    /// Tell what there is
+    /// List the scenarios
     #[arg(long)]
     list: bool,
-    /// The built server
-    #[arg(long, default_value = "target/release/vaultsync")]
-    program: PathBuf,
-    /// Where the table is written, as Markdown and as JSON
-    #[arg(long, default_value = "target/prove")]
+    /// The built server [default: the one built beside this program]
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// Folder for the results, as Markdown and as JSON
+    #[arg(long, default_value = "target/fault-tests")]
     results: PathBuf,
 }
 
@@ -44,19 +45,21 @@ async fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let scale = if cli.quick { Scale::Quick } else { Scale::Full };
-    let program = std::path::absolute(&cli.program)?;
+    let program =
+        cli.program.map_or_else(default_program, |path| Ok(std::path::absolute(path)?))?;
+    ensure!(program.is_file(), "{} is not built", program.display());
     let mut rows = Vec::new();
     for scenario in scenarios::named(&cli.names)? {
         eprintln!("=== {}: {} ===", scenario.name, scenario.shows);
-        let begun = Instant::now();
-        let ended = run(scenario, ScenarioContext::new(&program, scale)?).await;
-        let row = Row::new(scenario.name, scenario.shows, ended, begun.elapsed().as_secs());
+        let started = Instant::now();
+        let result = run(scenario, ScenarioContext::new(&program, scale)?).await;
+        let row = Row::new(scenario.name, scenario.shows, result, started.elapsed().as_secs());
         for broken in row.broken() {
             eprintln!("BROKEN: {broken}");
         }
         eprintln!("{}", report::markdown(std::slice::from_ref(&row)));
         rows.push(row);
-        // After each, so that what was found is there whatever becomes of the next.
+        // After each scenario, so that its result is kept even if the next one crashes this program.
         report::write(&cli.results, &rows)?;
     }
     println!("{}", report::markdown(&rows));
@@ -64,11 +67,14 @@ async fn main() -> anyhow::Result<ExitCode> {
     Ok(if all_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs one; a panic in it is its failure and not that of the others.
-async fn run(
-    scenario: &Scenario,
-    context: ScenarioContext,
-) -> anyhow::Result<vaultsync_fault_tests::ScenarioReport> {
-    anyhow::ensure!(!scenario.needs_root || shell::is_root(), "only root may run it");
+/// The server that cargo has built with the same profile as this program.
+fn default_program() -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    Ok(this.parent().context("this program has no folder")?.join("vaultsync"))
+}
+
+/// Runs a scenario. A panic fails this scenario only.
+async fn run(scenario: &Scenario, context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
+    ensure!(!scenario.needs_root || shell::is_root(), "only root may run it");
     tokio::spawn((scenario.run)(context)).await?
 }

@@ -1,4 +1,4 @@
-//! How report are shown: a table to read, and the same as JSON.
+//! The results of a run: a table for readers, and the same as JSON.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::ScenarioReport;
 
-/// What became of one scenario.
+/// The result of one scenario.
 #[derive(Debug, Serialize)]
 pub struct Row {
     name: &'static str,
@@ -18,16 +18,16 @@ pub struct Row {
 }
 
 impl Row {
-    /// The row of a scenario that ended so.
+    /// The row of a scenario with its result.
     pub fn new(
         name: &'static str,
         shows: &'static str,
-        ended: anyhow::Result<ScenarioReport>,
+        result: anyhow::Result<ScenarioReport>,
         seconds: u64,
     ) -> Self {
-        let ScenarioReport { counts, broken } = ended.unwrap_or_else(|error| ScenarioReport {
+        let ScenarioReport { counts, broken } = result.unwrap_or_else(|error| ScenarioReport {
             counts: Vec::new(),
-            broken: vec![format!("it could not be run to its end: {error:#}")],
+            broken: vec![format!("the scenario could not be completed: {error:#}")],
         });
         Self { name, shows, counts, broken, seconds }
     }
@@ -37,7 +37,7 @@ impl Row {
         self.broken.is_empty()
     }
 
-    /// Every broken promise, one a line; the first ones where there are many.
+    /// The broken promises, one line each; the first ones if there are many.
     pub fn broken(&self) -> impl Iterator<Item = &str> {
         self.broken.iter().take(20).map(String::as_str)
     }
@@ -45,12 +45,12 @@ impl Row {
     fn markdown(&self) -> String {
         let counts: Vec<_> =
             self.counts.iter().map(|(what, number)| format!("{number} {what}")).collect();
-        let verdict = match self.broken.len() {
+        let promises = match self.broken.len() {
             0 => "kept".to_owned(),
             broken => format!("**{broken} broken**"),
         };
         let Self { name, shows, seconds, .. } = self;
-        format!("| `{name}` | {shows} | {} | {seconds} s | {verdict} |", counts.join(", "))
+        format!("| `{name}` | {shows} | {} | {seconds} s | {promises} |", counts.join(", "))
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_tells_its_counts_and_whether_anything_was_broken() {
+    fn a_row_has_the_counts_and_the_number_of_broken_promises() {
         let report = |broken: &[&str]| ScenarioReport {
             counts: vec![("kills".to_owned(), 3)],
             broken: broken.iter().map(ToString::to_string).collect(),

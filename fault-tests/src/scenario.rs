@@ -1,6 +1,6 @@
-//! What a scenario is, what it is given, and what it tells.
+//! A scenario, its context, and its report.
 //!
-//! Not here: the scenarios, and how their report are shown (`report.rs`).
+//! Not here: the scenarios, and how reports are printed (`report.rs`).
 
 use std::{
     path::{Path, PathBuf},
@@ -8,37 +8,41 @@ use std::{
 };
 
 use tempfile::TempDir;
+use vaultsync_testkit::{history::Counts, process::ServerConfig, process::ServerProcess};
 
-use crate::judge::Counts;
+use crate::{
+    verify::{Database, verify},
+    workload::Workload,
+};
 
-/// How much of it is run.
+/// How much of a scenario is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// As the table of what was proved counts it.
+    /// The length that the published results have.
     Full,
-    /// Some seconds.
+    /// A few seconds.
     Quick,
 }
 
-/// One kind of fault, and the load it happens under.
+/// One kind of fault, and the load under which it happens.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// What it is called on the command line.
+    /// Its name on the command line.
     pub name: &'static str,
     /// What it shows, in one line.
     pub shows: &'static str,
-    /// Whether it changes mounts or the network of a namespace, which only root may.
+    /// Whether it changes mounts or network namespaces, which only root may do.
     pub needs_root: bool,
-    /// Whether it runs with all others where none is named.
+    /// Whether it runs if no scenario is named.
     pub by_default: bool,
     /// Runs it.
-    pub run: fn(ScenarioContext) -> Running,
+    pub run: fn(ScenarioContext) -> RunFuture,
 }
 
-/// A scenario on its way.
-pub type Running = Pin<Box<dyn Future<Output = anyhow::Result<ScenarioReport>> + Send>>;
+/// The future of a running scenario.
+pub type RunFuture = Pin<Box<dyn Future<Output = anyhow::Result<ScenarioReport>> + Send>>;
 
-/// What a scenario works with.
+/// What a scenario gets to run with.
 #[derive(Debug)]
 pub struct ScenarioContext {
     /// The built `vaultsync`.
@@ -49,18 +53,38 @@ pub struct ScenarioContext {
 }
 
 impl ScenarioContext {
-    /// A context with a folder of its own, which goes with it.
+    /// A context with a temporary folder, which is removed with it.
     pub fn new(program: &Path, scale: Scale) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("vaultsync-fault-tests-").tempdir()?;
         Ok(Self { program: program.to_owned(), scale, folder })
     }
 
-    /// Where the scenario may write.
+    /// The folder that the scenario may write to.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The one or the other, by how much is to run.
+    /// The data directory that the scenario's servers share.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder().join("data")
+    }
+
+    /// An SQLite file in the scenario's folder.
+    pub fn sqlite(&self) -> Database {
+        Database::Sqlite(self.folder().join("vaultsync.sqlite3"))
+    }
+
+    /// A server with default settings, apart from rate limits, on a database.
+    pub fn server(&self, database: &Database) -> ServerConfig {
+        ServerConfig::new(&self.program, self.folder(), database.setting())
+    }
+
+    /// A workload of this many users of the scenario's servers.
+    pub fn workload(&self, users: usize) -> anyhow::Result<Workload> {
+        Workload::new(&self.program, &self.data_dir(), users)
+    }
+
+    /// `full` or `quick`, depending on the scale.
     pub fn pick<T>(&self, full: T, quick: T) -> T {
         match self.scale {
             Scale::Full => full,
@@ -69,47 +93,53 @@ impl ScenarioContext {
     }
 }
 
-/// What was counted, and every promise that was broken, in words.
+/// What a scenario counted, and every promise that was broken.
 #[derive(Debug, Default)]
 pub struct ScenarioReport {
-    /// Numbers and what they count, in the order in which they are told.
+    /// Numbers by what they count, in the order in which they are printed.
     pub counts: Vec<(String, u64)>,
-    /// None where all promises were kept.
+    /// Descriptions of broken promises; empty if all promises were kept.
     pub broken: Vec<String>,
 }
 
 impl ScenarioReport {
     /// Adds to a number.
     pub fn count(&mut self, what: &str, number: u64) {
-        match self.counts.iter_mut().find(|(known, _)| known == what) {
-            Some((_, sum)) => *sum += number,
-            None => self.counts.push((what.to_owned(), number)),
-        }
+        *self.entry(what) += number;
     }
 
-    /// Keeps the larger of a number and the one there is.
-    pub fn at_most(&mut self, what: &str, number: u64) {
-        match self.counts.iter_mut().find(|(known, _)| known == what) {
-            Some((_, largest)) => *largest = number.max(*largest),
-            None => self.counts.push((what.to_owned(), number)),
-        }
+    /// Raises a number to at least this one.
+    pub fn maximum(&mut self, what: &str, number: u64) {
+        let entry = self.entry(what);
+        *entry = number.max(*entry);
     }
 
-    /// The number that was counted under this name.
+    /// The number under this name.
     pub fn counted(&self, what: &str) -> u64 {
-        self.counts.iter().find(|(known, _)| known == what).map_or(0, |(_, number)| *number)
+        self.counts.iter().find(|(name, _)| name == what).map_or(0, |(_, number)| *number)
     }
 
-    /// Notes a broken promise where it is not so.
-    pub fn expect(&mut self, is_so: bool, otherwise: impl FnOnce() -> String) {
-        if !is_so {
-            self.broken.push(otherwise());
+    /// Notes a broken promise if a condition does not hold.
+    pub fn expect(&mut self, holds: bool, message: impl FnOnce() -> String) {
+        if !holds {
+            self.broken.push(message());
         }
     }
 
-    /// Takes over what a judgement counted, or what it found broken.
-    pub fn take(&mut self, judged: Result<Counts, Vec<String>>) {
-        match judged {
+    /// Expects that a server has not panicked.
+    pub fn expect_no_panic(&mut self, server: &ServerProcess) {
+        self.expect(!server.has_panicked(), || "a server panicked".to_owned());
+    }
+
+    /// Checks the history of a workload against the database, and adds the result.
+    pub fn verify(&mut self, workload: &Workload, database: &Database) -> anyhow::Result<()> {
+        self.add(verify(workload, database)?);
+        Ok(())
+    }
+
+    /// Adds the result of a check: its counts, or the promises that were broken.
+    pub fn add(&mut self, result: Result<Counts, Vec<String>>) {
+        match result {
             Ok(counts) => {
                 self.count("writes acknowledged", counts.acknowledged as u64);
                 self.count("conflicts", counts.conflicts as u64);
@@ -122,5 +152,14 @@ impl ScenarioReport {
             }
             Err(broken) => self.broken.extend(broken),
         }
+    }
+
+    fn entry(&mut self, what: &str) -> &mut u64 {
+        let found = self.counts.iter().position(|(name, _)| name == what);
+        let index = found.unwrap_or_else(|| {
+            self.counts.push((what.to_owned(), 0));
+            self.counts.len() - 1
+        });
+        &mut self.counts[index].1
     }
 }

@@ -1,24 +1,24 @@
-//! Programs of the system, run to their end.
+//! Programs of the system, run until they exit, and a small file system.
 //!
-//! Not here: the server's own processes (`process.rs`).
+//! Not here: the server's own processes (`vaultsync_testkit::process`).
 
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, bail};
 
-/// Runs a command, and gives what it printed.
+/// Runs a command, and returns its standard output.
 ///
 /// # Errors
 ///
-/// What it said, where it failed.
+/// Its standard error, if it fails.
 pub fn run(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program)
         .args(arguments)
         .output()
         .with_context(|| format!("{program} cannot be run"))?;
     if !output.status.success() {
-        let told = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} {} failed ({}): {told}", arguments.join(" "), output.status);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} {} failed ({}): {stderr}", arguments.join(" "), output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
@@ -28,12 +28,12 @@ pub fn is_root() -> bool {
     run("id", &["-u"]).is_ok_and(|id| id == "0")
 }
 
-/// A folder on a file system of its own in memory, so that it can be full. It goes when dropped.
+/// A small file system in memory that can run full. It is unmounted when dropped.
 #[derive(Debug)]
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Mounts one of that many KiB.
+    /// Mounts a file system of this many KiB on a folder.
     pub fn mount(folder: PathBuf, kib: u32) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&folder)?;
         let size = format!("size={kib}k");
@@ -41,13 +41,13 @@ impl SmallDisk {
         Ok(Self(folder))
     }
 
-    /// Makes it larger, as an operator would who is paged.
+    /// Enlarges it, as an operator would after an alert.
     pub fn grow(&self, kib: u32) -> anyhow::Result<()> {
         let size = format!("remount,size={kib}k");
         run("mount", &["-o", &size, &self.0.to_string_lossy()]).map(drop)
     }
 
-    /// Where it is.
+    /// Its folder.
     pub fn path(&self) -> &std::path::Path {
         &self.0
     }
@@ -55,7 +55,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a server that is just ending may hold files there.
+        // Lazily: a server that is stopping may still have files open.
         if let Err(error) = run("umount", &["-l", &self.0.to_string_lossy()]) {
             eprintln!("{error:#}");
         }

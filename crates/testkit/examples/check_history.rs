@@ -1,7 +1,7 @@
 //! Checks a history that was recorded to a file: `check_history FILE`.
 //!
-//! Prints what there was and ends with 0, or every promise that was broken and ends with 1. What is
-//! no history ends with 2.
+//! Exit status 0: no promise is broken, and the counts are printed. 1: the violations are printed. 2: the
+//! file is no history.
 
 use std::{fs::File, io::BufReader, process::ExitCode};
 

@@ -1,7 +1,6 @@
-//! The work of a request that needs no disk and no network, each path by its name, so that its
-//! instructions can be counted: `cargo xtask instructions`.
+//! The CPU-bound work of requests, one path per name, whose instructions `cargo xtask test` counts.
 //!
-//! Not here: time. On a busy machine it tells nothing, and instructions do.
+//! Not here: time. It means nothing on a busy machine, unlike the number of instructions.
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
@@ -15,7 +14,7 @@ use vaultsync_server::{
 use vaultsync_store::{RecordState, WriteDecision, check_version};
 use vaultsync_testkit::ManualClock;
 
-/// Ciphertext of a record.
+/// Size of a ciphertext.
 const BYTES: usize = 1024;
 
 const NOW: Timestamp = Timestamp::from_millis(1_705_314_600_000);
@@ -25,19 +24,19 @@ fn main() {
     match path.as_str() {
         "decode_push_of_1" => decode_push_of_1(&push(1)),
         "decode_push_of_100" => decode_push_of_100(&push(100)),
-        "judge_100" => {
-            judge_100(&Push::from_json(push(100).as_bytes(), BYTES).expect("a push"));
+        "check_version_100" => {
+            check_version_100(&Push::from_json(push(100).as_bytes(), BYTES).expect("a push"));
         }
         "encode_page_of_100" => encode_page_of_100(&page(100)),
-        "recall_token" => {
-            let (authenticator, headers) = signed_in();
-            recall_token(&authenticator, &headers);
+        "authenticate_cached" => {
+            let (authenticator, headers) = authenticator_and_headers();
+            authenticate_cached(&authenticator, &headers);
         }
-        other => panic!("no such path: {other:?}"),
+        other => panic!("unknown path: {other:?}"),
     }
 }
 
-// The names under which they are counted: never merged into their callers.
+// The instructions are counted by function name, so these are never inlined.
 
 #[inline(never)]
 fn decode_push_of_1(body: &str) {
@@ -50,11 +49,11 @@ fn decode_push_of_100(body: &str) {
 }
 
 #[inline(never)]
-fn judge_100(push: &Push) {
-    let head = RecordState { version: Version::FIRST, deleted: false };
+fn check_version_100(push: &Push) {
+    let state = RecordState { version: Version::FIRST, deleted: false };
     for operation in push.operations() {
-        let verdict = check_version(operation, black_box(Some(head)), false, || true);
-        assert_eq!(black_box(verdict), WriteDecision::Apply(Version::FIRST.next()));
+        let decision = check_version(operation, black_box(Some(state)), false, || true);
+        assert_eq!(black_box(decision), WriteDecision::Apply(Version::FIRST.next()));
     }
 }
 
@@ -64,12 +63,12 @@ fn encode_page_of_100(page: &Page) {
 }
 
 #[inline(never)]
-fn recall_token(authenticator: &Authenticator, headers: &HeaderMap) {
-    let signed_in = authenticator.authenticate(headers).now_or_never();
-    black_box(signed_in.expect("it waits for nothing").expect("a good token"));
+fn authenticate_cached(authenticator: &Authenticator, headers: &HeaderMap) {
+    let caller = authenticator.authenticate(headers).now_or_never();
+    black_box(caller.expect("a cached token needs no waiting").expect("a valid token"));
 }
 
-/// As JSON, an update each of so many records.
+/// A push of `count` updates, as JSON.
 fn push(count: usize) -> String {
     let ciphertext = base64_simd::STANDARD.encode_to_string(ciphertext());
     let operations: Vec<_> = (0..count)
@@ -103,17 +102,17 @@ fn ciphertext() -> Vec<u8> {
     (0..=250).cycle().take(BYTES).collect()
 }
 
-/// Headers of a caller whose token has been verified before.
-fn signed_in() -> (Authenticator, HeaderMap) {
+/// An authenticator, and headers with a token that it has verified before.
+fn authenticator_and_headers() -> (Authenticator, HeaderMap) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let key = LocalKey::load_or_create(folder.path()).expect("a key");
     let clock = Arc::new(ManualClock::at(NOW));
-    let token = key.mint("somebody", clock.now(), Duration::from_secs(3600)).expect("a token");
+    let token = key.mint("user", clock.now(), Duration::from_secs(3600)).expect("a token");
     let authenticator = Authenticator::new(vec![Issuer::local(&key)], 8192, clock);
     let mut headers = HeaderMap::new();
     let value = HeaderValue::from_str(&format!("Bearer {token}")).expect("a header");
     headers.insert(AUTHORIZATION, value);
     let verified = authenticator.authenticate(&headers).now_or_never();
-    verified.expect("a key at hand needs no waiting").expect("a good token");
+    verified.expect("a local key needs no waiting").expect("a valid token");
     (authenticator, headers)
 }

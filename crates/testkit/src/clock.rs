@@ -1,6 +1,6 @@
-//! A clock that moves when a test says so.
+//! A clock that tests set by hand.
 //!
-//! Not here: sleeping. A test that waits for time to pass moves the clock instead.
+//! Not here: sleeping. A test that needs time to pass moves the clock instead.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use vaultsync_protocol::Timestamp;
 use vaultsync_server::Clock;
 
-/// A clock that stands still until it is moved.
+/// A clock that stands still until a test moves it.
 #[derive(Debug)]
 pub struct ManualClock {
     now_millis: AtomicI64,
@@ -16,7 +16,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock at `now`, a thousand seconds after its machine started.
+    /// A clock at `now`, with an uptime of a thousand seconds.
     pub const fn at(now: Timestamp) -> Self {
         Self {
             now_millis: AtomicI64::new(now.as_millis()),
@@ -24,19 +24,19 @@ impl ManualClock {
         }
     }
 
-    /// Lets time pass: both the wall clock and the uptime move on.
+    /// Lets time pass: both the wall clock and the uptime advance.
     pub fn advance(&self, by: Duration) {
-        let millis = u64::try_from(by.as_millis()).expect("a test's time fits");
+        let millis = u64::try_from(by.as_millis()).expect("a duration of a test fits");
         self.uptime_millis.fetch_add(millis, Ordering::SeqCst);
-        self.step(i64::try_from(millis).expect("a test's time fits"));
+        self.step(i64::try_from(millis).expect("a duration of a test fits"));
     }
 
-    /// Sets the wall clock forward, or back where `millis` is negative. No time passes.
+    /// Steps the wall clock forward, or back if `millis` is negative. The uptime stays.
     pub fn step(&self, millis: i64) {
         self.now_millis.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Sets the wall clock. No time passes.
+    /// Sets the wall clock. The uptime stays.
     pub fn set(&self, now: Timestamp) {
         self.now_millis.store(now.as_millis(), Ordering::SeqCst);
     }

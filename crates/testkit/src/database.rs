@@ -1,6 +1,7 @@
-//! The databases that suites run on, and how a case is made into a test on each of them.
+//! The databases that test suites run on, and a macro that turns a case into one test per database.
 //!
-//! Not here: what is kept in them. The store's own suite, which this crate depends on, has its own.
+//! Not here: the databases of the store's own suite. This crate depends on the store, so that suite has its
+//! own.
 
 use std::time::Duration;
 
@@ -9,21 +10,21 @@ use uuid::Uuid;
 use vaultsync_store::{PostgresOptions, PubsubBackend, Store, StoreOptions};
 use vaultsync_test_servers::shared_postgres;
 
-/// A database that suites run on.
+/// A kind of database that test suites run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// A file.
+    /// An SQLite file.
     Sqlite,
-    /// A database of the server that the tests of a process share.
+    /// A database on the PostgreSQL server that the tests of a process share.
     Postgres,
 }
 
-/// Makes the cases named into tests, one for each [`Backend`]: `theme::sqlite::case`.
+/// Turns each named case into one test per [`Backend`]: `theme::sqlite::case`.
 ///
-/// A case is an `async fn` of the module that names it, and takes the backend it is to run on. One
-/// that is not named is dead code, and the compiler says so.
+/// A case is an `async fn` of the calling module that takes the backend to run on. The compiler reports a
+/// case that is not named as dead code.
 ///
-/// An attribute before the names is how all of them run, where `#[tokio::test]` is not enough.
+/// An attribute before the names replaces `#[tokio::test]` for all of them.
 #[macro_export]
 macro_rules! backends {
     (#[$test:meta] $($case:ident),+ $(,)?) => {
@@ -45,52 +46,52 @@ macro_rules! backends {
     };
 }
 
-/// A database of a test's own, empty at first. It is deleted when dropped.
+/// A new, empty database for one test. It is deleted when dropped.
 #[derive(Debug)]
 #[must_use = "a database is deleted when it is dropped"]
 pub struct TestDatabase {
-    place: Place,
+    location: Location,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Location {
     Sqlite(TempDir),
-    /// By its name.
+    /// The name of the database on the shared server.
     Postgres(String),
 }
 
 impl TestDatabase {
-    /// A new one.
+    /// Creates an empty database.
     pub fn new(backend: Backend) -> Self {
-        let place = match backend {
-            Backend::Sqlite => Place::Sqlite(tempfile::tempdir().expect("a temporary folder")),
+        let location = match backend {
+            Backend::Sqlite => Location::Sqlite(tempfile::tempdir().expect("a temporary folder")),
             Backend::Postgres => {
                 let name = format!("test_{}", Uuid::new_v4().simple());
                 shared_postgres().create_database(&name, None);
-                Place::Postgres(name)
+                Location::Postgres(name)
             }
         };
-        Self { place }
+        Self { location }
     }
 
-    /// Its address, as `vaultsync serve --database` takes it.
+    /// Its URL, as `vaultsync serve --database` takes it.
     pub fn url(&self) -> String {
-        match &self.place {
-            Place::Sqlite(folder) => format!("sqlite:{}", sqlite_path(folder).display()),
-            Place::Postgres(name) => shared_postgres().url(name),
+        match &self.location {
+            Location::Sqlite(folder) => format!("sqlite:{}", sqlite_path(folder).display()),
+            Location::Postgres(name) => shared_postgres().url(name),
         }
     }
 
-    /// Opens it.
+    /// Opens a store on it.
     pub async fn open(&self, options: StoreOptions) -> Store {
-        let store = match &self.place {
-            Place::Sqlite(folder) => Store::open_sqlite(sqlite_path(folder), options),
-            Place::Postgres(name) => {
+        let store = match &self.location {
+            Location::Sqlite(folder) => Store::open_sqlite(sqlite_path(folder), options),
+            Location::Postgres(name) => {
                 let postgres = PostgresOptions {
                     primaries: vec![shared_postgres().url(name).parse().expect("an address")],
                     replicas: vec![],
                     connections_max: 8,
-                    // Long, because a machine may have much else to do.
+                    // Long, because the machine may be busy.
                     timeout: Duration::from_secs(20),
                     prepare: true,
                     migrate: true,
@@ -106,7 +107,7 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        if let Place::Postgres(name) = &self.place {
+        if let Location::Postgres(name) = &self.location {
             shared_postgres().drop_database(name);
         }
     }

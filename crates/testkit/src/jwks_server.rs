@@ -1,4 +1,4 @@
-//! An issuer's web server, which answers what a test tells it to.
+//! An issuer's web server, whose responses tests set.
 //!
 //! Not here: keys and tokens (`forge`).
 
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
-/// Where the keys are.
+/// Path of the keys.
 pub const JWKS_PATH: &str = "/.well-known/jwks.json";
-/// Where the discovery document is.
+/// Path of the discovery document.
 pub const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 
-/// An HTTP server on a free port of this machine. It answers 404 where it was told nothing.
+/// An HTTP server on a free port of this machine. It answers 404 at every path that has no response set.
 pub struct JwksServer {
     server: MockServer,
     script: Script,
@@ -32,8 +32,8 @@ struct Paths {
 }
 
 impl Script {
-    fn with<T>(&self, use_it: impl FnOnce(&mut Paths) -> T) -> T {
-        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, work: impl FnOnce(&mut Paths) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -49,7 +49,7 @@ impl Respond for Script {
 }
 
 impl JwksServer {
-    /// A server that shows these keys.
+    /// Starts a server that publishes these keys.
     pub async fn start(keys: &[Value]) -> Self {
         let server = MockServer::start().await;
         let script = Script::default();
@@ -59,49 +59,49 @@ impl JwksServer {
         this
     }
 
-    /// Its address, without a slash at the end: the name of the issuer.
+    /// Its URL without a trailing slash, which is also the name of the issuer.
     pub fn issuer(&self) -> String {
         self.server.uri()
     }
 
-    /// The address of the keys.
+    /// The URL of the keys.
     pub fn jwks_url(&self) -> String {
         format!("{}{JWKS_PATH}", self.issuer())
     }
 
-    /// From now on shows these keys.
+    /// Publishes these keys from now on.
     pub fn show(&self, keys: &[Value]) {
         self.answer(200, json!({ "keys": keys }).to_string());
     }
 
-    /// From now on answers this in place of the keys.
+    /// Answers this instead of the keys from now on.
     pub fn answer(&self, status: u16, body: impl Into<Vec<u8>>) {
         self.answer_at(JWKS_PATH, status, body);
     }
 
-    /// From now on answers this at `path`.
+    /// Answers this at `path` from now on.
     pub fn answer_at(&self, path: &str, status: u16, body: impl Into<Vec<u8>>) {
         let answer = ResponseTemplate::new(status).set_body_raw(body.into(), "application/json");
         self.script.with(|paths| paths.answers.insert(path.to_owned(), answer));
     }
 
-    /// From now on sends whoever asks for the keys to `location`.
+    /// Redirects requests for the keys to `location` from now on.
     pub fn redirect(&self, location: &str) {
         let answer = ResponseTemplate::new(302).insert_header("location", location);
         self.script.with(|paths| paths.answers.insert(JWKS_PATH.to_owned(), answer));
     }
 
-    /// From now on takes that long to answer.
+    /// Delays every response by this time from now on.
     pub fn delay(&self, delay: Duration) {
         self.script.with(|paths| paths.delay = delay);
     }
 
-    /// How often the keys have been asked for.
+    /// Number of requests for the keys.
     pub fn requests(&self) -> usize {
         self.requests_at(JWKS_PATH)
     }
 
-    /// How often `path` has been asked for.
+    /// Number of requests for `path`.
     pub fn requests_at(&self, path: &str) -> usize {
         self.script.with(|paths| paths.requests.get(path).copied().unwrap_or_default())
     }

@@ -1,4 +1,5 @@
-//! What the tests of Vaultsync share: real servers, real keys, real tokens.
+//! Test kit of Vaultsync: servers, databases, keys and tokens, clients that generate load, and the checker
+//! of their histories.
 //!
 //! Not here: the tests themselves.
 
@@ -9,11 +10,17 @@ mod database;
 pub mod forge;
 pub mod history;
 pub mod jwks_server;
+#[cfg(unix)]
+pub mod process;
 mod raw;
 mod server;
+#[cfg(unix)]
+mod stored;
 pub mod workload;
 
 pub use clock::ManualClock;
 pub use database::{Backend, TestDatabase};
 pub use raw::RawClient;
 pub use server::{Answer, Setup, TestServer, operation, push_of, send};
+#[cfg(unix)]
+pub use stored::stored_in_postgres;

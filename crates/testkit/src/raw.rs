@@ -1,4 +1,4 @@
-//! A client that sends exactly the bytes a test gives it, when the test says so.
+//! A client that sends exactly the bytes that a test gives it.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -11,11 +11,10 @@ use tokio::{
 
 use crate::{Answer, TestServer};
 
-/// The longest that a test waits for bytes: more than any deadline it sets, however busy the
-/// machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for bytes: longer than any deadline that a test sets, even on a busy machine.
+const READ_MAX: Duration = Duration::from_secs(30);
 
-/// One connection, byte by byte.
+/// One TCP connection.
 #[derive(Debug)]
 pub struct RawClient {
     stream: TcpStream,
@@ -28,17 +27,17 @@ impl RawClient {
         Self::try_connect(server.address).await.expect("a connection")
     }
 
-    /// Connects to an address, where something listens.
+    /// Connects to an address.
     ///
     /// # Errors
     ///
-    /// Where nothing does.
+    /// If nothing listens there.
     pub async fn try_connect(address: SocketAddr) -> io::Result<Self> {
         Ok(Self { stream: TcpStream::connect(address).await?, read: Vec::new() })
     }
 
-    /// Connects with a receive buffer of a few KiB, so that whoever writes soon waits for this
-    /// client to read.
+    /// Connects with a receive buffer of a few KiB, so that the server soon has to wait for this client to
+    /// read.
     pub async fn connect_narrow(server: &TestServer) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -46,7 +45,7 @@ impl RawClient {
         Self { stream, read: Vec::new() }
     }
 
-    /// Sends bytes; fails the test where the connection is closed.
+    /// Sends bytes; fails the test if the connection is closed.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).await.expect("an open connection");
     }
@@ -55,12 +54,12 @@ impl RawClient {
     ///
     /// # Errors
     ///
-    /// Where the connection is closed.
+    /// If the connection is closed.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
     }
 
-    /// Sends `GET path`, with a token or none.
+    /// Sends `GET path`, with a token if given.
     pub async fn get(&mut self, path: &str, token: Option<&str>) {
         self.send(get(path, token)).await;
     }
@@ -70,12 +69,12 @@ impl RawClient {
         self.stream.shutdown().await.expect("an open connection");
     }
 
-    /// Reads one answer whole; fails the test where there is none.
+    /// Reads one whole response; fails the test if there is none.
     pub async fn answer(&mut self) -> Answer {
-        self.try_answer().await.expect("an answer")
+        self.try_answer().await.expect("a response")
     }
 
-    /// Reads one answer whole; `None` where the connection ends before it does.
+    /// Reads one whole response; `None` if the connection ends before it does.
     pub async fn try_answer(&mut self) -> Option<Answer> {
         let head_end = loop {
             if let Some(at) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -95,7 +94,7 @@ impl RawClient {
         Some(Answer { status, headers, text: String::from_utf8(body).expect("a body in UTF-8") })
     }
 
-    /// Reads at most `bytes` bytes; `None` at the end.
+    /// Reads at most `bytes` bytes; `None` at the end of the connection.
     pub async fn read_some(&mut self, bytes: usize) -> Option<Vec<u8>> {
         let mut buf = vec![0; bytes];
         match self.stream.read(&mut buf).await {
@@ -107,27 +106,29 @@ impl RawClient {
         }
     }
 
-    /// How long it takes until the server closes or resets the connection. Whatever comes before
-    /// that is dropped. Fails the test where it stays open.
+    /// Returns how long the server takes to close or reset the connection. Bytes that arrive before are
+    /// discarded. Fails the test if the connection stays open.
     #[track_caller]
     pub fn closed(mut self) -> impl Future<Output = Duration> {
-        let began = Instant::now();
+        let started = Instant::now();
         async move {
             let end = async { while self.read_some(64 * 1024).await.is_some() {} };
-            tokio::time::timeout(PATIENCE, end).await.expect("the server closes the connection");
-            began.elapsed()
+            tokio::time::timeout(READ_MAX, end).await.expect("the server closes the connection");
+            started.elapsed()
         }
     }
 
     async fn read_more(&mut self) -> Option<()> {
         let reading = self.read_some(64 * 1024);
-        let more = tokio::time::timeout(PATIENCE, reading).await.expect("bytes, or an end")?;
+        let more = tokio::time::timeout(READ_MAX, reading)
+            .await
+            .expect("bytes or the end of the connection")?;
         self.read.extend(more);
         Some(())
     }
 }
 
-/// A request for a path.
+/// A GET request.
 fn get(path: &str, token: Option<&str>) -> String {
     let authorization =
         token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();

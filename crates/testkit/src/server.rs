@@ -1,4 +1,4 @@
-//! A whole server on a free port, and a client that keeps what it is answered.
+//! A whole server on a free port, and the responses it gives.
 
 use std::{
     net::SocketAddr,
@@ -24,13 +24,13 @@ use vaultsync_store::StoreOptions;
 
 use crate::{Backend, TestDatabase};
 
-/// A server that listens, with a database of its own. It stops when dropped.
+/// A server that listens on a free port, with its own database. It stops when dropped.
 pub struct TestServer {
-    /// Where it listens.
+    /// The address it listens on.
     pub address: SocketAddr,
     /// Its local issuer's key.
     pub key: LocalKey,
-    /// What it serves with.
+    /// Its application state.
     pub app: App,
     stop: CancellationToken,
     serving: Option<JoinHandle<()>>,
@@ -38,20 +38,20 @@ pub struct TestServer {
     _database: TestDatabase,
 }
 
-/// What a test may change before its server starts.
+/// The settings that a test may change before its server starts.
 pub struct Setup {
-    /// What its database is.
+    /// The kind of its database.
     pub backend: Backend,
-    /// The bounds; rates are off unless a test sets them.
+    /// The limits; rate limits are off unless a test sets them.
     pub limits: Limits,
-    /// Issuers beside the local one.
+    /// Issuers in addition to the local one.
     pub issuers: Vec<Issuer>,
-    /// The time, instead of the machine's.
+    /// A clock that replaces the machine's.
     pub clock: Option<Arc<dyn Clock>>,
-    /// What the system buffers of what the server writes to a connection, in bytes, instead of what
-    /// it finds right: with little, the server soon waits for a client that does not read.
+    /// Send buffer of each connection in bytes, instead of the system's default: with a small buffer, the
+    /// server soon waits for a client that does not read.
     pub send_buffer_bytes: Option<u32>,
-    /// Recognises callers instead of the local issuer and `issuers`.
+    /// Authenticator that replaces the local issuer and `issuers`.
     pub authenticator: Option<Authenticator>,
     /// See [`Parts`].
     pub cors_origins: Vec<&'static str>,
@@ -60,8 +60,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A server without rate limits that signs in by its local issuer. There is no default backend,
-    /// so that no case runs on another one than it is stamped for.
+    /// A server without rate limits that accepts tokens of its local issuer. There is no default backend, so
+    /// that no case runs on another backend than its name says.
     pub fn on(backend: Backend) -> Self {
         Self {
             backend,
@@ -76,37 +76,37 @@ impl Setup {
     }
 }
 
-/// An answer, read to its end.
+/// A whole response.
 #[derive(Debug)]
 pub struct Answer {
     /// Its status.
     pub status: u16,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body as it came.
+    /// Its body.
     pub text: String,
 }
 
 impl Answer {
-    /// The body as JSON; fails the test where it is none.
+    /// The body as JSON; fails the test if it is not JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// A header's value, or an empty text.
+    /// The value of a header, or an empty string.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
 impl TestServer {
-    /// Starts a server without rate limits that signs in by its local issuer.
+    /// Starts a server without rate limits that accepts tokens of its local issuer.
     pub async fn start(backend: Backend) -> Self {
         Self::start_with(Setup::on(backend)).await
     }
 
-    /// Starts a server as `setup` has it. Set `rate_limit` to have rate limits.
+    /// Starts a server with the settings of `setup`. Set `rate_limit` to have rate limits.
     pub async fn start_with(setup: Setup) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = LocalKey::load_or_create(folder.path()).expect("a key");
@@ -151,18 +151,18 @@ impl TestServer {
         Self { address, key, app, stop, serving, client, _database: database }
     }
 
-    /// Where a path is.
+    /// The URL of a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// A token of `user`, good for an hour.
+    /// A token of `user` that is valid for an hour.
     pub fn token(&self, user: &str) -> String {
         let now = SystemClock::start().now();
         self.key.mint(user, now, Duration::from_secs(3600)).expect("a token")
     }
 
-    /// A request to a path, to be finished by the test.
+    /// A request to a path, which the test completes.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, self.url(path))
     }
@@ -173,13 +173,13 @@ impl TestServer {
         send(request.json(body)).await
     }
 
-    /// Pulls as `user` with a query such as `?limit=7`, or none.
+    /// Pulls as `user` with a query such as `?limit=7`, or an empty one.
     pub async fn pull(&self, user: &str, query: &str) -> Answer {
         let path = format!("/api/sync/pull{query}");
         send(self.request(Method::GET, &path).bearer_auth(self.token(user))).await
     }
 
-    /// Tells the server to stop, and waits until it has drained.
+    /// Stops the server, and waits until it has drained.
     pub async fn stop(mut self) {
         self.stop.cancel();
         if let Some(serving) = self.serving.take() {
@@ -188,7 +188,7 @@ impl TestServer {
         self.app.close().await;
     }
 
-    /// Tells the server to stop and does not wait.
+    /// Starts to stop the server, and does not wait.
     pub fn begin_stop(&self) {
         self.stop.cancel();
     }
@@ -200,7 +200,7 @@ impl Drop for TestServer {
     }
 }
 
-/// Listens on a free port. What is set here, the connections have too.
+/// Listens on a free port. Connections inherit the buffer size of the listener.
 async fn listen(send_buffer_bytes: Option<u32>) -> TcpListener {
     let Some(bytes) = send_buffer_bytes else {
         return TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -211,14 +211,14 @@ async fn listen(send_buffer_bytes: Option<u32>) -> TcpListener {
     socket.listen(16).expect("a listener")
 }
 
-/// Sends a request and reads the whole answer.
+/// Sends a request, and reads the whole response.
 pub async fn send(request: reqwest::RequestBuilder) -> Answer {
-    let response = request.send().await.expect("an answer");
+    let response = request.send().await.expect("a response");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Answer { status, headers, text: response.text().await.expect("a body") }
 }
 
-/// One operation of a push. An empty `ciphertext` makes a tombstone.
+/// One operation of a push, as JSON. An empty `ciphertext` makes a tombstone.
 pub fn operation(record_id: &str, base_version: Option<u64>, ciphertext: &[u8]) -> Value {
     json!({
         "recordId": record_id,
@@ -228,12 +228,12 @@ pub fn operation(record_id: &str, base_version: Option<u64>, ciphertext: &[u8]) 
     })
 }
 
-/// A push of these operations.
+/// A push of these operations, as JSON.
 pub fn push_of(operations: impl IntoIterator<Item = Value>) -> Value {
     json!({ "operations": operations.into_iter().collect::<Vec<_>>() })
 }
 
-/// One recorder serves all tests of a process: there can be only one.
+/// The metrics recorder of the process: there can be only one, so all tests share it.
 fn metrics() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(|| vaultsync_server::install_metrics().expect("the first recorder")).clone()

@@ -1,7 +1,6 @@
 /*
- * Stands between a program and the C library, and moves the clock on the wall by as many seconds as
- * the file CLOCK_CONTROL says in its first eight bytes, which another process may change at any time.
- * Clocks that only count on are left alone.
+ * Preloaded into a program, shifts its wall clock by the number of seconds in the first eight bytes of the
+ * file CLOCK_CONTROL, which another process may change at any time. Monotonic clocks are not affected.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

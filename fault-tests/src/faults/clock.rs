@@ -1,7 +1,6 @@
-//! A clock on the wall that jumps while a server runs.
+//! A wall clock that jumps while a server runs.
 //!
-//! A library in C stands between the server and the system (`clock.c`); the machine's own clock is left
-//! alone.
+//! A preloaded C library (`clock.c`) shifts the server's clock; the machine's clock is not changed.
 
 use std::{
     ffi::OsString,
@@ -10,26 +9,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A clock that goes right at first.
+/// The clock of a server, without an offset at first.
 #[derive(Debug)]
-pub struct Clock {
+pub struct ShiftedClock {
     library: PathBuf,
     control: PathBuf,
     file: File,
 }
 
-impl Clock {
+impl ShiftedClock {
     /// Compiles the library.
     pub fn new(folder: &Path) -> anyhow::Result<Self> {
         let library = super::compile(include_str!("clock.c"), folder, "clock")?;
         let control = folder.join("clock");
-        let file = File::options().read(true).write(true).create_new(true).open(&control)?;
-        // As long as what the library maps.
-        file.set_len(4096)?;
+        let file = super::create_control_file(&control)?;
         Ok(Self { library, control, file })
     }
 
-    /// The variables of a server that is to have this clock.
+    /// The environment variables of a server that uses this clock.
     pub fn variables(&self) -> Vec<(&'static str, OsString)> {
         vec![
             ("LD_PRELOAD", self.library.clone().into()),
@@ -37,8 +34,8 @@ impl Clock {
         ]
     }
 
-    /// Sets it that many seconds off.
-    pub fn set(&self, seconds: i64) -> anyhow::Result<()> {
+    /// Sets the offset from the machine's clock.
+    pub fn set_offset(&self, seconds: i64) -> anyhow::Result<()> {
         Ok(self.file.write_all_at(&seconds.to_ne_bytes(), 0)?)
     }
 }

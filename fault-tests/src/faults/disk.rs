@@ -1,8 +1,7 @@
 //! A disk that fails, or is full, at a chosen write, sync or truncation of the database's files.
 //!
-//! A library in C stands between the server and the system (`faults.c`), since SQLite is to be left as
-//! it is. It takes its orders from a file that both have mapped, so that a fault comes and goes while
-//! the server runs.
+//! A preloaded C library (`disk.c`) intercepts the server's system calls, so that SQLite runs unmodified. It
+//! is controlled by a file that both processes use, so that a fault starts and ends while the server runs.
 
 use std::{
     ffi::OsString,
@@ -11,35 +10,35 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A kind of call that can fail.
+/// A kind of system call that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Into a file.
+pub enum Call {
+    /// A write to a file.
     Write,
-    /// To the disk.
+    /// A sync to the disk.
     Sync,
-    /// To another length.
+    /// A change of the file's length.
     Truncate,
 }
 
-/// What goes wrong.
+/// How the calls fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// EIO, once.
-    InputOutput,
-    /// EIO, until it is lifted.
-    Broken,
-    /// ENOSPC until it is lifted, where the first write still writes half.
-    Full,
+    /// One call fails with EIO.
+    IoErrorOnce,
+    /// All calls fail with EIO until the fault is cleared.
+    IoError,
+    /// All calls fail with ENOSPC until the fault is cleared. The first write still writes half.
+    DiskFull,
 }
 
-/// A disk that does as it is told. It works until then.
+/// The disk of a server. It works until a fault is injected.
 #[derive(Debug)]
-pub struct Disk {
+pub struct FaultyDisk {
     library: PathBuf,
     control: PathBuf,
     file: File,
-    files: &'static str,
+    path_part: &'static str,
 }
 
 const EIO: u64 = 5;
@@ -52,55 +51,53 @@ const COUNT: u64 = 2;
 const ERROR: u64 = 3;
 const KINDS: u64 = 4;
 const HALVE: u64 = 5;
-const STRUCK: u64 = 6;
+const FAILED: u64 = 6;
 
-impl Disk {
-    /// Compiles the library. It looks at files with this in their path.
-    pub fn new(folder: &Path, files: &'static str) -> anyhow::Result<Self> {
-        let library = super::compile(include_str!("faults.c"), folder, "faults")?;
+impl FaultyDisk {
+    /// Compiles the library. Only files with `path_part` in their path are affected.
+    pub fn new(folder: &Path, path_part: &'static str) -> anyhow::Result<Self> {
+        let library = super::compile(include_str!("disk.c"), folder, "disk")?;
         let control = folder.join("control");
-        let file = File::options().read(true).write(true).create_new(true).open(&control)?;
-        // As long as what the library maps.
-        file.set_len(4096)?;
-        Ok(Self { library, control, file, files })
+        let file = super::create_control_file(&control)?;
+        Ok(Self { library, control, file, path_part })
     }
 
-    /// The variables of a server that is to have this disk.
+    /// The environment variables of a server that uses this disk.
     pub fn variables(&self) -> Vec<(&'static str, OsString)> {
         vec![
             ("LD_PRELOAD", self.library.clone().into()),
             ("FAULTS_CONTROL", self.control.clone().into()),
-            ("FAULTS_FILES", self.files.into()),
+            ("FAULTS_FILES", self.path_part.into()),
         ]
     }
 
-    /// Lets the `n`th call of these kinds fail, counted from now.
-    pub fn strike(&self, n: u64, kinds: &[Kind], fault: Fault) -> anyhow::Result<()> {
-        let mask = kinds.iter().map(|kind| match kind {
-            Kind::Write => 1,
-            Kind::Sync => 2,
-            Kind::Truncate => 4,
+    /// Makes the `n`th call of these kinds fail, counted from now.
+    pub fn inject(&self, n: u64, calls: &[Call], fault: Fault) -> anyhow::Result<()> {
+        let mask = calls.iter().map(|call| match call {
+            Call::Write => 1,
+            Call::Sync => 2,
+            Call::Truncate => 4,
         });
         self.set(FIRST, 0)?;
         self.set(CALLS, 0)?;
-        self.set(STRUCK, 0)?;
-        self.set(COUNT, if fault == Fault::InputOutput { 1 } else { u64::MAX })?;
-        self.set(ERROR, if fault == Fault::Full { ENOSPC } else { EIO })?;
-        self.set(HALVE, u64::from(fault == Fault::Full))?;
+        self.set(FAILED, 0)?;
+        self.set(COUNT, if fault == Fault::IoErrorOnce { 1 } else { u64::MAX })?;
+        self.set(ERROR, if fault == Fault::DiskFull { ENOSPC } else { EIO })?;
+        self.set(HALVE, u64::from(fault == Fault::DiskFull))?;
         self.set(KINDS, mask.sum())?;
-        // Last, so that all of it holds when the first call fails.
+        // Last, so that all other words are set when the first call fails.
         self.set(FIRST, n)
     }
 
-    /// Lets everything succeed again.
-    pub fn heal(&self) -> anyhow::Result<()> {
+    /// Clears the fault: all calls succeed again.
+    pub fn clear(&self) -> anyhow::Result<()> {
         self.set(FIRST, 0)
     }
 
-    /// How many calls have failed since [`Self::strike`].
-    pub fn struck(&self) -> anyhow::Result<u64> {
+    /// Number of calls that have failed since [`Self::inject`].
+    pub fn failed_calls(&self) -> anyhow::Result<u64> {
         let mut word = [0; 8];
-        self.file.read_exact_at(&mut word, STRUCK * 8)?;
+        self.file.read_exact_at(&mut word, FAILED * 8)?;
         Ok(u64::from_ne_bytes(word))
     }
 

@@ -1,93 +1,92 @@
-//! A line to another network namespace, which can be cut like a cable or made to swallow what is
-//! sent.
+//! A network link to another namespace, which can be cut like a cable, or drop what is sent over it.
 
 use std::net::Ipv4Addr;
 
 use crate::shell;
 
-/// Another network namespace, where programs have only the lines that are laid to it. It goes when
-/// dropped, and the lines with it.
+/// A network namespace that has only the links added to it. It is deleted when dropped, with its links.
 #[derive(Debug)]
-pub struct Place(String);
+pub struct Namespace(String);
 
-impl Place {
-    /// A new one. What an earlier run left of that name, because it was killed, goes first.
+impl Namespace {
+    /// Creates a namespace. One of the same name that an earlier, killed run has left is deleted first.
     pub fn new(name: &str) -> anyhow::Result<Self> {
         let _ = shell::run("ip", &["netns", "del", name]);
         shell::run("ip", &["netns", "add", name])?;
-        let place = Self(name.to_owned());
+        let namespace = Self(name.to_owned());
         shell::run("ip", &["-n", name, "link", "set", "lo", "up"])?;
-        Ok(place)
+        Ok(namespace)
     }
 
-    /// What runs a program there.
-    pub fn within(&self) -> Vec<String> {
+    /// The command that runs a program in this namespace.
+    pub fn wrapper(&self) -> Vec<String> {
         ["ip", "netns", "exec", &self.0].map(str::to_owned).to_vec()
     }
 }
 
-impl Drop for Place {
+impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = shell::run("ip", &["netns", "del", &self.0]);
     }
 }
 
-/// A line from here to a place.
+/// A link between the host and a namespace.
 #[derive(Debug)]
-pub struct Line {
-    place: String,
+pub struct Link {
+    namespace: String,
     /// The third byte of the addresses.
     net: u8,
 }
 
-impl Line {
-    /// Lays one. Its number, which no other line of this machine may have, is in its addresses.
-    pub fn lay(place: &Place, net: u8) -> anyhow::Result<Self> {
-        let line = Self { place: place.0.clone(), net };
-        let (name, here, there) = (&line.place, &line.device('a'), &line.device('b'));
-        let (here_at, there_at) = (format!("{}/24", line.here()), format!("{}/24", line.there()));
-        let _ = shell::run("ip", &["link", "del", here]);
-        shell::run("ip", &["link", "add", here, "type", "veth", "peer", "name", there])?;
-        shell::run("ip", &["link", "set", there, "netns", name])?;
-        shell::run("ip", &["addr", "add", &here_at, "dev", here])?;
-        shell::run("ip", &["link", "set", here, "up"])?;
-        shell::run("ip", &["-n", name, "addr", "add", &there_at, "dev", there])?;
-        shell::run("ip", &["-n", name, "link", "set", there, "up"])?;
-        Ok(line)
+impl Link {
+    /// Creates a link. Its number is part of its addresses, and must be unique on this machine.
+    pub fn new(namespace: &Namespace, net: u8) -> anyhow::Result<Self> {
+        let link = Self { namespace: namespace.0.clone(), net };
+        let (name, host, peer) = (&link.namespace, &link.device('a'), &link.device('b'));
+        let host_address = format!("{}/24", link.host_address());
+        let peer_address = format!("{}/24", link.peer_address());
+        let _ = shell::run("ip", &["link", "del", host]);
+        shell::run("ip", &["link", "add", host, "type", "veth", "peer", "name", peer])?;
+        shell::run("ip", &["link", "set", peer, "netns", name])?;
+        shell::run("ip", &["addr", "add", &host_address, "dev", host])?;
+        shell::run("ip", &["link", "set", host, "up"])?;
+        shell::run("ip", &["-n", name, "addr", "add", &peer_address, "dev", peer])?;
+        shell::run("ip", &["-n", name, "link", "set", peer, "up"])?;
+        Ok(link)
     }
 
     fn device(&self, end: char) -> String {
         format!("vsfault{}{end}", self.net)
     }
 
-    /// The address of this side.
-    pub const fn here(&self) -> Ipv4Addr {
+    /// The address of the host's end.
+    pub const fn host_address(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 213, self.net, 1)
     }
 
-    /// The address of the other side.
-    pub const fn there(&self) -> Ipv4Addr {
+    /// The address of the namespace's end.
+    pub const fn peer_address(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 213, self.net, 2)
     }
 
-    /// Cuts the cable, or mends it.
-    pub fn cut(&self, is_cut: bool) -> anyhow::Result<()> {
+    /// Cuts the link, or restores it.
+    pub fn set_cut(&self, is_cut: bool) -> anyhow::Result<()> {
         let state = if is_cut { "down" } else { "up" };
         shell::run("ip", &["link", "set", &self.device('a'), state]).map(drop)
     }
 
-    /// Lets what the place sends go nowhere, while what is sent to it arrives, or mends it: neither
-    /// end of a connection is told.
-    pub fn swallow(&self, is_swallowing: bool) -> anyhow::Result<()> {
-        let (name, there) = (&self.place, &self.device('b'));
+    /// Drops all packets from the namespace, while packets to it arrive, or restores the link: neither end
+    /// of a connection gets an error.
+    pub fn set_dropping(&self, is_dropping: bool) -> anyhow::Result<()> {
+        let (name, peer) = (&self.namespace, &self.device('b'));
         let mut arguments = vec!["netns", "exec", name.as_str(), "tc", "qdisc"];
-        if is_swallowing {
-            // A queue for packets of one byte: none fits.
+        if is_dropping {
+            // A queue for packets of one byte: no packet fits.
             let queue = ["tbf", "rate", "8bit", "burst", "1", "limit", "1"];
-            arguments.extend(["add", "dev", there, "root"]);
+            arguments.extend(["add", "dev", peer, "root"]);
             arguments.extend(queue);
         } else {
-            arguments.extend(["del", "dev", there, "root"]);
+            arguments.extend(["del", "dev", peer, "root"]);
         }
         shell::run("ip", &arguments).map(drop)
     }

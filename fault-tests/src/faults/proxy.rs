@@ -1,5 +1,4 @@
-//! A line to a server that loses answers: the request arrives, and what the server says to it does
-//! not.
+//! A proxy that loses responses: the request reaches the server, but the response does not come back.
 
 use std::{
     net::SocketAddr,
@@ -15,9 +14,9 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// The line. It ends when dropped.
+/// The proxy. It stops when dropped.
 #[derive(Debug)]
-pub struct LossyLine {
+pub struct LossyProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
@@ -25,64 +24,64 @@ pub struct LossyLine {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Whether the next answer is to be lost.
-    loses: AtomicBool,
+    /// Whether the next response is to be lost.
+    loses_next: AtomicBool,
     lost: AtomicU64,
 }
 
-impl LossyLine {
-    /// A line to a server on this machine.
-    pub async fn to(port: u16) -> anyhow::Result<Self> {
+impl LossyProxy {
+    /// Starts a proxy for a server on this machine.
+    pub async fn start(server_port: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let shared = Arc::<Shared>::default();
-        let lines = Arc::clone(&shared);
+        let for_connections = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let shared = Arc::clone(&lines);
+                let shared = Arc::clone(&for_connections);
                 tokio::spawn(async move {
-                    // Whoever breaks it off ends the connection, which is all there is to do.
-                    let _ = carry(client, port, &shared).await;
+                    // An error on either side ends the connection, and needs no other handling.
+                    let _ = forward(client, server_port, &shared).await;
                 });
             }
         });
         Ok(Self { address, shared, accepting })
     }
 
-    /// Its address, as clients take it.
+    /// Its base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The next answer is lost when its first bytes come from the server, and the connection ends.
+    /// Loses the next response: when its first bytes arrive from the server, the connection is closed.
     pub fn lose_next(&self) {
-        self.shared.loses.store(true, Ordering::SeqCst);
+        self.shared.loses_next.store(true, Ordering::SeqCst);
     }
 
-    /// How many were lost.
+    /// Number of lost responses.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::SeqCst)
     }
 }
 
-impl Drop for LossyLine {
+impl Drop for LossyProxy {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-async fn carry(mut client: TcpStream, port: u16, shared: &Shared) -> std::io::Result<()> {
-    let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+async fn forward(mut client: TcpStream, server_port: u16, shared: &Shared) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", server_port)).await?;
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
-    let back = async {
+    let responses = async {
         let mut bytes = vec![0; 1 << 16];
         loop {
             let read = from_server.read(&mut bytes).await?;
             if read == 0 {
                 return std::io::Result::Ok(());
             }
-            if shared.loses.swap(false, Ordering::SeqCst) {
+            if shared.loses_next.swap(false, Ordering::SeqCst) {
                 shared.lost.fetch_add(1, Ordering::SeqCst);
                 return Ok(());
             }
@@ -90,7 +89,7 @@ async fn carry(mut client: TcpStream, port: u16, shared: &Shared) -> std::io::Re
         }
     };
     tokio::select! {
-        forth = copy(&mut from_client, &mut to_server) => forth.map(drop),
-        ended = back => ended,
+        sent = copy(&mut from_client, &mut to_server) => sent.map(drop),
+        ended = responses => ended,
     }
 }

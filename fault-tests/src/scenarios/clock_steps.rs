@@ -1,19 +1,19 @@
-//! The server's clock on the wall jumps, both ways and far, while clients write, and one follows
-//! through all of it.
+//! The server's wall clock jumps far in both directions while clients write, and one reader follows through
+//! all jumps.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
-
-use crate::{
-    Scenario, ScenarioContext, ScenarioReport,
-    faults::clock::Clock,
-    judge::{Database, judge},
-    load::{Crowd, Load, Plan, Position},
-    process::{Server, Spec},
+use anyhow::bail;
+use vaultsync_testkit::{
+    history::Outcome,
+    process::ServerProcess,
+    workload::{Client, HttpService},
 };
 
-/// See the module.
+use crate::{
+    Scenario, ScenarioContext, ScenarioReport, faults::clock::ShiftedClock, workload::LoadPlan,
+};
+
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "clock-steps",
     shows: "the server's clock jumps by -2 s, -1 h, +1 h and +10 years, and back",
@@ -26,56 +26,66 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const YEAR: i64 = 365 * 24 * HOUR;
 
-/// Where the clock stands after each jump, in seconds from the present. The ten years come last,
-/// since no vault's clock goes back from there.
-const STEPS: &[i64] = &[0, -2, 0, -HOUR, 0, HOUR, HOUR - 2, 0, -HOUR, 10 * YEAR, 0, -HOUR];
-
-/// This process's clock, which goes right, in seconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "only to compare; no server is told the time")]
-fn now_seconds() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
-}
+/// The offset of the clock after each jump, in seconds. The ten years come last, because the clock of a
+/// vault never goes back from there.
+const OFFSETS: &[i64] = &[0, -2, 0, -HOUR, 0, HOUR, HOUR - 2, 0, -HOUR, 10 * YEAR, 0, -HOUR];
 
 async fn run(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
     let mut report = ScenarioReport::default();
-    let clock = Clock::new(context.folder())?;
-    let path = context.folder().join("vaultsync.sqlite3");
-    let mut spec =
-        Spec::new(&context.program, context.folder(), format!("sqlite:{}", path.display()));
-    spec.variables = clock.variables();
-    let data_dir = spec.data_dir.clone();
-    let server = Server::start(spec).await?;
-    let plan = Plan::default();
-    let mut crowd = Crowd::new(&context.program, &data_dir, plan.users)?;
-    let mut position = Position::default();
+    let clock = ShiftedClock::new(context.folder())?;
+    let database = context.sqlite();
+    let mut config = context.server(&database);
+    config.variables = clock.variables();
+    let server = ServerProcess::start(config).await?;
+    let addresses = [server.url()].into();
+    let plan = LoadPlan::default();
+    let mut workload = context.workload(plan.users)?;
+    let mut reader = workload.client(0, "reader", &addresses, 0);
+    let mut cursor = None;
     for _ in 0..context.pick(5, 1) {
-        for step in STEPS {
-            clock.set(*step)?;
+        for offset in OFFSETS {
+            clock.set_offset(*offset)?;
             report.count("jumps", 1);
-            // A token of another time is none.
-            crowd.sign_in(&context.program, &data_dir, &clock.variables())?;
-            let load = Load::start(&crowd, &[server.url()].into(), plan);
+            // A token from another time is not valid.
+            workload.renew_tokens(&context.program, &context.data_dir(), &clock.variables())?;
+            let clients = workload.start(&addresses, &plan);
             tokio::time::sleep(Duration::from_millis(context.pick(700, 150))).await;
-            load.finish().await?;
-            let through_all = crowd.session(0, "through all");
-            loop {
-                let page = through_all.pull(&server.url(), &position, 100, Duration::ZERO).await;
-                let page = page.with_context(|| format!("no page at {step} s"))?;
-                position.advance(&page);
-                if !page.has_more && page.records == 0 {
-                    break;
-                }
-            }
-            // Times only rise, so that of the last write shows a jump where it is forward.
-            let seen = position.cursor.unwrap_or_default() / 1000 - now_seconds();
-            report.expect(*step <= 0 || seen > step - MINUTE, || {
-                format!("the clock was set {step} s off, and writes have times {seen} s off")
+            clients.finish().await?;
+            reader.service.set_token(workload.token(0));
+            cursor = read_to_end(&mut reader, cursor).await?;
+            // Times only increase, so the time of the last write shows a jump if it is forward.
+            let observed = cursor.unwrap_or_default() / 1000 - now_seconds();
+            report.expect(*offset <= 0 || observed > offset - MINUTE, || {
+                format!("the clock is {offset} s off, but the last write is {observed} s off")
             });
         }
     }
-    report.expect(!server.panicked(), || "the server panicked".to_owned());
-    report.broken.extend(crowd.tally.so_far().faults);
-    report.take(judge(&crowd.case, &Database::Sqlite(path))?);
+    report.expect_no_panic(&server);
+    report.verify(&workload, &database)?;
     Ok(report)
+}
+
+/// Reads from a cursor to the end of the vault, and returns the last cursor.
+async fn read_to_end(
+    reader: &mut Client<HttpService>,
+    mut cursor: Option<i64>,
+) -> anyhow::Result<Option<i64>> {
+    loop {
+        match reader.pull(cursor, 100, false).await {
+            Outcome::Page { records, next_cursor, has_more } => {
+                cursor = next_cursor.or(cursor);
+                if records.is_empty() && !has_more {
+                    return Ok(cursor);
+                }
+            }
+            outcome => bail!("the reader got no page: {outcome:?}"),
+        }
+    }
+}
+
+/// The clock of this process, which does not jump, in seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "only for a comparison; no server gets this time")]
+fn now_seconds() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

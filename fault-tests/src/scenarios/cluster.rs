@@ -1,18 +1,16 @@
-//! Many clients for long, with nothing broken: what races alone could break.
+//! Many clients for a long time without a fault: races alone could break promises.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use vaultsync_test_servers::PostgresServer;
-
-use crate::{
-    Scenario, ScenarioContext, ScenarioReport,
-    judge::{Database, judge},
-    load::{Crowd, Load, Plan},
-    process::{Server, Spec, addresses},
+use vaultsync_testkit::{
+    process::{ServerProcess, addresses},
+    workload::WriterConfig,
 };
 
-/// Three servers on one PostgreSQL.
+use crate::{Scenario, ScenarioContext, ScenarioReport, verify::Database, workload::LoadPlan};
+
 pub(super) const ON_POSTGRES: Scenario = Scenario {
     name: "cluster",
     shows: "8 users with 8 writers and 4 followers each, on 3 servers and one PostgreSQL",
@@ -21,7 +19,6 @@ pub(super) const ON_POSTGRES: Scenario = Scenario {
     run: |context| Box::pin(on_postgres(context)),
 };
 
-/// One server on SQLite.
 pub(super) const ON_SQLITE: Scenario = Scenario {
     name: "crowd-sqlite",
     shows: "8 users with 8 writers and 4 followers each, on one server and SQLite",
@@ -30,15 +27,18 @@ pub(super) const ON_SQLITE: Scenario = Scenario {
     run: |context| Box::pin(on_sqlite(context)),
 };
 
-/// Enough records that most pushes are applied, few enough that many are not.
-const PLAN: Plan = Plan {
+/// So many records that most pushes are applied, and so few that many get a conflict.
+const PLAN: LoadPlan = LoadPlan {
     users: 8,
     writers: 8,
     followers: 4,
-    records: 400,
-    batch_max: 20,
-    bytes_max: 300,
-    rest: Duration::from_millis(5),
+    writes: WriterConfig {
+        records: 400,
+        batch_max: 20,
+        ciphertext_bytes_max: 300,
+        replay_one_in: 0,
+        pause: Duration::from_millis(5),
+    },
 };
 
 /// When to stop in any case.
@@ -46,40 +46,37 @@ const TIME_MAX: Duration = Duration::from_secs(600);
 
 async fn on_postgres(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
     let postgres = PostgresServer::start();
-    let url = postgres.url("postgres");
+    let database = Database::Postgres(postgres.url("postgres"));
     let mut servers = Vec::new();
     for _ in 0..3 {
-        let spec = Spec::new(&context.program, context.folder(), url.clone());
-        servers.push(Server::start(spec).await?);
+        servers.push(ServerProcess::start(context.server(&database)).await?);
     }
-    run(&context, &servers, &Database::Postgres(url)).await
+    run(&context, &servers, &database).await
 }
 
 async fn on_sqlite(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
-    let path = context.folder().join("vaultsync.sqlite3");
-    let spec = Spec::new(&context.program, context.folder(), format!("sqlite:{}", path.display()));
-    let server = Server::start(spec).await?;
-    run(&context, &[server], &Database::Sqlite(path)).await
+    let database = context.sqlite();
+    let server = ServerProcess::start(context.server(&database)).await?;
+    run(&context, &[server], &database).await
 }
 
 async fn run(
     context: &ScenarioContext,
-    servers: &[Server],
+    servers: &[ServerProcess],
     database: &Database,
 ) -> anyhow::Result<ScenarioReport> {
     let mut report = ScenarioReport::default();
-    let crowd = Crowd::new(&context.program, &context.folder().join("data"), PLAN.users)?;
-    let load = Load::start(&crowd, &addresses(servers), PLAN);
-    let (wanted, time_max) = context.pick((100_000, TIME_MAX), (u64::MAX, Duration::from_secs(10)));
-    let begun = Instant::now();
-    while crowd.tally.so_far().acknowledged < wanted && begun.elapsed() < time_max {
+    let workload = context.workload(PLAN.users)?;
+    let clients = workload.start(&addresses(servers), &PLAN);
+    let (writes, time_max) = context.pick((100_000, TIME_MAX), (u64::MAX, Duration::from_secs(10)));
+    let started = Instant::now();
+    while workload.tally.totals().acknowledged < writes && started.elapsed() < time_max {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    load.finish().await?;
+    clients.finish().await?;
     for server in servers {
-        report.expect(!server.panicked(), || "a server panicked".to_owned());
+        report.expect_no_panic(server);
     }
-    report.broken.extend(crowd.tally.so_far().faults);
-    report.take(judge(&crowd.case, database)?);
+    report.verify(&workload, database)?;
     Ok(report)
 }

@@ -1,19 +1,21 @@
-//! One of three servers is killed at a random moment, again and again, while clients go on with the
-//! others; and the database itself is killed under one.
+//! One of three servers is killed at random moments, again and again, while clients continue with the
+//! others; and the database itself is killed under two servers.
 
 use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use vaultsync_test_servers::PostgresServer;
+use vaultsync_testkit::{
+    process::{ServerProcess, addresses},
+    workload::Clients,
+};
 
 use crate::{
     Scenario, ScenarioContext, ScenarioReport,
-    judge::{Database, judge},
-    load::{Crowd, Load, Plan},
-    process::{Server, Spec, addresses},
+    verify::Database,
+    workload::{LoadPlan, Workload},
 };
 
-/// Servers are killed.
 pub(super) const NODES: Scenario = Scenario {
     name: "kill-nodes",
     shows: "one of 3 servers on one PostgreSQL is killed at random moments under load",
@@ -22,7 +24,6 @@ pub(super) const NODES: Scenario = Scenario {
     run: |context| Box::pin(kill_nodes(context)),
 };
 
-/// The database is killed.
 pub(super) const POSTGRES: Scenario = Scenario {
     name: "kill-postgres",
     shows: "all processes of PostgreSQL are killed at random moments under load of 2 servers",
@@ -42,7 +43,7 @@ async fn kill_nodes(context: ScenarioContext) -> anyhow::Result<ScenarioReport> 
         server.start_again().await?;
         cluster.report.count("kills", 1);
     }
-    cluster.end().await
+    cluster.finish().await
 }
 
 async fn kill_postgres(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
@@ -50,49 +51,48 @@ async fn kill_postgres(context: ScenarioContext) -> anyhow::Result<ScenarioRepor
     let mut random = StdRng::seed_from_u64(11);
     for _ in 0..context.pick(25, 2) {
         tokio::time::sleep(Duration::from_millis(random.random_range(300..2000))).await;
-        // Both block for as long as the server takes.
+        // Both calls block until the database server has stopped or started.
         tokio::task::block_in_place(|| {
             cluster.postgres.kill();
             cluster.postgres.start_again();
         });
         cluster.report.count("kills", 1);
     }
-    cluster.end().await
+    cluster.finish().await
 }
 
 /// Servers on one PostgreSQL under load.
 struct Cluster {
     postgres: PostgresServer,
-    servers: Vec<Server>,
-    crowd: Crowd,
-    load: Load,
+    database: Database,
+    servers: Vec<ServerProcess>,
+    workload: Workload,
+    clients: Clients,
     report: ScenarioReport,
 }
 
 impl Cluster {
     async fn start(context: &ScenarioContext, count: usize) -> anyhow::Result<Self> {
         let postgres = PostgresServer::start();
+        let database = Database::Postgres(postgres.url("postgres"));
         let mut servers = Vec::new();
         for _ in 0..count {
-            let spec = Spec::new(&context.program, context.folder(), postgres.url("postgres"));
-            servers.push(Server::start(spec).await?);
+            servers.push(ServerProcess::start(context.server(&database)).await?);
         }
-        let plan = Plan { users: 4, ..Plan::default() };
-        let crowd = Crowd::new(&context.program, &context.folder().join("data"), plan.users)?;
-        let load = Load::start(&crowd, &addresses(&servers), plan);
-        Ok(Self { postgres, servers, crowd, load, report: ScenarioReport::default() })
+        let plan = LoadPlan { users: 4, ..LoadPlan::default() };
+        let workload = context.workload(plan.users)?;
+        let clients = workload.start(&addresses(&servers), &plan);
+        let report = ScenarioReport::default();
+        Ok(Self { postgres, database, servers, workload, clients, report })
     }
 
-    async fn end(mut self) -> anyhow::Result<ScenarioReport> {
-        self.load.finish().await?;
+    async fn finish(mut self) -> anyhow::Result<ScenarioReport> {
+        self.clients.finish().await?;
         for server in &self.servers {
-            self.report.expect(!server.panicked(), || "a server panicked".to_owned());
+            self.report.expect_no_panic(server);
         }
-        let counted = self.crowd.tally.so_far();
-        self.report.count("answers 503", counted.of_status(503));
-        self.report.broken.extend(counted.faults);
-        let database = Database::Postgres(self.postgres.url("postgres"));
-        self.report.take(judge(&self.crowd.case, &database)?);
+        self.report.count("responses 503", self.workload.tally.totals().with_status(503));
+        self.report.verify(&self.workload, &self.database)?;
         Ok(self.report)
     }
 }

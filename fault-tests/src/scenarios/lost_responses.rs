@@ -1,20 +1,21 @@
-//! A push is applied and its answer is lost, so the client sends it again; half of the time another
-//! device has written the same records in between.
+//! A push is applied but its response is lost, so the client sends it again; half of the time another
+//! device has updated the same records in between.
 //!
-//! Sent again, it must be answered 200 with the versions it was given, and never 409.
+//! The retry must be answered 200 with the versions of the first attempt, never 409.
 
-use crate::{
-    Scenario, ScenarioContext, ScenarioReport,
-    faults::proxy::LossyLine,
-    judge::{Database, judge},
-    load::{Batch, Change, Crowd, Session, Told},
-    process::{Server, Spec},
+use vaultsync_protocol::{Operation, Version};
+use vaultsync_testkit::{
+    history::{Outcome, WriteResult},
+    process::ServerProcess,
 };
 
-/// See the module.
+use crate::{
+    Scenario, ScenarioContext, ScenarioReport, faults::proxy::LossyProxy, workload::operation,
+};
+
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "lost-responses",
-    shows: "answers to applied pushes are lost, and the pushes sent again, with others in between",
+    shows: "responses to applied pushes are lost, and the pushes retried, with others in between",
     needs_root: false,
     by_default: true,
     run: |context| Box::pin(run(context)),
@@ -24,47 +25,58 @@ const RECORDS: usize = 3;
 
 async fn run(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
     let mut report = ScenarioReport::default();
-    let path = context.folder().join("vaultsync.sqlite3");
-    let spec = Spec::new(&context.program, context.folder(), format!("sqlite:{}", path.display()));
-    let server = Server::start(spec).await?;
-    let line = LossyLine::to(server.port()).await?;
-    let crowd = Crowd::new(&context.program, &context.folder().join("data"), 1)?;
-    let (here, there) = (crowd.session(0, "here"), crowd.session(0, "there"));
+    let database = context.sqlite();
+    let server = ServerProcess::start(context.server(&database)).await?;
+    let proxy = LossyProxy::start(server.port()).await?;
+    let workload = context.workload(1)?;
+    let direct = [server.url()].into();
+    let mut through_proxy = workload.client(0, "first device", &[proxy.url()].into(), 0);
+    let mut first = workload.client(0, "first device", &direct, 0);
+    let mut second = workload.client(0, "second device", &direct, 0);
     for number in 0..context.pick(1000, 40) {
-        // Records of its own each time, so that what must be answered is known.
-        let batch = push(&here, number, None);
-        line.lose_next();
-        let told = here.push(&line.url(), &batch).await;
-        report.expect(told == Told::Unserved, || format!("the answer came through: {told:?}"));
+        // New records each time, so that the right response is known.
+        let push = operations(number, "first device", None);
+        proxy.lose_next();
+        let outcome = through_proxy.push(&push).await;
+        let is_lost = matches!(outcome, Outcome::Refused | Outcome::Unknown);
+        report.expect(is_lost, || format!("the response was not lost: {outcome:?}"));
         if number % 2 == 0 {
-            let over = there.push(&server.url(), &push(&there, number, Some(1))).await;
-            report.expect(matches!(over, Told::Applied(_)), || format!("no write over: {over:?}"));
-            report.count("written over meanwhile", 1);
+            let update = operations(number, "second device", Some(Version::FIRST));
+            let outcome = second.push(&update).await;
+            let is_applied = matches!(outcome, Outcome::Acknowledged { .. });
+            report.expect(is_applied, || format!("the update was not applied: {outcome:?}"));
+            report.count("updated in between", 1);
         }
-        let expected = (0..RECORDS).map(|record| (name(number, record), 1)).collect();
-        let expected = Told::Applied(expected);
-        for url in [line.url(), server.url()] {
-            let told = here.push(&url, &batch).await;
-            report.expect(told == expected, || format!("sent again: {told:?}"));
-            report.count("told 409 wrongly", u64::from(matches!(told, Told::Conflict(_))));
+        let expected =
+            Outcome::Acknowledged { results: (0..RECORDS).map(result(number)).collect() };
+        for client in [&mut through_proxy, &mut first] {
+            let outcome = client.push(&push).await;
+            report.expect(outcome == expected, || format!("the retry got {outcome:?}"));
+            let is_conflict = matches!(outcome, Outcome::Conflict { .. });
+            report.count("retries answered 409", u64::from(is_conflict));
         }
     }
-    report.count("answers lost", line.lost());
-    report.broken.extend(crowd.tally.so_far().faults);
-    report.take(judge(&crowd.case, &Database::Sqlite(path))?);
+    report.count("responses lost", proxy.lost());
+    report.verify(&workload, &database)?;
     Ok(report)
 }
 
-fn push(by: &Session, number: usize, base_version: Option<u64>) -> Batch {
-    let change = |record| Change {
-        record_id: name(number, record),
-        base_version,
-        ciphertext: format!("{number} {record} of {}", by.device()).into_bytes(),
-        deleted: false,
+fn operations(number: usize, device: &str, base_version: Option<Version>) -> Vec<Operation> {
+    let operation = |record| {
+        let ciphertext = format!("{number} {record} of {device}").into_bytes();
+        operation(&record_id(number, record), base_version, ciphertext)
     };
-    Batch::new(&(0..RECORDS).map(change).collect::<Vec<_>>())
+    (0..RECORDS).map(operation).collect()
 }
 
-fn name(number: usize, record: usize) -> String {
+fn result(number: usize) -> impl Fn(usize) -> WriteResult {
+    move |record| WriteResult {
+        record_id: record_id(number, record).into(),
+        version: 1,
+        updated_at: None,
+    }
+}
+
+fn record_id(number: usize, record: usize) -> String {
     format!("record-{number}-{record}")
 }

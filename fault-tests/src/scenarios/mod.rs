@@ -38,14 +38,14 @@ pub const ALL: &[Scenario] = &[
     soak::SCENARIO,
 ];
 
-/// Those of that name, or all that run by default where none is named.
+/// The scenarios with these names, or all that run by default if there are no names.
 pub fn named(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
     if names.is_empty() {
         return Ok(ALL.iter().filter(|scenario| scenario.by_default).collect());
     }
     let find = |name: &String| {
         let found = ALL.iter().find(|scenario| scenario.name == name);
-        found.with_context(|| format!("there is no scenario {name}; --list tells them"))
+        found.with_context(|| format!("there is no scenario {name}; --list lists them"))
     };
     names.iter().map(find).collect()
 }
@@ -55,9 +55,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scenario_is_found_by_its_name_and_no_two_share_one() {
+    fn every_scenario_has_a_unique_name_by_which_it_is_found() {
         for scenario in ALL {
-            let found = named(&[scenario.name.to_owned()]).expect("it is there");
+            let found = named(&[scenario.name.to_owned()]).expect("it exists");
             assert_eq!(found[0].shows, scenario.shows);
         }
         assert!(named(&["no-such".to_owned()]).is_err());

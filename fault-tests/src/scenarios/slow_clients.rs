@@ -1,5 +1,5 @@
-//! Clients that take a connection and then do little or nothing with it; each kind is closed in its
-//! time, and others are served meanwhile.
+//! Clients that open a connection and then do little or nothing with it; each kind is disconnected in time,
+//! and other clients are served meanwhile.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,15 +11,14 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
+use vaultsync_protocol::Operation;
+use vaultsync_testkit::{history::Outcome, process::ServerProcess, workload::WriterConfig};
 
 use crate::{
     Scenario, ScenarioContext, ScenarioReport,
-    judge::{Database, judge},
-    load::{Batch, Change, Crowd, Load, Plan, Told},
-    process::{Server, Spec},
+    workload::{LoadPlan, WRITES, operation},
 };
 
-/// See the module.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "slow-clients",
     shows: "2,000 slow clients (silent, half a header, stalled body, never reading, idle) are closed in time",
@@ -32,9 +31,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
 #[derive(Clone, Copy)]
 struct Kind {
     name: &'static str,
-    /// All that it sends.
+    /// Everything that it sends.
     sent: &'static str,
-    /// How soon it must be closed: the deadline of `docs/PROTOCOL.md`, and half of it more.
+    /// When it must be disconnected: the deadline of `docs/PROTOCOL.md`, and half of it in addition.
     seconds_max: u64,
     /// Whether it reads.
     reads: bool,
@@ -70,36 +69,39 @@ const KINDS: [Kind; 5] = [
     },
 ];
 
-/// What there is to read for those who do not: more than both ends' systems take off the server's hands.
+/// Size of the page for clients that never read: more than the socket buffers of both ends take.
 const PAGE_RECORDS: usize = 100;
 const RECORD_BYTES: usize = 1000;
 
-/// What the system of a client that never reads takes for it, in bytes.
+/// Receive buffer of a client that never reads.
 const RECEIVE_BUFFER_BYTES: u32 = 4096;
 
-/// A packet's bytes on most lines. Those of a machine with itself are far larger, and by them the server's
-/// system would take more than a megabyte of each answer.
+/// Segment size of most networks. Loopback segments are far larger, and with them the server's socket buffer
+/// would take more than a megabyte of each response.
 const SEGMENT_BYTES: u32 = 1400;
+
+/// Time to read what the socket buffers still have of a response that was given up.
+const READ_REST_MAX: Duration = Duration::from_secs(5);
 
 async fn run(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
     let mut report = ScenarioReport::default();
-    let path = context.folder().join("vaultsync.sqlite3");
-    let spec = Spec::new(&context.program, context.folder(), format!("sqlite:{}", path.display()));
-    let server = Server::start(spec).await?;
-    let plan = Plan { rest: Duration::from_millis(20), ..Plan::default() };
-    let crowd = Crowd::new(&context.program, &context.folder().join("data"), plan.users)?;
-    let token = crowd.token(0).to_owned();
-    let filled = crowd.session(0, "first").push(&server.url(), &page()).await;
-    ensure!(matches!(filled, Told::Applied(_)), "there is nothing to read: {filled:?}");
-    let load = Load::start(&crowd, &[server.url()].into(), plan);
+    let database = context.sqlite();
+    let server = ServerProcess::start(context.server(&database)).await?;
+    let writes = WriterConfig { pause: Duration::from_millis(20), ..WRITES };
+    let plan = LoadPlan { writes, ..LoadPlan::default() };
+    let workload = context.workload(plan.users)?;
+    let addresses = [server.url()].into();
+    let filled = workload.client(0, "first", &addresses, 0).push(&page()).await;
+    ensure!(matches!(filled, Outcome::Acknowledged { .. }), "the vault is not filled: {filled:?}");
+    let clients = workload.start(&addresses, &plan);
     let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
     let mut slow = JoinSet::new();
     for number in 0..context.pick(2000, 40) {
-        // Some seconds are not enough for the longer deadlines.
+        // A quick run does not wait for the longer deadlines.
         let kind = KINDS[number % context.pick(KINDS.len(), 2)];
-        let sent = kind.sent.replace("TOKEN", &token);
-        slow.spawn(async move { (kind.name, closed(address, kind, &sent).await) });
-        // All at once they would overflow the listener's queue, and wait there for longer than told.
+        let sent = kind.sent.replace("TOKEN", workload.token(0));
+        slow.spawn(async move { (kind.name, time_to_close(address, kind, &sent).await) });
+        // All at once would overflow the listener's queue, and wait there for longer than the deadline.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     while let Some(ended) = slow.join_next().await {
@@ -107,25 +109,25 @@ async fn run(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
         match closed {
             Ok(after) => {
                 report.count(&format!("{kind} and closed"), 1);
-                report.at_most(&format!("s until {kind} was closed"), after.as_secs());
+                report.maximum(&format!("s until {kind} was closed"), after.as_secs());
             }
             Err(error) => report.broken.push(format!("{kind}: {error:#}")),
         }
     }
-    load.finish().await?;
-    let counted = crowd.tally.so_far();
-    let refused = counted.unreached + counted.unanswered + counted.of_status(503);
-    report.expect(refused == 0, || format!("{refused} requests of others were not served"));
-    report.expect(!server.panicked(), || "the server panicked".to_owned());
-    report.broken.extend(counted.faults);
-    report.take(judge(&crowd.case, &Database::Sqlite(path))?);
+    clients.finish().await?;
+    let totals = workload.tally.totals();
+    let unserved = totals.unreached + totals.unanswered + totals.with_status(503);
+    report
+        .expect(unserved == 0, || format!("{unserved} requests of other clients were not served"));
+    report.expect_no_panic(&server);
+    report.verify(&workload, &database)?;
     Ok(report)
 }
 
-/// How long the server bore with a client of that kind; of one that never reads it shows only at the end
-/// of the time it has.
-async fn closed(address: SocketAddr, kind: Kind, sent: &str) -> anyhow::Result<Duration> {
-    let longest = Duration::from_secs(kind.seconds_max);
+/// Returns how long the server kept a client of this kind connected. For a client that never reads, this
+/// shows only at its deadline.
+async fn time_to_close(address: SocketAddr, kind: Kind, sent: &str) -> anyhow::Result<Duration> {
+    let deadline = Duration::from_secs(kind.seconds_max);
     let socket = TcpSocket::new_v4()?;
     if !kind.reads {
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
@@ -133,35 +135,27 @@ async fn closed(address: SocketAddr, kind: Kind, sent: &str) -> anyhow::Result<D
     }
     let mut stream = socket.connect(address).await?;
     stream.write_all(sent.as_bytes()).await?;
-    let begun = Instant::now();
-    let mut answer = Vec::new();
+    let started = Instant::now();
+    let mut response = Vec::new();
     if !kind.reads {
-        tokio::time::sleep(longest).await;
+        tokio::time::sleep(deadline).await;
     }
-    let (until_then, rest) = (begun.elapsed(), longest.saturating_sub(begun.elapsed()));
-    // An error is an end too: the connection was reset.
-    let ended =
-        tokio::time::timeout(rest.max(TO_READ_THE_REST), stream.read_to_end(&mut answer)).await;
-    ensure!(ended.is_ok(), "not closed within {longest:?}");
+    let (waited, rest) = (started.elapsed(), deadline.saturating_sub(started.elapsed()));
+    // A reset of the connection is an error, and closes it too.
+    let reading = stream.read_to_end(&mut response);
+    let closed = tokio::time::timeout(rest.max(READ_REST_MAX), reading).await;
+    ensure!(closed.is_ok(), "not closed within {deadline:?}");
     if kind.reads {
-        return Ok(begun.elapsed());
+        return Ok(started.elapsed());
     }
-    ensure!(answer.starts_with(b"HTTP/1.1 200"), "was not answered: {}", answer.escape_ascii());
-    let all = PAGE_RECORDS * RECORD_BYTES;
-    ensure!(answer.len() < all, "still had its whole answer after {longest:?}");
-    Ok(until_then)
+    ensure!(response.starts_with(b"HTTP/1.1 200"), "no response: {}", response.escape_ascii());
+    let whole = PAGE_RECORDS * RECORD_BYTES;
+    ensure!(response.len() < whole, "the whole response was still there after {deadline:?}");
+    Ok(waited)
 }
 
-/// For what the systems still hold of an answer that was given up.
-const TO_READ_THE_REST: Duration = Duration::from_secs(5);
-
-/// What there is to read first, since nobody else writes these records.
-fn page() -> Batch {
-    let change = |record| Change {
-        record_id: format!("page-{record}"),
-        base_version: None,
-        ciphertext: vec![b'.'; RECORD_BYTES],
-        deleted: false,
-    };
-    Batch::new(&(0..PAGE_RECORDS).map(change).collect::<Vec<_>>())
+/// The first page of the vault, because no other client writes these records.
+fn page() -> Vec<Operation> {
+    let record = |number| operation(&format!("page-{number}"), None, vec![b'.'; RECORD_BYTES]);
+    (0..PAGE_RECORDS).map(record).collect()
 }

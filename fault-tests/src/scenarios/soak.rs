@@ -1,15 +1,15 @@
-//! A steady load for long, and what the server has in memory meanwhile.
+//! A steady load for a long time, and the server's memory meanwhile.
 
 use std::time::Duration;
 
+use vaultsync_testkit::{process::ServerProcess, workload::WriterConfig};
+
 use crate::{
     Scenario, ScenarioContext, ScenarioReport,
-    judge::{Database, judge},
-    load::{Crowd, Load, Plan},
-    process::{Server, Spec},
+    workload::{LoadPlan, WRITES},
 };
 
-/// See the module. It is run by name only.
+/// Runs by name only.
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "soak",
     shows: "30 minutes of steady load on SQLite; memory after warm-up grows by less than 5 %",
@@ -18,41 +18,39 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run: |context| Box::pin(run(context)),
 };
 
-/// How often the memory is looked at in each of the two windows that are compared.
-const LOOKS: u32 = 20;
+/// Number of memory samples in each of the two windows that are compared.
+const SAMPLES: u32 = 20;
 
 async fn run(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
     let mut report = ScenarioReport::default();
-    let path = context.folder().join("vaultsync.sqlite3");
-    let spec = Spec::new(&context.program, context.folder(), format!("sqlite:{}", path.display()));
-    let server = Server::start(spec).await?;
-    // At rest between pushes, so that the history of half an hour fits into memory.
-    let plan = Plan { rest: Duration::from_millis(40), ..Plan::default() };
-    let crowd = Crowd::new(&context.program, &context.folder().join("data"), plan.users)?;
-    let load = Load::start(&crowd, &[server.url()].into(), plan);
+    let database = context.sqlite();
+    let server = ServerProcess::start(context.server(&database)).await?;
+    // With a pause between pushes, the history of half an hour fits into memory.
+    let writes = WriterConfig { pause: Duration::from_millis(40), ..WRITES };
+    let plan = LoadPlan { writes, ..LoadPlan::default() };
+    let workload = context.workload(plan.users)?;
+    let clients = workload.start(&[server.url()].into(), &plan);
     let time = Duration::from_secs(context.pick(1800, 20));
     tokio::time::sleep(time * 4 / 10).await;
-    let before = memory(&server, time / 10).await?;
+    let before = mean_memory_kib(&server, time / 10).await?;
     tokio::time::sleep(time * 4 / 10).await;
-    let after = memory(&server, time / 10).await?;
-    load.finish().await?;
+    let after = mean_memory_kib(&server, time / 10).await?;
+    clients.finish().await?;
     report.count("KiB after warm-up", before);
     report.count("KiB at the end", after);
-    // Some seconds are no warm-up: caches are still being filled.
+    // A few seconds are no warm-up: caches are still being filled.
     let bound = context.pick(before * 105 / 100, before * 3 / 2);
     report.expect(after <= bound, || format!("memory grew from {before} to {after} KiB"));
-    report.expect(!server.panicked(), || "the server panicked".to_owned());
-    report.broken.extend(crowd.tally.so_far().faults);
-    report.take(judge(&crowd.case, &Database::Sqlite(path))?);
+    report.expect_no_panic(&server);
+    report.verify(&workload, &database)?;
     Ok(report)
 }
 
-/// The mean over a while, in KiB.
-async fn memory(server: &Server, time: Duration) -> anyhow::Result<u64> {
+async fn mean_memory_kib(server: &ServerProcess, window: Duration) -> anyhow::Result<u64> {
     let mut sum = 0;
-    for _ in 0..LOOKS {
+    for _ in 0..SAMPLES {
         sum += server.memory_kib()?;
-        tokio::time::sleep(time / LOOKS).await;
+        tokio::time::sleep(window / SAMPLES).await;
     }
-    Ok(sum / u64::from(LOOKS))
+    Ok(sum / u64::from(SAMPLES))
 }

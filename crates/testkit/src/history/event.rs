@@ -1,4 +1,4 @@
-//! The lines of a history.
+//! The events of a history.
 //!
 //! Not here: what they mean together.
 
@@ -15,48 +15,48 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
-    /// A device sends a request. Nothing of it has reached the server before this line.
+    /// A device is about to send a request. Nothing of it has reached the server before this event.
     Begin {
-        /// The number of the operation, which no other one has.
+        /// Number of the operation, unique in the history.
         operation: u64,
-        /// Whose vault.
+        /// Owner of the vault.
         user: Arc<str>,
-        /// Which of the user's clients.
+        /// Name of the client, unique among those of the user.
         device: Arc<str>,
-        /// What it asks.
+        /// The request.
         request: Request,
     },
-    /// The device knows what came of it. An operation without this line is of unknown outcome.
+    /// The device knows the outcome. An operation without this event has an unknown outcome.
     End {
-        /// The number that it began with.
+        /// The number from the operation's `Begin`.
         operation: u64,
-        /// What the device was told.
+        /// The outcome, as the device saw it.
         outcome: Outcome,
     },
-    /// Records that the vault holds when all is over, tombstones included. A vault's state may be
-    /// split over several of these lines; an empty one says that it was read.
+    /// Records of the vault at the end of the history, tombstones included. The state of a vault may be
+    /// split over several of these events; an empty one says that the vault was read.
     State {
-        /// Whose vault.
+        /// Owner of the vault.
         user: Arc<str>,
         /// Some of its records.
-        records: Vec<Seen>,
+        records: Vec<RecordView>,
     },
 }
 
-/// What a device asks.
+/// A request of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Request {
-    /// To apply these writes, all or none.
+    /// Apply these writes, all or none.
     Push {
-        /// In the order of the body.
+        /// The writes in the order of the body.
         operations: Vec<Write>,
     },
-    /// To be told what has changed.
+    /// Return the records that have changed.
     Pull {
-        /// Only what is later, in milliseconds since 1970; none is from the start.
+        /// Only later changes are requested, in milliseconds since 1970; `None` starts at the beginning.
         cursor: Option<i64>,
-        /// The most records to answer.
+        /// Maximum number of records in the page.
         limit: usize,
     },
 }
@@ -65,90 +65,90 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Write {
-    /// Which record.
+    /// Id of the record.
     pub record_id: Arc<str>,
     /// The version that the device edited.
     pub base_version: Option<u64>,
-    /// What it wrote.
+    /// Digest of the written ciphertext.
     pub digest: Digest,
-    /// Whether that is a tombstone.
+    /// Whether the write is a tombstone.
     pub deleted: bool,
 }
 
-/// What a device was told.
+/// The outcome of a request, as the device saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Outcome {
-    /// 200 to a push.
+    /// A push was answered 200.
     Acknowledged {
-        /// One for each write, in the same order.
-        results: Vec<Written>,
+        /// One result for each write, in the same order.
+        results: Vec<WriteResult>,
     },
-    /// 409 to a push: nothing is written.
+    /// A push was answered 409: nothing is written.
     Conflict {
-        /// What stood in the way.
-        conflicts: Vec<InTheWay>,
+        /// The conflicting records.
+        conflicts: Vec<ConflictEntry>,
     },
-    /// 429, 503 `unavailable` or the like: nothing is written or read.
+    /// The response was 429, 503 `unavailable` or similar: nothing is written or read.
     Refused,
-    /// No answer, half of one, or one that says that the server does not know either.
+    /// There was no response, half of one, or one that says that the server does not know the outcome.
     Unknown,
-    /// 200 to a pull.
+    /// A pull was answered 200.
     Page {
-        /// In the order of the page.
-        records: Vec<Seen>,
-        /// Where to read on.
+        /// The records in the order of the page.
+        records: Vec<RecordView>,
+        /// The cursor of the next page.
         next_cursor: Option<i64>,
-        /// Whether there is more.
+        /// Whether there is more to read.
         has_more: bool,
     },
 }
 
-/// One write that was acknowledged.
+/// The result of one acknowledged write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Written {
-    /// Which record.
+pub struct WriteResult {
+    /// Id of the record.
     pub record_id: Arc<str>,
     /// The version that the write made.
     pub version: u64,
-    /// Its place in the vault's order, where the server tells it.
+    /// Position of the write in the vault's order, if the server returns it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<i64>,
 }
 
-/// A record as a server showed it.
+/// A record as the server returned it, or as the database has it at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Seen {
-    /// Which record.
+pub struct RecordView {
+    /// Id of the record.
     pub record_id: Arc<str>,
     /// Its version.
     pub version: u64,
-    /// What it holds.
+    /// Digest of its ciphertext.
     pub digest: Digest,
     /// Whether it is a tombstone.
     pub deleted: bool,
-    /// Its place in the vault's order, in milliseconds since 1970.
+    /// Its position in the vault's order, in milliseconds since 1970.
     pub updated_at: i64,
 }
 
-/// What stood in the way of a write.
+/// An entry of a conflict response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum InTheWay {
-    /// This record.
-    Record(Seen),
-    /// That there is no record of this id.
-    Nothing(Arc<str>),
+pub enum ConflictEntry {
+    /// The conflicting record.
+    Record(RecordView),
+    /// There is no record with this id.
+    Missing(Arc<str>),
 }
 
-/// The first 16 bytes of the SHA-256 of a ciphertext, in hexadecimal on the line.
+/// The first 16 bytes of the SHA-256 of a ciphertext, written in hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(u128);
 
 impl Digest {
-    /// The digest of those bytes.
+    /// The digest of a ciphertext.
     pub fn of(ciphertext: &[u8]) -> Self {
         let mut first = [0; 16];
         first.copy_from_slice(&digest(&SHA256, ciphertext).as_ref()[..16]);
@@ -181,7 +181,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Why lines are no history.
+/// A line of a history file that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {error}")]
 pub struct ReadError {
@@ -189,7 +189,7 @@ pub struct ReadError {
     error: io::Error,
 }
 
-/// Reads the lines of a history.
+/// Reads the events of a history file.
 pub fn read(lines: impl BufRead) -> Result<Vec<Event>, ReadError> {
     let mut events = Vec::new();
     for (index, line) in lines.lines().enumerate() {

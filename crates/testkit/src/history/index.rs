@@ -1,7 +1,7 @@
-//! A history in a form that can be asked: names are numbers, begins and ends are paired, and pushes
-//! of one body are attempts of one batch.
+//! A history in indexed form: names are numbers, begins and ends are paired, and pushes with the same body
+//! are attempts of one batch.
 //!
-//! Not here: how it is made from events, see [`indexer`](super::indexer); any judgement.
+//! Not here: how it is built from events, see [`indexer`](super::indexer); the checks.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use super::{
     indexer::{Indexer, Malformed},
 };
 
-/// Where an event stands in the history; [`NEVER`] for an end that is not there.
+/// Position of an event in the history; [`NEVER`] for a missing end.
 pub(super) type Position = usize;
 
 pub(super) const NEVER: Position = Position::MAX;
 
-/// A user, a record of a user, and a batch, each by its number.
+/// Indices of users, of records of a user, and of batches.
 pub(super) type UserIndex = usize;
 pub(super) type RecordIndex = usize;
 pub(super) type BatchIndex = usize;
@@ -30,18 +30,18 @@ pub struct History {
     pub(super) attempts: Vec<Attempt>,
     /// In the order of their begins.
     pub(super) pulls: Vec<Pull>,
-    /// What each record is in the end; records that are not there are `None`.
-    pub(super) finals: Vec<Option<Sighting>>,
+    /// The final state of each record; `None` if there is no such record.
+    pub(super) finals: Vec<Option<Observation>>,
 }
 
-/// A record belongs to a user: the same id in two vaults is two records.
+/// A record and its owner: the same id in two vaults names two records.
 #[derive(Debug)]
 pub(super) struct RecordName {
     pub(super) user: UserIndex,
     pub(super) id: Arc<str>,
 }
 
-/// What a write leaves in a record.
+/// What a write stores in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Content {
     pub(super) digest: Digest,
@@ -62,19 +62,19 @@ impl Operation {
         self.base.unwrap_or(0).saturating_add(1)
     }
 
-    /// Whether it can have made that version: the next one, or the first where there was no record.
+    /// Whether the write can have made a version: the next one, or version 1 if there was no record.
     pub(super) fn may_make(&self, version: u64) -> bool {
         version == self.next_version() || version == 1
     }
 }
 
-/// The pushes of one body.
+/// All pushes with the same body.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) user: UserIndex,
     pub(super) operations: Vec<Operation>,
     pub(super) attempts: Vec<usize>,
-    /// Whether it may have been applied: some attempt was acknowledged, or is of unknown outcome.
+    /// Whether it may have been applied: an attempt was acknowledged or has an unknown outcome.
     pub(super) possible: bool,
 }
 
@@ -90,24 +90,24 @@ pub(super) struct Attempt {
 
 #[derive(Debug)]
 pub(super) enum PushOutcome {
-    /// Version and, where it was told, time of each write.
+    /// The version of each write, and its `updated_at` if the server returned it.
     Acknowledged(Vec<(u64, Option<i64>)>),
-    Conflict(Vec<InTheWay>),
+    Conflict(Vec<ConflictEntry>),
     Refused,
     Unknown,
 }
 
-/// What was shown in the way of a push.
+/// An entry of a conflict response.
 #[derive(Debug)]
-pub(super) struct InTheWay {
+pub(super) struct ConflictEntry {
     pub(super) record: RecordIndex,
-    /// `None`: that there is no such record.
-    pub(super) seen: Option<Sighting>,
+    /// `None` if the response says that there is no such record.
+    pub(super) observed: Option<Observation>,
 }
 
-impl InTheWay {
+impl ConflictEntry {
     pub(super) fn version(&self) -> u64 {
-        self.seen.map_or(0, |seen| seen.version)
+        self.observed.map_or(0, |observed| observed.version)
     }
 }
 
@@ -126,22 +126,22 @@ pub(super) struct Pull {
 
 #[derive(Debug)]
 pub(super) struct Page {
-    pub(super) records: Vec<Sighting>,
+    pub(super) records: Vec<Observation>,
     pub(super) next_cursor: Option<i64>,
     pub(super) has_more: bool,
 }
 
-/// A record as somebody was shown it.
+/// A record as a response or the final state showed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sighting {
+pub(super) struct Observation {
     pub(super) record: RecordIndex,
     pub(super) version: u64,
     pub(super) content: Content,
-    pub(super) at: i64,
+    pub(super) updated_at: i64,
 }
 
 impl History {
-    /// Takes the events of a recorder or a file.
+    /// Indexes the events of a recorder or a file.
     pub fn new(events: &[Event]) -> Result<Self, Malformed> {
         let mut indexer = Indexer::default();
         for (position, event) in events.iter().enumerate() {
@@ -150,7 +150,7 @@ impl History {
         indexer.finish()
     }
 
-    /// What people call a record.
+    /// The id by which clients know a record.
     pub(super) fn record_id(&self, record: RecordIndex) -> &Arc<str> {
         &self.records[record].id
     }
@@ -159,20 +159,21 @@ impl History {
         self.records[record].user
     }
 
-    /// Everything that anybody was shown, and by which operation; the final state by none.
-    pub(super) fn sightings(&self) -> impl Iterator<Item = (Option<u64>, &Sighting)> {
+    /// Every observed record, with the operation that returned it; `None` for the final state.
+    pub(super) fn observations(&self) -> impl Iterator<Item = (Option<u64>, &Observation)> {
         let conflicts = self.attempts.iter().flat_map(|attempt| {
-            let shown = match &attempt.outcome {
-                PushOutcome::Conflict(shown) => shown.as_slice(),
+            let entries = match &attempt.outcome {
+                PushOutcome::Conflict(entries) => entries.as_slice(),
                 _ => &[],
             };
-            shown.iter().filter_map(move |shown| Some((Some(attempt.number), shown.seen.as_ref()?)))
+            let observed = entries.iter().filter_map(|entry| entry.observed.as_ref());
+            observed.map(|observed| (Some(attempt.number), observed))
         });
         let pages = self.pulls.iter().flat_map(|pull| {
-            let shown = pull.page.as_ref().map_or(&[][..], |page| &page.records);
-            shown.iter().map(move |seen| (Some(pull.number), seen))
+            let records = pull.page.as_ref().map_or(&[][..], |page| &page.records);
+            records.iter().map(|observed| (Some(pull.number), observed))
         });
-        let finals = self.finals.iter().flatten().map(|seen| (None, seen));
+        let finals = self.finals.iter().flatten().map(|observed| (None, observed));
         conflicts.chain(pages).chain(finals)
     }
 }

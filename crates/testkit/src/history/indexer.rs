@@ -1,6 +1,6 @@
-//! How events become a [`History`], where they make one.
+//! Builds a [`History`] from events, if they make one.
 //!
-//! Not here: whether a server may have done so.
+//! Not here: the checks.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,30 +8,30 @@ use std::{
 };
 
 use super::{
-    Event, InTheWay, Outcome, Request, Seen, Write,
+    ConflictEntry, Event, Outcome, RecordView, Request, Write,
     index::{
-        self, Attempt, Batch, BatchIndex, Content, History, NEVER, Operation, Page, Position, Pull,
-        PushOutcome, RecordIndex, RecordName, Sighting, UserIndex,
+        self, Attempt, Batch, BatchIndex, Content, History, NEVER, Observation, Operation, Page,
+        Position, Pull, PushOutcome, RecordIndex, RecordName, UserIndex,
     },
 };
 
-/// Why events are no history, whatever a server did.
+/// Events that are no history, whatever the server did.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// A number is begun twice.
+    /// Two begins have the same number.
     #[error("operation {0} begins twice")]
     BeginsTwice(u64),
-    /// An end has no begin, or there is another one already.
-    #[error("operation {0} ends without having begun, or twice")]
+    /// An end has no begin, or there is another end already.
+    #[error("operation {0} ends without a begin, or twice")]
     EndsAlone(u64),
     /// An outcome does not fit its request.
-    #[error("operation {0} ends as what was asked cannot end")]
+    #[error("operation {0} has an outcome that does not fit its request")]
     EndsOddly(u64),
-    /// Nobody has read what the vault of a user holds in the end.
+    /// The final state of a user's vault was not recorded.
     #[error("there is no final state of {0}")]
     NoState(Arc<str>),
-    /// A final state has one record twice.
-    #[error("the final state of {0} has {1} twice")]
+    /// A final state contains a record twice.
+    #[error("the final state of {0} contains {1} twice")]
     StateTwice(Arc<str>, Arc<str>),
 }
 
@@ -40,7 +40,7 @@ enum Open {
     Pull(usize),
 }
 
-/// A history in the making.
+/// A history that is being built.
 #[derive(Default)]
 pub(super) struct Indexer {
     history: History,
@@ -49,7 +49,7 @@ pub(super) struct Indexer {
     batches: HashMap<(UserIndex, Vec<Operation>), BatchIndex>,
     open: HashMap<u64, Open>,
     ended: HashSet<u64>,
-    read: HashSet<UserIndex>,
+    users_with_state: HashSet<UserIndex>,
 }
 
 impl Indexer {
@@ -82,18 +82,7 @@ impl Indexer {
                 Ok(())
             }
             Event::End { operation, outcome } => self.end(position, *operation, outcome),
-            Event::State { user, records } => {
-                let index = self.user(user);
-                self.read.insert(index);
-                for seen in records {
-                    let sighting = self.sighting(index, seen);
-                    if self.history.finals[sighting.record].replace(sighting).is_some() {
-                        let id = Arc::clone(&seen.record_id);
-                        return Err(Malformed::StateTwice(Arc::clone(user), id));
-                    }
-                }
-                Ok(())
-            }
+            Event::State { user, records } => self.state(user, records),
         }
     }
 
@@ -132,16 +121,17 @@ impl Indexer {
         match open {
             Open::Push(index) => {
                 let batch = self.history.attempts[index].batch;
-                let told = self.told(batch, outcome).ok_or(Malformed::EndsOddly(number))?;
+                let outcome =
+                    self.push_outcome(batch, outcome).ok_or(Malformed::EndsOddly(number))?;
                 let attempt = &mut self.history.attempts[index];
-                attempt.outcome = told;
+                attempt.outcome = outcome;
                 attempt.end = end;
             }
             Open::Pull(index) => {
                 let user = self.history.pulls[index].user;
                 let page = match outcome {
                     Outcome::Page { records, next_cursor, has_more } => Some(Page {
-                        records: records.iter().map(|seen| self.sighting(user, seen)).collect(),
+                        records: records.iter().map(|view| self.observation(user, view)).collect(),
                         next_cursor: *next_cursor,
                         has_more: *has_more,
                     }),
@@ -156,8 +146,21 @@ impl Indexer {
         Ok(())
     }
 
-    /// What the push of a batch was told; `None` where no server can have said so.
-    fn told(&mut self, batch: BatchIndex, outcome: &Outcome) -> Option<PushOutcome> {
+    fn state(&mut self, user: &Arc<str>, records: &[RecordView]) -> Result<(), Malformed> {
+        let index = self.user(user);
+        self.users_with_state.insert(index);
+        for view in records {
+            let observed = self.observation(index, view);
+            if self.history.finals[observed.record].replace(observed).is_some() {
+                let id = Arc::clone(&view.record_id);
+                return Err(Malformed::StateTwice(Arc::clone(user), id));
+            }
+        }
+        Ok(())
+    }
+
+    /// The outcome of a push of a batch; `None` if no server can have returned it.
+    fn push_outcome(&mut self, batch: BatchIndex, outcome: &Outcome) -> Option<PushOutcome> {
         match outcome {
             Outcome::Acknowledged { results } => {
                 let batch = &self.history.batches[batch];
@@ -170,16 +173,16 @@ impl Indexer {
             }
             Outcome::Conflict { conflicts } => {
                 let user = self.history.batches[batch].user;
-                let shown = conflicts.iter().map(|conflict| match conflict {
-                    InTheWay::Record(seen) => {
-                        let seen = self.sighting(user, seen);
-                        index::InTheWay { record: seen.record, seen: Some(seen) }
+                let entries = conflicts.iter().map(|conflict| match conflict {
+                    ConflictEntry::Record(view) => {
+                        let observed = self.observation(user, view);
+                        index::ConflictEntry { record: observed.record, observed: Some(observed) }
                     }
-                    InTheWay::Nothing(id) => {
-                        index::InTheWay { record: self.record(user, id), seen: None }
+                    ConflictEntry::Missing(id) => {
+                        index::ConflictEntry { record: self.record(user, id), observed: None }
                     }
                 });
-                Some(PushOutcome::Conflict(shown.collect()))
+                Some(PushOutcome::Conflict(entries.collect()))
             }
             Outcome::Refused => Some(PushOutcome::Refused),
             Outcome::Unknown => Some(PushOutcome::Unknown),
@@ -206,18 +209,18 @@ impl Indexer {
         })
     }
 
-    fn sighting(&mut self, user: UserIndex, seen: &Seen) -> Sighting {
-        Sighting {
-            record: self.record(user, &seen.record_id),
-            version: seen.version,
-            content: Content { digest: seen.digest, deleted: seen.deleted },
-            at: seen.updated_at,
+    fn observation(&mut self, user: UserIndex, view: &RecordView) -> Observation {
+        Observation {
+            record: self.record(user, &view.record_id),
+            version: view.version,
+            content: Content { digest: view.digest, deleted: view.deleted },
+            updated_at: view.updated_at,
         }
     }
 
     pub(super) fn finish(mut self) -> Result<History, Malformed> {
         for (user, name) in self.history.users.iter().enumerate() {
-            if !self.read.contains(&user) {
+            if !self.users_with_state.contains(&user) {
                 return Err(Malformed::NoState(Arc::clone(name)));
             }
         }

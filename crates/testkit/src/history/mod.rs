@@ -1,10 +1,11 @@
-//! What clients did and what they were told, one event a line; and whether the promises were kept.
+//! Histories: what clients requested and what the server returned, one event per line, and a checker of
+//! the promises.
 //!
-//! Clients write down the begin and the end of each request in a [`Recorder`]. The order of these
-//! lines is all that is known of time: a request that ended before another began came before it, and
-//! two that overlap may have come in either order. What the server holds in the end closes the
-//! history. [`check`] then decides from the history alone, so that one judge serves a store in this
-//! process, a cluster of built programs, and a file from another machine.
+//! Clients record the begin and the end of each request in a [`Recorder`]. The order of these events is the
+//! only notion of time: a request that ended before another began happened before it, and two requests that
+//! overlap may have happened in either order. The final state of each vault closes the history. [`check`]
+//! decides from the history alone, so the same checker serves a store in this process, a cluster of built
+//! servers, and a file from another machine.
 //!
 //! Not here: the clients, and how the final state is read.
 
@@ -15,7 +16,9 @@ mod indexer;
 mod recorder;
 
 pub use check::{Counts, Promise, Violation, check};
-pub use event::{Digest, Event, InTheWay, Outcome, ReadError, Request, Seen, Write, Written, read};
+pub use event::{
+    ConflictEntry, Digest, Event, Outcome, ReadError, RecordView, Request, Write, WriteResult, read,
+};
 pub use index::History;
 pub use indexer::Malformed;
 pub use recorder::Recorder;

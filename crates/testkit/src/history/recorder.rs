@@ -1,4 +1,4 @@
-//! Where clients write down what they do, from any number of tasks at once.
+//! The recorder that clients write to, from any number of tasks at once.
 
 use std::{
     fs::File,
@@ -7,11 +7,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Event, Outcome, Request, Seen};
+use super::{Counts, Event, History, Outcome, RecordView, Request, check};
 
-/// A history in the making. Clones write to the same one.
+/// A history that is being recorded. Clones write to the same history.
 ///
-/// Its lock is held for as long as it takes to append a line, so asynchronous code may call it.
+/// The lock is held only while an event is appended, so asynchronous code may call it.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder(Arc<Mutex<Recorded>>);
 
@@ -19,20 +19,21 @@ pub struct Recorder(Arc<Mutex<Recorded>>);
 struct Recorded {
     events: Vec<Event>,
     operations: u64,
+    faults: Vec<String>,
     file: Option<BufWriter<File>>,
-    failure: Option<io::Error>,
+    write_error: Option<io::Error>,
 }
 
 impl Recorder {
-    /// One that writes each line to a new file too.
+    /// A recorder that also writes each event to a new file.
     pub fn to_file(path: &Path) -> io::Result<Self> {
         let file = Some(BufWriter::new(File::create(path)?));
         Ok(Self(Arc::new(Mutex::new(Recorded { file, ..Recorded::default() }))))
     }
 
-    /// Writes down that a request is about to be sent; the number is for [`Self::end`].
+    /// Records that a request is about to be sent, and returns the number to pass to [`Self::end`].
     ///
-    /// One that is never ended, because its client was dropped, is of unknown outcome.
+    /// If it is never ended because its client was dropped, its outcome is unknown.
     pub fn begin(&self, user: &Arc<str>, device: &Arc<str>, request: Request) -> u64 {
         self.with(|recorded| {
             let operation = recorded.operations;
@@ -43,36 +44,71 @@ impl Recorder {
         })
     }
 
-    /// Writes down what a client was told.
+    /// Records the outcome of a request.
     pub fn end(&self, operation: u64, outcome: Outcome) {
         self.with(|recorded| recorded.append(Event::End { operation, outcome }));
     }
 
-    /// Writes down what a vault holds when all is over.
-    pub fn state(&self, user: &Arc<str>, records: Vec<Seen>) {
+    /// Records what a vault holds at the end.
+    pub fn state(&self, user: &Arc<str>, records: Vec<RecordView>) {
         let user = Arc::clone(user);
         self.with(|recorded| recorded.append(Event::State { user, records }));
     }
 
-    /// Takes the history, and sees its file written.
+    /// Notes a response that no server should give. It is no event: [`Self::verify`] reports it.
+    pub fn fault(&self, fault: String) {
+        self.with(|recorded| recorded.faults.push(fault));
+    }
+
+    /// The faults that were noted so far.
+    pub fn faults(&self) -> Vec<String> {
+        self.with(|recorded| recorded.faults.clone())
+    }
+
+    /// Takes the events and flushes the file.
     ///
     /// # Errors
     ///
-    /// The first failure to write to the file.
+    /// The first error of writing to the file.
     pub fn finish(&self) -> io::Result<Vec<Event>> {
         self.with(|recorded| {
             if let Some(mut file) = recorded.file.take() {
                 file.flush()?;
             }
-            match recorded.failure.take() {
-                Some(failure) => Err(failure),
+            match recorded.write_error.take() {
+                Some(error) => Err(error),
                 None => Ok(std::mem::take(&mut recorded.events)),
             }
         })
     }
 
+    /// Takes the history and checks it.
+    ///
+    /// # Errors
+    ///
+    /// Every fault that was noted, and every promise that was broken, in words.
+    pub fn verify(&self) -> Result<Counts, Vec<String>> {
+        let mut broken = self.faults();
+        let checked = match self.finish() {
+            Err(error) => Err(vec![format!("the history cannot be written: {error}")]),
+            Ok(events) => match History::new(&events) {
+                Err(malformed) => Err(vec![malformed.to_string()]),
+                Ok(history) => check(&history)
+                    .map_err(|violations| violations.iter().map(ToString::to_string).collect()),
+            },
+        };
+        match checked {
+            Ok(counts) if broken.is_empty() => Ok(counts),
+            Ok(_) => Err(broken),
+            Err(violations) => {
+                broken.extend(violations);
+                Err(broken)
+            }
+        }
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Recorded) -> T) -> T {
-        // A client that panics fails its test; what was recorded until then is whole.
+        // A client that panics fails its test; the events recorded until then are complete.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -84,7 +120,7 @@ impl Recorded {
                 .map_err(io::Error::from)
                 .and_then(|()| file.write_all(b"\n"));
             if let Err(error) = written {
-                self.failure.get_or_insert(error);
+                self.write_error.get_or_insert(error);
             }
         }
         self.events.push(event);

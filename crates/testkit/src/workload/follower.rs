@@ -1,79 +1,62 @@
 //! A client that follows a vault by its cursor, in small pages.
 
-use super::{Device, Service};
-use crate::history::{Outcome, Request};
+use tokio_util::sync::CancellationToken;
 
-/// So few that a push is often cut by the end of a page.
+use super::{Client, Service};
+use crate::history::Outcome;
+
+/// So small that the end of a page often falls inside a push.
 const PAGE: usize = 7;
 
-/// A follower, and afterwards what it says of the server.
+/// Page size for what is left after the last write.
+const LAST_PAGES: usize = 100;
+
+/// A follower.
 #[derive(Debug)]
 pub struct Follower<S> {
-    device: Device,
-    service: S,
+    client: Client<S>,
     cursor: Option<i64>,
-    /// Pulls after which it gives up: a broken server may lead it in circles.
+    /// It gives up after this many pulls: a broken server may lead it in circles.
     pulls_max: usize,
-    /// Waits that a change ended.
+    /// Waiting pulls that returned a change.
     pub woken: usize,
-    /// Requests that were refused, or of unknown outcome.
-    pub unserved: usize,
-    /// What should never be answered.
-    pub faults: Vec<String>,
 }
 
 impl<S: Service> Follower<S> {
-    /// One that starts at the beginning.
-    pub fn new(device: Device, service: S) -> Self {
-        Self {
-            device,
-            service,
-            cursor: None,
-            pulls_max: usize::MAX,
-            woken: 0,
-            unserved: 0,
-            faults: Vec::new(),
-        }
+    /// A follower that starts at the beginning of the vault.
+    pub fn new(client: Client<S>) -> Self {
+        Self { client, cursor: None, pulls_max: usize::MAX, woken: 0 }
     }
 
-    /// The same, but it gives up after that many pulls.
+    /// Limits the number of pulls.
     #[must_use]
     pub fn with_pulls_max(self, pulls_max: usize) -> Self {
         Self { pulls_max, ..self }
     }
 
-    /// Follows until `written` says that nothing more is written, and then to the end.
-    #[must_use = "it has what the server did wrong"]
-    pub async fn run(mut self, written: impl Fn() -> bool) -> Self {
+    /// Follows until `written` says that the last write is done, and then to the end.
+    pub async fn run(mut self, written: CancellationToken) -> Self {
         for _ in 0..self.pulls_max {
-            let at_the_end = written();
-            let is_last = self.turn(!at_the_end).await;
-            if at_the_end && is_last || !self.faults.is_empty() {
+            let all_is_written = written.is_cancelled();
+            let limit = if all_is_written { LAST_PAGES } else { PAGE };
+            let outcome = tokio::select! {
+                biased;
+                outcome = self.client.pull(self.cursor, limit, !all_is_written) => outcome,
+                // The next pull reads what this one would have returned, without a wait.
+                () = written.cancelled(), if !all_is_written => continue,
+            };
+            if let Outcome::Page { records, next_cursor, has_more } = outcome {
+                self.woken += usize::from(!all_is_written && !records.is_empty());
+                self.cursor = next_cursor.or(self.cursor);
+                if all_is_written && records.is_empty() && !has_more {
+                    break;
+                }
+            } else if self.client.has_fault() {
                 break;
+            } else {
+                self.client.service.pause().await;
             }
         }
         self
-    }
-
-    /// Pulls once; whether the page was empty, and so the last.
-    async fn turn(&mut self, wait: bool) -> bool {
-        let Device { recorder, user, name } = &self.device;
-        let request = Request::Pull { cursor: self.cursor, limit: PAGE };
-        let number = recorder.begin(user, name, request);
-        let answer = self.service.pull(self.cursor, PAGE, wait).await;
-        let outcome = answer.unwrap_or_else(|fault| {
-            self.faults.push(format!("{user}, {name}: {fault}"));
-            Outcome::Unknown
-        });
-        recorder.end(number, outcome.clone());
-        if let Outcome::Page { records, next_cursor, has_more } = outcome {
-            self.woken += usize::from(wait && !records.is_empty());
-            self.cursor = next_cursor.or(self.cursor);
-            records.is_empty() && !has_more
-        } else {
-            self.unserved += 1;
-            self.service.pause().await;
-            false
-        }
     }
 }

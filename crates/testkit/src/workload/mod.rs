@@ -1,31 +1,36 @@
-//! Clients that write and follow vaults at random, and write down what they see.
+//! Clients that write to and follow vaults at random, and record what they see.
 //!
-//! They reach a server as a [`Service`]: a [`Store`](vaultsync_store::Store) in this process, nodes
-//! by their addresses, or whatever a test makes up. What a client draws depends on its seed alone, so
+//! They reach a server through a [`Service`]: a [`Store`](vaultsync_store::Store) in this process, servers
+//! at HTTP addresses, or a store that a test makes up. The choices of a client depend only on its seed, so
 //! that a service that is run step by step gives the same history each time.
 //!
-//! Not here: any judgement; see [`history`](crate::history).
+//! Not here: the checks, see [`history`](crate::history).
 
+mod client;
+mod clients;
 mod follower;
 mod http;
+mod push_body;
 mod store;
+mod tally;
 mod writer;
-
-use std::sync::Arc;
 
 use vaultsync_protocol::Operation;
 
+pub use client::Client;
+pub use clients::{Clients, local_token};
 pub use follower::Follower;
-pub use http::HttpService;
+pub use http::{Addresses, HttpService};
 pub use store::{StoreService, state};
-pub use writer::{Load, Writer};
+pub use tally::{Tally, Totals};
+pub use writer::{Writer, WriterConfig};
 
-use crate::history::{Outcome, Recorder};
+use crate::history::Outcome;
 
-/// A server, as one client of one user reaches it.
+/// A server as one client of one user reaches it.
 ///
-/// An error is an answer that no server should give, in words: the client records the outcome as
-/// unknown, and ends.
+/// An error describes a response that no server should give: the client records the outcome as unknown,
+/// notes the fault, and stops.
 pub trait Service: Send {
     /// Sends a push once.
     fn push(
@@ -33,7 +38,7 @@ pub trait Service: Send {
         operations: &[Operation],
     ) -> impl Future<Output = Result<Outcome, String>> + Send;
 
-    /// Sends a pull once. With `wait`, an empty page may be held back until there is news.
+    /// Sends a pull once. With `wait`, the server may hold back an empty page until something changes.
     fn pull(
         &mut self,
         cursor: Option<i64>,
@@ -41,17 +46,6 @@ pub trait Service: Send {
         wait: bool,
     ) -> impl Future<Output = Result<Outcome, String>> + Send;
 
-    /// Lets some time pass before a request is sent again.
+    /// Waits before a request is sent again.
     fn pause(&mut self) -> impl Future<Output = ()> + Send;
-}
-
-/// Who a client is, and where it writes down what it does.
-#[derive(Clone, Debug)]
-pub struct Device {
-    /// The history that it is part of.
-    pub recorder: Recorder,
-    /// Whose it is.
-    pub user: Arc<str>,
-    /// What it is called; no other one of the user is.
-    pub name: Arc<str>,
 }

@@ -1,15 +1,14 @@
-//! A store in this process, as a client reaches it.
+//! A store in this process as a client reaches it.
 
 use std::sync::Arc;
 
-use serde_json::json;
 use vaultsync_protocol::{Conflict, Cursor, Operation, Pull, Push, Record, Timestamp};
 use vaultsync_store::{PullOutcome, PushOutcome, Store, StoreError, Unbounded, Vault};
 
-use super::Service;
-use crate::history::{Digest, InTheWay, Outcome, Seen, Written};
+use super::{Service, push_body::push_body};
+use crate::history::{ConflictEntry, Digest, Outcome, RecordView, WriteResult};
 
-/// A vault of a store. `C` is the clock, which may step as it likes.
+/// A vault of a store. `C` is the clock, which may step in either direction.
 #[derive(Clone, Debug)]
 pub struct StoreService<C> {
     store: Arc<Store>,
@@ -18,7 +17,7 @@ pub struct StoreService<C> {
 }
 
 impl<C: FnMut() -> Timestamp> StoreService<C> {
-    /// That vault of that store, at times that `now` tells.
+    /// A service for a vault of a store, with `now` as its clock.
     pub fn new(store: Arc<Store>, vault: Vault, now: C) -> Self {
         Self { store, vault, now }
     }
@@ -26,10 +25,10 @@ impl<C: FnMut() -> Timestamp> StoreService<C> {
 
 impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
     async fn push(&mut self, operations: &[Operation]) -> Result<Outcome, String> {
-        let push = push(operations)?;
+        let push = parse(operations)?;
         match self.store.push(&self.vault, push, (self.now)(), ()).await {
             Ok(PushOutcome::Applied(written)) => {
-                let results = written.into_iter().map(|one| Written {
+                let results = written.into_iter().map(|one| WriteResult {
                     record_id: one.record_id.as_str().into(),
                     version: one.version.get().unsigned_abs(),
                     updated_at: None,
@@ -37,10 +36,10 @@ impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
                 Ok(Outcome::Acknowledged { results: results.collect() })
             }
             Ok(PushOutcome::Refused(refused)) => {
-                let conflicts = refused.conflicts.iter().map(in_the_way).collect();
+                let conflicts = refused.conflicts.iter().map(conflict_entry).collect();
                 Ok(Outcome::Conflict { conflicts })
             }
-            Ok(PushOutcome::EpochChanged) => Err("another epoch, and none was sent".to_owned()),
+            Ok(PushOutcome::EpochChanged) => Err("the epoch changed, but none was sent".to_owned()),
             Err(error) => outcome_of(&error),
         }
     }
@@ -51,7 +50,7 @@ impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
         limit: usize,
         _: bool,
     ) -> Result<Outcome, String> {
-        // Nothing waits here, so it must not go round and round and take the writers' time.
+        // Nothing waits here, so a follower must not take the writers' time by polling without a break.
         tokio::task::yield_now().await;
         match page(&self.store, &self.vault, cursor, limit).await {
             Ok((records, next_cursor, has_more)) => {
@@ -66,8 +65,8 @@ impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
     }
 }
 
-/// Everything that a vault holds, in the order of time.
-pub async fn state(store: &Store, vault: &Vault) -> Result<Vec<Seen>, StoreError> {
+/// All records of a vault, in the vault's order.
+pub async fn state(store: &Store, vault: &Vault) -> Result<Vec<RecordView>, StoreError> {
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
         let (records, next_cursor, has_more) = page(store, vault, cursor, 100).await?;
@@ -84,35 +83,22 @@ async fn page(
     vault: &Vault,
     cursor: Option<i64>,
     limit: usize,
-) -> Result<(Vec<Seen>, Option<i64>, bool), StoreError> {
+) -> Result<(Vec<RecordView>, Option<i64>, bool), StoreError> {
     let cursor = cursor.map(|millis| Cursor::from(Timestamp::from_millis(millis)));
     let pull = Pull { cursor, limit, ..Pull::default() };
     match store.pull(vault, &pull, Unbounded).await?.0 {
         PullOutcome::Page(page) => {
-            let records = page.records.iter().map(seen).collect();
+            let records = page.records.iter().map(view).collect();
             Ok((records, page.next_cursor.map(Timestamp::as_millis), page.has_more))
         }
-        refused => Err(StoreError::Internal(format!("{refused:?}, and no epoch was sent"))),
+        refused => Err(StoreError::Internal(format!("{refused:?}, but no epoch was sent"))),
     }
 }
 
-/// A push is made from a body only, so that whoever has one knows it to be valid.
-fn push(operations: &[Operation]) -> Result<Push, String> {
-    let body = body(operations);
+/// Parses the body of a push: a [`Push`] is only made from a body, so that every push is valid.
+fn parse(operations: &[Operation]) -> Result<Push, String> {
+    let body = push_body(operations);
     Push::from_json(body.as_bytes(), usize::MAX).map_err(|error| format!("{error:?}"))
-}
-
-/// The body of a push.
-pub(super) fn body(operations: &[Operation]) -> String {
-    let operations = operations.iter().map(|operation| {
-        json!({
-            "recordId": operation.record_id,
-            "baseVersion": operation.base_version,
-            "ciphertext": operation.ciphertext,
-            "deleted": operation.deleted,
-        })
-    });
-    json!({ "operations": operations.collect::<Vec<_>>() }).to_string()
 }
 
 fn outcome_of(error: &StoreError) -> Result<Outcome, String> {
@@ -123,8 +109,8 @@ fn outcome_of(error: &StoreError) -> Result<Outcome, String> {
     }
 }
 
-fn seen(record: &Record) -> Seen {
-    Seen {
+fn view(record: &Record) -> RecordView {
+    RecordView {
         record_id: record.record_id.as_str().into(),
         version: record.version.get().unsigned_abs(),
         digest: Digest::of(record.ciphertext.as_bytes()),
@@ -133,10 +119,10 @@ fn seen(record: &Record) -> Seen {
     }
 }
 
-fn in_the_way(conflict: &Conflict) -> InTheWay {
+fn conflict_entry(conflict: &Conflict) -> ConflictEntry {
     match conflict.updated_at {
-        None => InTheWay::Nothing(conflict.record_id.as_str().into()),
-        Some(updated_at) => InTheWay::Record(Seen {
+        None => ConflictEntry::Missing(conflict.record_id.as_str().into()),
+        Some(updated_at) => ConflictEntry::Record(RecordView {
             record_id: conflict.record_id.as_str().into(),
             version: conflict.current_version.get().unsigned_abs(),
             digest: Digest::of(conflict.ciphertext.as_bytes()),

@@ -1,115 +1,114 @@
-//! A client that writes the records of a vault that it shares with others.
+//! A client that writes to the records of a vault that it shares with other clients.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use vaultsync_protocol::{Ciphertext, Operation, RecordId, Version};
 
-use super::{Device, Service};
-use crate::history::{Digest, InTheWay, Outcome, Request, Write};
+use super::{Client, Service};
+use crate::history::{ConflictEntry, Outcome};
 
-/// What writers write.
+/// If one push stays unsettled for this long, something is wrong with the server.
+const UNSETTLED_MAX: Duration = Duration::from_secs(180);
+
+/// What a writer writes.
 #[derive(Clone, Copy, Debug)]
-pub struct Load {
-    /// Records that all writers of a vault share. With few of them, writers often want the same one.
+pub struct WriterConfig {
+    /// Records that all writers of a vault share. With few records, writers often conflict.
     pub records: usize,
-    /// The most writes of a push.
+    /// Maximum number of writes in a push.
     pub batch_max: usize,
-    /// One push in that many is sent again after its 200, as by a client that lost the answer.
-    pub one_again_in: u32,
+    /// Ciphertexts are padded to a random length of up to this many bytes.
+    pub ciphertext_bytes_max: usize,
+    /// One push in this many is sent again after its 200, as by a client that lost the response; 0 for
+    /// none.
+    pub replay_one_in: u32,
+    /// Pause after each push.
+    pub pause: Duration,
 }
 
-impl Default for Load {
+impl Default for WriterConfig {
     fn default() -> Self {
-        Self { records: 60, batch_max: 5, one_again_in: 20 }
+        Self {
+            records: 60,
+            batch_max: 5,
+            ciphertext_bytes_max: 0,
+            replay_one_in: 20,
+            pause: Duration::ZERO,
+        }
     }
 }
 
-/// A writer, and afterwards what it says of the server.
+/// A writer.
 #[derive(Debug)]
 pub struct Writer<S> {
-    device: Device,
-    service: S,
-    load: Load,
+    client: Client<S>,
+    config: WriterConfig,
     random: StdRng,
-    /// The versions that it knows of.
-    known: HashMap<RecordId, Version>,
-    turns: usize,
-    /// Requests that were refused, or of unknown outcome.
-    pub unserved: usize,
-    /// What should never be answered.
-    pub faults: Vec<String>,
+    /// The latest versions that this writer has seen.
+    versions: HashMap<RecordId, Version>,
+    pushes: usize,
 }
 
 impl<S: Service> Writer<S> {
-    /// One that draws what its seed says.
-    pub fn new(device: Device, service: S, load: Load, seed: u64) -> Self {
-        Self {
-            device,
-            service,
-            load,
-            random: StdRng::seed_from_u64(seed),
-            known: HashMap::new(),
-            turns: 0,
-            unserved: 0,
-            faults: Vec::new(),
+    /// A writer whose choices depend on `seed` alone.
+    pub fn new(client: Client<S>, config: WriterConfig, seed: u64) -> Self {
+        let random = StdRng::seed_from_u64(seed);
+        Self { client, config, random, versions: HashMap::new(), pushes: 0 }
+    }
+
+    /// Writes until it is stopped or the server is at fault. The last push is settled before it returns.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() && !self.client.has_fault() {
+            self.write_once().await;
+            if !self.config.pause.is_zero() {
+                tokio::time::sleep(self.config.pause).await;
+            }
         }
     }
 
-    /// Writes until told to stop, or until the server is at fault; what was sent by then is seen
-    /// through.
-    #[must_use = "it has what the server did wrong"]
-    pub async fn run(mut self, stop: impl Fn() -> bool) -> Self {
-        while !stop() && self.faults.is_empty() {
-            self.turn().await;
-        }
-        self
-    }
-
-    /// Draws one push, and sends it until it is answered.
-    pub async fn turn(&mut self) {
-        self.turns += 1;
+    /// Draws one push, and sends it until it is settled.
+    pub async fn write_once(&mut self) {
+        self.pushes += 1;
         let operations = self.draw();
-        self.see_through(&operations).await;
-        if self.random.random_ratio(1, self.load.one_again_in) && self.faults.is_empty() {
-            self.see_through(&operations).await;
+        self.settle(&operations).await;
+        let replay_one_in = self.config.replay_one_in;
+        if replay_one_in > 0 && self.random.random_ratio(1, replay_one_in) {
+            self.settle(&operations).await;
         }
     }
 
-    /// Some records, each on top of the version that this writer knows.
+    /// Draws some records, each with the version that this writer knows as its base version.
     fn draw(&mut self) -> Vec<Operation> {
-        let mut numbers: Vec<_> = (0..self.load.records).collect();
-        let wanted = self.random.random_range(1..=self.load.batch_max.min(numbers.len()));
-        let (turn, device) = (self.turns, &self.device);
-        let random = &mut self.random;
-        (0..wanted)
+        let WriterConfig { records, batch_max, ciphertext_bytes_max, .. } = self.config;
+        let (push, name, random) = (self.pushes, self.client.name(), &mut self.random);
+        let mut numbers: Vec<_> = (0..records).collect();
+        let count = random.random_range(1..=batch_max.min(records));
+        (0..count)
             .map(|_| {
                 let drawn = numbers.swap_remove(random.random_range(0..numbers.len()));
-                let record_id = RecordId::new(&format!("record {drawn}")).expect("a short id");
-                // No other write has this text, so that whoever sees it knows who wrote it.
-                let text = format!("{turn} of {} of {} for {record_id}", device.name, device.user);
+                let record_id = RecordId::new(&format!("record-{drawn}")).expect("a short id");
+                // No other write has this text, so it identifies its writer.
+                let mut ciphertext = format!("{push} of {name} for {record_id}").into_bytes();
+                let length = random.random_range(0..=ciphertext_bytes_max);
+                ciphertext.resize(ciphertext.len().max(length), b'.');
                 Operation {
-                    base_version: self.known.get(&record_id).copied(),
+                    base_version: self.versions.get(&record_id).copied(),
                     record_id,
-                    ciphertext: Ciphertext::from_bytes(text.into_bytes()),
+                    ciphertext: Ciphertext::from_bytes(ciphertext),
                     deleted: random.random_ratio(1, 20),
                 }
             })
             .collect()
     }
 
-    async fn see_through(&mut self, operations: &[Operation]) {
-        loop {
-            let Device { recorder, user, name } = &self.device;
-            let request = Request::Push { operations: operations.iter().map(write).collect() };
-            let number = recorder.begin(user, name, request);
-            let answer = self.service.push(operations).await;
-            let outcome = answer.unwrap_or_else(|fault| {
-                self.faults.push(format!("{user}, {name}: {fault}"));
-                Outcome::Unknown
-            });
-            recorder.end(number, outcome.clone());
-            match &outcome {
+    /// Sends the same push until it is applied, gets a conflict, or the server is at fault.
+    async fn settle(&mut self, operations: &[Operation]) {
+        let started = Instant::now();
+        while !self.client.has_fault() {
+            match self.client.push(operations).await {
                 Outcome::Acknowledged { results } => {
                     for result in results {
                         self.learn(&result.record_id, result.version);
@@ -119,37 +118,35 @@ impl<S: Service> Writer<S> {
                 Outcome::Conflict { conflicts } => {
                     for conflict in conflicts {
                         match conflict {
-                            InTheWay::Record(seen) => self.learn(&seen.record_id, seen.version),
-                            InTheWay::Nothing(_) => {}
+                            ConflictEntry::Record(view) => {
+                                self.learn(&view.record_id, view.version);
+                            }
+                            ConflictEntry::Missing(id) => self.forget(&id),
                         }
                     }
                     return;
                 }
-                _ if !self.faults.is_empty() => return,
-                _ => {
-                    self.unserved += 1;
-                    self.service.pause().await;
+                _ if started.elapsed() > UNSETTLED_MAX => {
+                    self.client.fault(&format!("a push was not served for {UNSETTLED_MAX:?}"));
                 }
+                _ => self.client.service.pause().await,
             }
         }
     }
 
     fn learn(&mut self, id: &str, version: u64) {
-        let version = i64::try_from(version).ok().and_then(Version::new);
-        match (RecordId::new(id), version) {
-            (Ok(id), Some(version)) => {
-                self.known.insert(id, version);
+        let number = i64::try_from(version).ok().and_then(Version::new);
+        match (RecordId::new(id), number) {
+            (Ok(id), Some(number)) => {
+                self.versions.insert(id, number);
             }
-            _ => self.faults.push(format!("an answer tells of a version {version:?} of {id}")),
+            _ => self.client.fault(&format!("a response has version {version} of {id}")),
         }
     }
-}
 
-fn write(operation: &Operation) -> Write {
-    Write {
-        record_id: operation.record_id.as_str().into(),
-        base_version: operation.base_version.map(|base| base.get().unsigned_abs()),
-        digest: Digest::of(operation.ciphertext.as_bytes()),
-        deleted: operation.deleted,
+    fn forget(&mut self, id: &str) {
+        if let Ok(id) = RecordId::new(id) {
+            self.versions.remove(&id);
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! The checker of histories, held to histories written by hand.
+//! Tests of the history checker with short histories written by hand.
 
-mod broken;
-mod kept;
-mod lines;
-mod reading;
+mod builder;
+mod malformed;
+mod valid;
+mod violations;

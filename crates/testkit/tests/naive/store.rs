@@ -1,6 +1,6 @@
-//! A store in memory that does one statement at a time, by rules that may be wrong.
+//! An in-memory store that runs one statement at a time, by rules that may be wrong.
 //!
-//! What becomes of a write is judged by the real rule, so that what goes wrong is what is around it.
+//! The version check of a write is the real one, so that only the code around it is at fault.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use vaultsync_protocol::{Operation, Version};
 use vaultsync_store::{RECEIPTS_MAX, RecordState, WriteDecision, check_version};
 use vaultsync_testkit::{
-    history::{Digest, InTheWay, Outcome, Seen, Written},
+    history::{ConflictEntry, Digest, Outcome, RecordView, WriteResult},
     workload::Service,
 };
 
@@ -30,8 +30,8 @@ pub(crate) struct Database {
     locked: HashMap<usize, u64>,
     /// Microseconds.
     now: i64,
-    /// Counts starts. What was at work before a crash is cut off.
-    start: u64,
+    /// Number of crashes so far. Pushes that began before a crash are aborted.
+    crashes: u64,
 }
 
 type Vaults = BTreeMap<usize, Vault>;
@@ -41,7 +41,7 @@ struct Vault {
     rows: BTreeMap<String, Row>,
     /// Milliseconds.
     clock: i64,
-    receipts: Vec<(Vec<Operation>, Vec<Written>)>,
+    receipts: Vec<(Vec<Operation>, Vec<WriteResult>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,12 +52,12 @@ struct Row {
     at: i64,
 }
 
-/// A push was cut off by a crash.
-struct CutOff;
+/// A push was aborted by a crash.
+struct Crashed;
 
-/// A user's vault in it, as a client reaches it.
+/// A user's vault in the database, as a client reaches it.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub(crate) struct NaiveService {
     database: Arc<Mutex<Database>>,
     user: usize,
 }
@@ -71,19 +71,19 @@ impl Database {
             disk: Vaults::new(),
             locked: HashMap::new(),
             now: 1_000_000_000,
-            start: 0,
+            crashes: 0,
         }))
     }
 
-    /// What happens around the clients: time goes on, not always forward, and now and then there is
-    /// a crash. What was committed in memory alone reaches the disk sometime.
-    pub(crate) fn happen(&mut self) {
+    /// Simulates the environment: time passes, sometimes backwards, the memory is synced to disk at some
+    /// time, and sometimes there is a crash.
+    pub(crate) fn simulate(&mut self) {
         self.now += self.random.random_range(1..700);
         match self.random.random_range(0..1000) {
             0 => {
                 self.memory = self.disk.clone();
                 self.locked.clear();
-                self.start += 1;
+                self.crashes += 1;
             }
             1..6 => self.now -= self.random.random_range(0..50_000),
             6..20 => self.disk = self.memory.clone(),
@@ -91,31 +91,31 @@ impl Database {
         }
     }
 
-    /// What a vault holds, in the order of time.
-    pub(crate) fn state(&self, user: usize) -> Vec<Seen> {
+    /// The records of a vault, in the order of their times.
+    pub(crate) fn state(&self, user: usize) -> Vec<RecordView> {
         let rows = self.memory.get(&user).map(|vault| vault.rows.values()).into_iter().flatten();
-        let mut seen: Vec<_> = rows.map(Row::seen).collect();
-        seen.sort_by_key(|seen| seen.updated_at);
-        seen
+        let mut records: Vec<_> = rows.map(Row::view).collect();
+        records.sort_by_key(|record| record.updated_at);
+        records
     }
 
     /// A page, read in one statement.
     fn page(&mut self, user: usize, cursor: Option<i64>, limit: usize) -> Outcome {
-        self.happen();
-        let named = self.rules.pulls_name_the_user;
-        let vaults = self.memory.iter().filter(|(of, _)| !named || **of == user);
+        self.simulate();
+        let filters = self.rules.pulls_filter_by_user;
+        let vaults = self.memory.iter().filter(|(of, _)| !filters || **of == user);
         let after = cursor.map_or(i64::MIN, |millis| millis * 1000);
         let rows = vaults.flat_map(|(_, vault)| vault.rows.values());
         let mut rows: Vec<_> = rows.filter(|row| row.at > after).collect();
         rows.sort_by_key(|row| row.at);
         let has_more = rows.len() > limit;
         rows.truncate(limit);
-        let records: Vec<_> = rows.into_iter().map(Row::seen).collect();
+        let records: Vec<_> = rows.into_iter().map(Row::view).collect();
         let next_cursor = records.last().map(|last| last.updated_at);
         Outcome::Page { records, next_cursor, has_more }
     }
 
-    /// The microseconds of the records of a push that began at `began`.
+    /// The times of the records of a push that began at `began`, all in microseconds.
     fn times(&mut self, user: usize, count: usize, began: i64) -> Vec<i64> {
         let millis = self.now / 1000;
         let vault = self.memory.entry(user).or_default();
@@ -129,7 +129,7 @@ impl Database {
             Times::Now => each(millis),
             Times::Transaction => vec![began / 1000 * 1000; count],
             Times::Micros => {
-                // As if the clock of the database never stood still: only the cursor is at fault.
+                // The database's clock always advances, so that only the cursor is at fault.
                 vault.clock = vault.clock.max(self.now);
                 let first = vault.clock + 1;
                 vault.clock += i64::try_from(count).unwrap();
@@ -143,35 +143,35 @@ impl Database {
         for row in rows {
             vault.rows.insert(row.operation.record_id.as_str().to_owned(), row.clone());
         }
-        if self.rules.commit != Commit::AfterAnswer {
+        if self.rules.commit != Commit::AfterResponse {
             self.disk = self.memory.clone();
         }
     }
 }
 
-impl Client {
+impl NaiveService {
     pub(crate) fn new(database: &Arc<Mutex<Database>>, user: usize) -> Self {
         Self { database: Arc::clone(database), user }
     }
 
-    /// One statement, before which others may have their turns; cut off where there was a crash.
+    /// Runs one statement, before which other tasks may run. It is aborted if there was a crash.
     async fn statement<T>(
         &self,
-        start: u64,
+        crashes: u64,
         run: impl FnOnce(&mut Database) -> T,
-    ) -> Result<T, CutOff> {
+    ) -> Result<T, Crashed> {
         step().await;
         let mut database = self.database.lock().unwrap();
-        database.happen();
-        if database.start == start { Ok(run(&mut database)) } else { Err(CutOff) }
+        database.simulate();
+        if database.crashes == crashes { Ok(run(&mut database)) } else { Err(Crashed) }
     }
 
-    async fn lock(&self, start: u64) -> Result<(), CutOff> {
+    async fn lock(&self, crashes: u64) -> Result<(), Crashed> {
         let user = self.user;
         while !self
-            .statement(start, |database| {
+            .statement(crashes, |database| {
                 let is_free = !database.locked.contains_key(&user);
-                database.locked.entry(user).or_insert(start);
+                database.locked.entry(user).or_insert(crashes);
                 is_free
             })
             .await?
@@ -179,60 +179,60 @@ impl Client {
         Ok(())
     }
 
-    async fn transaction(&self, operations: &[Operation]) -> Result<Outcome, CutOff> {
+    async fn transaction(&self, operations: &[Operation]) -> Result<Outcome, Crashed> {
         let (user, database) = (self.user, &self.database);
-        let (start, began, rules) = {
+        let (crashes, began, rules) = {
             let database = database.lock().unwrap();
-            (database.start, database.now, database.rules)
+            (database.crashes, database.now, database.rules)
         };
         if rules.lock == Lock::BeforeReading {
-            self.lock(start).await?;
+            self.lock(crashes).await?;
         }
-        let answer = self
-            .statement(start, |database| {
+        let receipt = self
+            .statement(crashes, |database| {
                 let vault = database.memory.entry(user).or_default();
                 let receipt = vault.receipts.iter().find(|(before, _)| before == operations);
-                receipt.filter(|_| rules.receipts).map(|(_, answer)| answer.clone())
+                receipt.filter(|_| rules.receipts).map(|(_, results)| results.clone())
             })
             .await?;
-        let outcome = match answer {
+        let outcome = match receipt {
             Some(results) => Outcome::Acknowledged { results },
-            None => self.judge_and_write(start, began, rules, operations).await?,
+            None => self.check_and_write(crashes, began, rules, operations).await?,
         };
         if rules.lock != Lock::Never {
-            self.statement(start, |database| database.locked.remove(&user)).await?;
+            self.statement(crashes, |database| database.locked.remove(&user)).await?;
         }
         Ok(outcome)
     }
 
-    async fn judge_and_write(
+    async fn check_and_write(
         &self,
-        start: u64,
+        crashes: u64,
         began: i64,
         rules: Rules,
         operations: &[Operation],
-    ) -> Result<Outcome, CutOff> {
+    ) -> Result<Outcome, Crashed> {
         let user = self.user;
         let (mut rows, mut conflicts, mut results) = (Vec::new(), Vec::new(), Vec::new());
         for operation in operations {
             let found = self
-                .statement(start, |database| {
+                .statement(crashes, |database| {
                     let vault = database.memory.entry(user).or_default();
                     vault.rows.get(operation.record_id.as_str()).cloned()
                 })
                 .await?;
-            match verdict(operation, found.as_ref()) {
+            match decide(operation, found.as_ref()) {
                 WriteDecision::Conflict => {
-                    let nothing = || InTheWay::Nothing(operation.record_id.as_str().into());
-                    let shown = found.as_ref().map(Row::seen);
-                    conflicts.push(shown.map_or_else(nothing, InTheWay::Record));
+                    let missing = || ConflictEntry::Missing(operation.record_id.as_str().into());
+                    let record = found.as_ref().map(Row::view);
+                    conflicts.push(record.map_or_else(missing, ConflictEntry::Record));
                 }
-                WriteDecision::AlreadyApplied(version) => results.push(written(operation, version)),
+                WriteDecision::AlreadyApplied(version) => results.push(result(operation, version)),
                 WriteDecision::Apply(version) => {
-                    results.push(written(operation, version));
+                    results.push(result(operation, version));
                     let mut row = Row { operation: operation.clone(), version, at: 0 };
                     if rules.commit == Commit::EachWrite {
-                        self.statement(start, |database| {
+                        self.statement(crashes, |database| {
                             row.at = database.times(user, 1, began)[0];
                             database.write(user, std::slice::from_ref(&row));
                         })
@@ -244,17 +244,17 @@ impl Client {
             }
         }
         if rules.lock == Lock::AfterReading {
-            self.lock(start).await?;
+            self.lock(crashes).await?;
         }
         if !conflicts.is_empty() {
             return Ok(Outcome::Conflict { conflicts });
         }
         let times =
-            self.statement(start, |database| database.times(user, rows.len(), began)).await?;
+            self.statement(crashes, |database| database.times(user, rows.len(), began)).await?;
         for (row, at) in rows.iter_mut().zip(times) {
             row.at = at;
         }
-        self.statement(start, |database| {
+        self.statement(crashes, |database| {
             let vault = database.memory.entry(user).or_default();
             vault.receipts.push((operations.to_vec(), results.clone()));
             let over = vault.receipts.len().saturating_sub(RECEIPTS_MAX);
@@ -266,12 +266,12 @@ impl Client {
     }
 }
 
-impl Service for Client {
+impl Service for NaiveService {
     async fn push(&mut self, operations: &[Operation]) -> Result<Outcome, String> {
         let outcome = self.transaction(operations).await.unwrap_or(Outcome::Unknown);
         step().await;
         let mut database = self.database.lock().unwrap();
-        // Answers get lost, whatever they say.
+        // Any response may be lost.
         Ok(if database.random.random_ratio(1, 20) { Outcome::Unknown } else { outcome })
     }
 
@@ -293,8 +293,8 @@ impl Service for Client {
 }
 
 impl Row {
-    fn seen(&self) -> Seen {
-        Seen {
+    fn view(&self) -> RecordView {
+        RecordView {
             record_id: self.operation.record_id.as_str().into(),
             version: self.version.get().unsigned_abs(),
             digest: Digest::of(self.operation.ciphertext.as_bytes()),
@@ -304,16 +304,16 @@ impl Row {
     }
 }
 
-fn verdict(operation: &Operation, found: Option<&Row>) -> WriteDecision {
-    let head =
+fn decide(operation: &Operation, found: Option<&Row>) -> WriteDecision {
+    let state =
         found.map(|row| RecordState { version: row.version, deleted: row.operation.deleted });
-    check_version(operation, head, false, || {
+    check_version(operation, state, false, || {
         found.is_some_and(|row| row.operation.ciphertext == operation.ciphertext)
     })
 }
 
-fn written(operation: &Operation, version: Version) -> Written {
-    Written {
+fn result(operation: &Operation, version: Version) -> WriteResult {
+    WriteResult {
         record_id: operation.record_id.as_str().into(),
         version: version.get().unsigned_abs(),
         updated_at: None,

@@ -1,33 +1,32 @@
-//! I3, told by refusals: a conflict shows records that were in the way, as they were when the push came.
+//! I3 for conflict responses: a conflict lists conflicting records, as they were when the push arrived.
 
-use super::{Promise, Report, facts::Facts};
+use super::{Promise, Report, evidence::Evidence};
 use crate::history::index::{
-    Attempt, Batch, History, InTheWay, NEVER, Position, PushOutcome, RecordIndex,
+    Attempt, Batch, ConflictEntry, History, NEVER, Position, PushOutcome, RecordIndex,
 };
 
-pub(super) fn check(history: &History, facts: &Facts, report: &mut Report<'_>) {
-    let known = Known::of(history, facts);
+pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<'_>) {
+    let acknowledged = AcknowledgedVersions::of(history, evidence);
     for attempt in &history.attempts {
-        let PushOutcome::Conflict(shown) = &attempt.outcome else { continue };
+        let PushOutcome::Conflict(entries) = &attempt.outcome else { continue };
         let batch = &history.batches[attempt.batch];
-        if shown.is_empty() {
-            let what = "a push was refused, and nothing shown that was in its way";
-            report.of_user(Promise::Versions, batch.user, [attempt.number], what);
+        if entries.is_empty() {
+            let what = "a push was answered with a conflict that lists no record";
+            report.add_for_user(Promise::Versions, batch.user, [attempt.number], what);
         }
-        for in_the_way in shown {
-            let (record, version) = (in_the_way.record, in_the_way.version());
+        for entry in entries {
+            let (record, version) = (entry.record, entry.version());
             let mut broken = |promise, what| {
-                report.of_record(promise, record, [attempt.number], what);
+                report.add_for_record(promise, record, [attempt.number], what);
             };
-            if !is_in_the_way(history, batch, attempt, in_the_way) {
-                let what =
-                    format!("version {version} is shown in the way of a push that it was not");
+            if !is_conflicting(history, batch, attempt, entry) {
+                let what = format!("a conflict lists version {version}, which does not conflict");
                 broken(Promise::Versions, what);
             }
-            let known = known.version(record, attempt.begin);
-            if version < known {
+            let latest = acknowledged.latest(record, attempt.begin);
+            if version < latest {
                 let what = format!(
-                    "a conflict shows version {version}, and version {known} was acknowledged before"
+                    "a conflict lists version {version}, but version {latest} was acknowledged before"
                 );
                 broken(Promise::Durable, what);
             }
@@ -35,42 +34,43 @@ pub(super) fn check(history: &History, facts: &Facts, report: &mut Report<'_>) {
     }
 }
 
-/// Whether a record in that state lets one of the writes not pass. What a client says of its epoch is
-/// not in a history: with it, a record that is not there is in the way of any base version.
-fn is_in_the_way(
+/// Whether a record in that state conflicts with one of the writes. The epoch that a client sends is not in
+/// a history: with an epoch, a missing record conflicts with any base version.
+fn is_conflicting(
     history: &History,
     batch: &Batch,
     attempt: &Attempt,
-    in_the_way: &InTheWay,
+    entry: &ConflictEntry,
 ) -> bool {
-    let mut of_record = batch.operations.iter().filter(|one| one.record == in_the_way.record);
-    of_record.any(|operation| {
-        let Some(seen) = in_the_way.seen else { return operation.base.is_some() };
-        let holds_it =
-            seen.version == operation.next_version() && seen.content == operation.content;
-        let is_at_base = operation.base == Some(seen.version);
-        // It may have inserted the record before, which has come to its base version since.
-        let was_ahead = operation.next_version() > 2
+    let mut on_record = batch.operations.iter().filter(|one| one.record == entry.record);
+    on_record.any(|operation| {
+        let Some(observed) = entry.observed else { return operation.base.is_some() };
+        let is_already_applied =
+            observed.version == operation.next_version() && observed.content == operation.content;
+        let is_at_base = operation.base == Some(observed.version);
+        // The push may have inserted the record before, and the record has reached its base version since.
+        let was_inserted_ahead = operation.next_version() > 2
             && batch.attempts.iter().map(|&other| &history.attempts[other]).any(|other| {
                 other.begin < attempt.begin
                     && !matches!(other.outcome, PushOutcome::Conflict(_) | PushOutcome::Refused)
             });
-        !holds_it && (!is_at_base || was_ahead)
+        !is_already_applied && (!is_at_base || was_inserted_ahead)
     })
 }
 
-/// The versions of each record that somebody knew of, by when, with the highest until then.
-struct Known(Vec<Vec<(Position, u64)>>);
+/// For each record, the positions at which versions were acknowledged, each with the highest version
+/// until then.
+struct AcknowledgedVersions(Vec<Vec<(Position, u64)>>);
 
-impl Known {
-    fn of(history: &History, facts: &Facts) -> Self {
-        let mut known = vec![Vec::new(); history.records.len()];
-        for (&(record, number), version) in &facts.versions {
+impl AcknowledgedVersions {
+    fn of(history: &History, evidence: &Evidence) -> Self {
+        let mut acknowledged = vec![Vec::new(); history.records.len()];
+        for (&(record, number), version) in &evidence.versions {
             if version.acknowledged != NEVER {
-                known[record].push((version.acknowledged, number));
+                acknowledged[record].push((version.acknowledged, number));
             }
         }
-        for of_record in &mut known {
+        for of_record in &mut acknowledged {
             of_record.sort_unstable();
             let mut highest = 0;
             for (_, number) in of_record {
@@ -78,11 +78,11 @@ impl Known {
                 *number = highest;
             }
         }
-        Self(known)
+        Self(acknowledged)
     }
 
-    /// The highest version of a record that was acknowledged before that position, or 0.
-    fn version(&self, record: RecordIndex, before: Position) -> u64 {
+    /// The highest version of a record that was acknowledged before a position, or 0.
+    fn latest(&self, record: RecordIndex, before: Position) -> u64 {
         let of_record = &self.0[record];
         let count = of_record.partition_point(|(position, _)| *position < before);
         count.checked_sub(1).map_or(0, |last| of_record[last].1)

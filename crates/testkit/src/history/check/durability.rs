@@ -1,22 +1,22 @@
-//! I1: what was acknowledged, or shown to anybody, is in the final state or was superseded.
+//! I1: a version that was acknowledged or returned is in the final state or was superseded.
 
-use super::{Promise, Report, facts::Facts};
+use super::{Promise, Report, evidence::Evidence};
 use crate::history::index::History;
 
-pub(super) fn check(history: &History, facts: &Facts, report: &mut Report<'_>) {
-    for (&(record, number), version) in &facts.versions {
-        for told in &version.told {
-            let there = match &history.finals[record] {
-                None => "is not there".to_owned(),
+pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<'_>) {
+    for (&(record, number), version) in &evidence.versions {
+        for claim in &version.claims {
+            let final_state = match &history.finals[record] {
+                None => "does not exist".to_owned(),
                 Some(last) if last.version < number => format!("is at version {}", last.version),
-                Some(last) if last.version == number && last.content != told.content => {
-                    "holds something else under that version".to_owned()
+                Some(last) if last.version == number && last.content != claim.content => {
+                    "has another content under that version".to_owned()
                 }
                 Some(_) => continue,
             };
-            let was = if told.acknowledged { "was acknowledged" } else { "was shown" };
-            let what = format!("version {number} {was}, and in the end the record {there}");
-            report.of_record(Promise::Durable, record, told.operation, what);
+            let was = if claim.acknowledged { "was acknowledged" } else { "was returned" };
+            let what = format!("version {number} {was}, but in the end the record {final_state}");
+            report.add_for_record(Promise::Durable, record, claim.operation, what);
         }
     }
 }

@@ -1,23 +1,23 @@
-//! I4, in the end: whoever followed the cursor from the start holds what the server holds.
+//! I4 at the end: a client that has followed the cursor from the start has the same records as the server.
 //!
 //! Not here: single pages, see [`pages`](super::pages).
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Promise, Report, facts::Facts};
-use crate::history::index::{History, NEVER, Position, RecordIndex, Sighting, UserIndex};
+use super::{Promise, Report, evidence::Evidence};
+use crate::history::index::{History, NEVER, Observation, Position, RecordIndex, UserIndex};
 
 /// A device that has followed the cursor since it started without one.
 struct Follower {
-    held: HashMap<RecordIndex, Sighting>,
+    records: HashMap<RecordIndex, Observation>,
     cursor: Option<i64>,
-    /// The pull that brought it to the end, once all writing was over.
-    arrived: Option<u64>,
+    /// The pull with which it reached the end after the last write.
+    caught_up: Option<u64>,
 }
 
-/// Answers how many devices were followed to the end.
-pub(super) fn check(history: &History, facts: &Facts, report: &mut Report<'_>) -> usize {
-    let written = ends_of_writing(history);
+/// Returns how many devices have followed to the end.
+pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<'_>) -> usize {
+    let last_writes = last_writes(history);
     let mut records_of = vec![Vec::new(); history.users.len()];
     for (record, name) in history.records.iter().enumerate() {
         records_of[name.user].push(record);
@@ -25,76 +25,76 @@ pub(super) fn check(history: &History, facts: &Facts, report: &mut Report<'_>) -
     let mut followers = HashMap::<(UserIndex, &Arc<str>), Follower>::new();
     for pull in &history.pulls {
         let device = (pull.user, &pull.device);
-        if pull.cursor.is_none() && followers.get(&device).is_none_or(|is| is.cursor.is_some()) {
-            let new = Follower { held: HashMap::new(), cursor: None, arrived: None };
-            // One that had arrived is judged before it starts anew, and only once.
+        let has_moved = |follower: &Follower| follower.cursor.is_some();
+        if pull.cursor.is_none() && followers.get(&device).is_none_or(has_moved) {
+            let new = Follower { records: HashMap::new(), cursor: None, caught_up: None };
+            // A follower that has caught up is checked before it starts again, and only once.
             if let Some(before) = followers.insert(device, new)
-                && before.arrived.is_some()
+                && before.caught_up.is_some()
             {
-                let records = &records_of[pull.user];
-                judge(history, facts, records, &before, report);
+                check_follower(history, evidence, &records_of[pull.user], &before, report);
             }
         }
         let Some(follower) = followers.get_mut(&device) else { continue };
         if pull.cursor != follower.cursor {
-            // It reads by some other cursor, and promises hold for those who follow.
+            // It reads from another cursor, and the promise holds for clients that follow.
             followers.remove(&device);
             continue;
         }
         let Some(page) = &pull.page else { continue };
-        for seen in &page.records {
-            follower.held.insert(seen.record, *seen);
+        for observed in &page.records {
+            follower.records.insert(observed.record, *observed);
         }
         follower.cursor = page.next_cursor.or(follower.cursor);
-        let is_at_the_end = !page.has_more && pull.begin > written[pull.user];
-        follower.arrived = is_at_the_end.then_some(pull.number);
+        let has_caught_up = !page.has_more && pull.begin > last_writes[pull.user];
+        follower.caught_up = has_caught_up.then_some(pull.number);
     }
-    let mut arrived = 0;
+    let mut count = 0;
     for ((user, _), follower) in &followers {
-        if follower.arrived.is_some() {
-            arrived += 1;
-            judge(history, facts, &records_of[*user], follower, report);
+        if follower.caught_up.is_some() {
+            count += 1;
+            check_follower(history, evidence, &records_of[*user], follower, report);
         }
     }
-    arrived
+    count
 }
 
-/// When the last push of each user was over. One without an end may be at work for longer.
-fn ends_of_writing(history: &History) -> Vec<Position> {
-    let mut written = vec![0; history.users.len()];
+/// When the last push of each user ended. A push without an end may be running for longer.
+fn last_writes(history: &History) -> Vec<Position> {
+    let mut last_writes = vec![0; history.users.len()];
     for attempt in &history.attempts {
         let end = if attempt.end == NEVER { attempt.begin } else { attempt.end };
         let user = history.batches[attempt.batch].user;
-        written[user] = written[user].max(end);
+        last_writes[user] = last_writes[user].max(end);
     }
-    written
+    last_writes
 }
 
-fn judge(
+fn check_follower(
     history: &History,
-    facts: &Facts,
+    evidence: &Evidence,
     records: &[RecordIndex],
     follower: &Follower,
     report: &mut Report<'_>,
 ) {
     for &record in records {
-        let (held, last) = (follower.held.get(&record), history.finals[record]);
-        if held == last.as_ref() {
+        let (own, last) = (follower.records.get(&record), history.finals[record]);
+        if own == last.as_ref() {
             continue;
         }
-        // A push that nobody heard the end of may have been applied after the last page.
+        // A push of unknown outcome may have been applied after the last page.
         let may_be_late = last.is_some_and(|last| {
-            let version = facts.version(record, last.version);
-            follower.cursor.is_none_or(|cursor| last.at > cursor)
+            let version = evidence.version(record, last.version);
+            follower.cursor.is_none_or(|cursor| last.updated_at > cursor)
                 && version.is_some_and(|version| version.acknowledged == NEVER)
         });
         if !may_be_late {
-            let version = |of: Option<&Sighting>| of.map_or(0, |of| of.version);
-            let (held, last) = (version(held), version(last.as_ref()));
+            let version = |of: Option<&Observation>| of.map_or(0, |of| of.version);
+            let (own, last) = (version(own), version(last.as_ref()));
             let what = format!(
-                "a device followed to the end and holds version {held}, the server version {last}"
+                "a device followed to the end and has version {own}, but the server has version {last}"
             );
-            report.of_record(Promise::Following, record, follower.arrived, what);
+            report.add_for_record(Promise::Following, record, follower.caught_up, what);
         }
     }
 }

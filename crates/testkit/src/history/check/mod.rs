@@ -1,18 +1,18 @@
-//! The judgement on a history: which promises were broken, and how that shows.
+//! The checker: finds broken promises in a history.
 //!
-//! Where a history leaves open what happened, as with a push that nobody heard the end of, it is
-//! judged in the server's favour. What is reported was seen.
+//! If a history leaves open what happened, for example after a push of unknown outcome, the checker decides
+//! in the server's favour. Every reported violation was observed.
 //!
-//! Work and memory grow with the length of the history, not with its square.
+//! Time and memory grow with the length of the history, not with its square.
 //!
-//! Not here: promises that are not of one vault's records, such as answers under overload; a vault
-//! whose history was put back; pages of a replica that lags, since a pull is held to what was
-//! acknowledged before it.
+//! Not here: promises about anything but the records of a vault, such as responses under overload; a vault
+//! that was restored from a backup; pages of a replica that lags, because a pull must return everything
+//! that was acknowledged before it.
 
 mod atomic;
 mod conflicts;
 mod durability;
-mod facts;
+mod evidence;
 mod following;
 mod order;
 mod pages;
@@ -23,70 +23,70 @@ mod violation;
 
 use std::sync::Arc;
 
-use self::facts::Facts;
+use self::evidence::Evidence;
 pub use self::violation::{Promise, Violation};
 use super::index::{Attempt, History, PushOutcome, RecordIndex, UserIndex};
 
-/// What there was of everything, in a history that breaks no promise.
+/// Counts of a history that breaks no promise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Pushes, each sending of a body apart.
+    /// Pushes; each retry of a body counts.
     pub pushes: usize,
-    /// Writes that were acknowledged, each once.
+    /// Acknowledged writes; each counts once.
     pub acknowledged: usize,
-    /// Pushes that were refused because of what stood in their way.
+    /// Pushes that were refused because of conflicting records.
     pub conflicts: usize,
-    /// Requests that were refused for lack of something.
+    /// Requests that were refused for another reason, such as overload.
     pub refused: usize,
     /// Requests of unknown outcome.
     pub unknown: usize,
-    /// Pushes sent again after a 200, where the promise holds that they get it again.
+    /// Pushes that were sent again after a 200, were due the same 200, and got it.
     pub replays: usize,
-    /// Pages that were answered.
+    /// Pages that were returned.
     pub pages: usize,
     /// Records on these pages.
     pub pulled: usize,
-    /// Devices that followed the cursor from the start to the end of all writing.
+    /// Devices that followed the cursor from the start until after the last write.
     pub followers: usize,
     /// Vaults whose final state was read.
     pub vaults: usize,
-    /// Records in them.
+    /// Records in these vaults.
     pub records: usize,
 }
 
-/// Decides whether the promises I1 to I7 were kept, as far as the history tells.
+/// Checks promises I1 to I7, as far as the history shows them.
 ///
 /// # Errors
 ///
-/// Everything that was broken, in the order of the promises.
+/// Every violation, in the order of the promises.
 pub fn check(history: &History) -> Result<Counts, Vec<Violation>> {
-    let facts = Facts::of(history);
+    let evidence = Evidence::of(history);
     let mut report = Report { history, violations: Vec::new() };
-    durability::check(history, &facts, &mut report);
-    atomic::check(history, &facts, &mut report);
-    versions::check(history, &facts, &mut report);
-    conflicts::check(history, &facts, &mut report);
-    let followers = following::check(history, &facts, &mut report);
-    pages::check(history, &facts, &mut report);
-    order::check(history, &facts, &mut report);
+    durability::check(history, &evidence, &mut report);
+    atomic::check(history, &evidence, &mut report);
+    versions::check(history, &evidence, &mut report);
+    conflicts::check(history, &evidence, &mut report);
+    let followers = following::check(history, &evidence, &mut report);
+    pages::check(history, &evidence, &mut report);
+    order::check(history, &evidence, &mut report);
     let replays = retries::check(history, &mut report);
-    tenancy::check(history, &facts, &mut report);
+    tenancy::check(history, &evidence, &mut report);
     if report.violations.is_empty() {
-        Ok(Counts { replays, followers, ..counts(history, &facts) })
+        Ok(Counts { replays, followers, ..counts(history, &evidence) })
     } else {
         Err(report.into_sorted())
     }
 }
 
-/// Where the checks write down what they find.
+/// The violations that the checks have found.
 struct Report<'a> {
     history: &'a History,
     violations: Vec<Violation>,
 }
 
 impl Report<'_> {
-    /// A promise to the owner of that record is broken.
-    fn of_record(
+    /// Adds a violation that shows in a record.
+    fn add_for_record(
         &mut self,
         promise: Promise,
         record: RecordIndex,
@@ -94,14 +94,14 @@ impl Report<'_> {
         what: impl Into<String>,
     ) {
         let user = self.history.user_of(record);
-        self.of_user(promise, user, operations, what);
+        self.add_for_user(promise, user, operations, what);
         if let Some(violation) = self.violations.last_mut() {
             violation.record = Some(Arc::clone(self.history.record_id(record)));
         }
     }
 
-    /// A promise to a user is broken.
-    fn of_user(
+    /// Adds a violation that shows in a user's vault.
+    fn add_for_user(
         &mut self,
         promise: Promise,
         user: UserIndex,
@@ -132,18 +132,18 @@ impl Report<'_> {
     }
 }
 
-fn counts(history: &History, facts: &Facts) -> Counts {
-    let of = |is: fn(&PushOutcome) -> bool| {
+fn counts(history: &History, evidence: &Evidence) -> Counts {
+    let pushes_with = |is: fn(&PushOutcome) -> bool| {
         history.attempts.iter().filter(|attempt: &&Attempt| is(&attempt.outcome)).count()
     };
     let pages = history.pulls.iter().filter_map(|pull| pull.page.as_ref());
-    let told = facts.versions.values().flat_map(|version| &version.told);
+    let claims = evidence.versions.values().flat_map(|version| &version.claims);
     Counts {
         pushes: history.attempts.len(),
-        acknowledged: told.filter(|told| told.acknowledged).count(),
-        conflicts: of(|outcome| matches!(outcome, PushOutcome::Conflict(_))),
-        refused: of(|outcome| matches!(outcome, PushOutcome::Refused)),
-        unknown: of(|outcome| matches!(outcome, PushOutcome::Unknown))
+        acknowledged: claims.filter(|claim| claim.acknowledged).count(),
+        conflicts: pushes_with(|outcome| matches!(outcome, PushOutcome::Conflict(_))),
+        refused: pushes_with(|outcome| matches!(outcome, PushOutcome::Refused)),
+        unknown: pushes_with(|outcome| matches!(outcome, PushOutcome::Unknown))
             + history.pulls.iter().filter(|pull| pull.page.is_none()).count(),
         replays: 0,
         pages: pages.clone().count(),

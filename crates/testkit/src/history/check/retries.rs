@@ -1,12 +1,12 @@
-//! I6: a push that was answered 200 and is sent again unchanged gets the same 200, while fewer than
-//! [`RECEIPTS_MAX`] others lie between.
+//! I6: a push that was answered 200 and is sent again unchanged gets the same 200, as long as fewer than
+//! [`RECEIPTS_MAX`] other pushes lie in between.
 
 use vaultsync_store::RECEIPTS_MAX;
 
 use super::{Promise, Report};
 use crate::history::index::{Attempt, Batch, History, Position, PushOutcome};
 
-/// Answers how many pushes the promise held for.
+/// Returns how many retries got the 200 that they were due.
 pub(super) fn check(history: &History, report: &mut Report<'_>) -> usize {
     let spans = Spans::of(history);
     let mut replays = 0;
@@ -20,8 +20,8 @@ pub(super) fn check(history: &History, report: &mut Report<'_>) -> usize {
     replays
 }
 
-/// Whether a write inserted a record on a base version above 1: the same bytes may then be a new
-/// write once the record has come that far, so nothing is promised.
+/// Whether a write inserted a record with a base version above 1: the same bytes may be a new write once
+/// the record has reached that version, so nothing is promised.
 fn is_ahead(batch: &Batch, attempts: &[&Attempt]) -> bool {
     attempts.iter().any(|attempt| {
         let PushOutcome::Acknowledged(results) = &attempt.outcome else { return false };
@@ -44,33 +44,33 @@ fn check_batch(
         })
         .min_by_key(|(attempt, _)| attempt.end);
     let Some((first, answered)) = first else { return 0 };
-    // It was applied by this one, or by one before it that nobody heard the end of.
+    // It was applied by this attempt, or by an earlier one of unknown outcome.
     let begin = attempts
         .iter()
         .filter(|attempt| may_apply(attempt))
         .fold(first.begin, |begin, attempt| begin.min(attempt.begin));
     let mut replays = 0;
-    for again in attempts.iter().filter(|again| again.begin > first.end) {
-        let own = attempts.iter().filter(|own| may_apply(own) && own.begin <= again.end).count();
-        if spans.between(batch.user, begin, again.end).saturating_sub(own) >= RECEIPTS_MAX {
+    for retry in attempts.iter().filter(|retry| retry.begin > first.end) {
+        let own = attempts.iter().filter(|own| may_apply(own) && own.begin <= retry.end).count();
+        if spans.between(batch.user, begin, retry.end).saturating_sub(own) >= RECEIPTS_MAX {
             continue;
         }
         let versions = |results: &[(u64, Option<i64>)]| {
             results.iter().map(|(version, _)| *version).collect::<Vec<_>>()
         };
-        let what = match &again.outcome {
+        let what = match &retry.outcome {
             PushOutcome::Refused | PushOutcome::Unknown => continue,
             PushOutcome::Acknowledged(results) if versions(results) == versions(answered) => {
                 replays += 1;
                 continue;
             }
-            PushOutcome::Acknowledged(_) => "a push sent again was given other versions",
-            PushOutcome::Conflict(_) => "a push sent again after its 200 was told of a conflict",
+            PushOutcome::Acknowledged(_) => "a retry got other versions than its first 200",
+            PushOutcome::Conflict(_) => "a retry after a 200 got a conflict",
         };
-        let operations = [first.number, again.number];
+        let operations = [first.number, retry.number];
         match batch.operations.as_slice() {
-            [only] => report.of_record(Promise::Retries, only.record, operations, what),
-            _ => report.of_user(Promise::Retries, batch.user, operations, what),
+            [only] => report.add_for_record(Promise::Retries, only.record, operations, what),
+            _ => report.add_for_user(Promise::Retries, batch.user, operations, what),
         }
     }
     replays
@@ -80,7 +80,7 @@ fn may_apply(attempt: &Attempt) -> bool {
     matches!(attempt.outcome, PushOutcome::Acknowledged(_) | PushOutcome::Unknown)
 }
 
-/// When the pushes of each user began and ended that may have been applied, each sorted.
+/// For each user, the begins and the ends of the pushes that may have been applied, both sorted.
 struct Spans(Vec<(Vec<Position>, Vec<Position>)>);
 
 impl Spans {
@@ -98,7 +98,7 @@ impl Spans {
         Self(spans)
     }
 
-    /// How many of them may have been at work between the two: none that began after, and none that
+    /// How many pushes may have been running between two positions: those that neither began after nor
     /// ended before.
     fn between(&self, user: usize, from: Position, to: Position) -> usize {
         let (begins, ends) = &self.0[user];

@@ -1,16 +1,17 @@
-//! I7: nobody is shown what only another user wrote.
+//! I7: no user gets content that only another user has written.
 
 use super::{
     Promise, Report,
-    facts::{Facts, Origin},
+    evidence::{Evidence, Origin},
 };
 use crate::history::index::History;
 
-pub(super) fn check(history: &History, facts: &Facts, report: &mut Report<'_>) {
-    for strange in &facts.strange {
-        if let Origin::Another(owner) = strange.origin {
-            let what = format!("it holds what only {} wrote", history.users[owner]);
-            report.of_record(Promise::Tenancy, strange.record, strange.operation, what);
+pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<'_>) {
+    for unexplained in &evidence.unexplained {
+        if let Origin::OtherUser(owner) = unexplained.origin {
+            let what = format!("it has content that only {} wrote", history.users[owner]);
+            let operation = unexplained.operation;
+            report.add_for_record(Promise::Tenancy, unexplained.record, operation, what);
         }
     }
 }

@@ -1,49 +1,36 @@
-//! What is said of a promise that was broken.
+//! The promises, and the report of one that was broken.
 
 use std::{fmt, sync::Arc};
 
-/// What a server promises, within one epoch of a vault.
+/// What a server promises within one epoch of a vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Promise {
-    /// I1: what was acknowledged, or shown to anybody, is there or was superseded.
+    /// I1: a version that was acknowledged or returned exists or was superseded.
     Durable,
     /// I2: a push is all or nothing.
     Atomic,
-    /// I3: no version stands for two writes, none is left out, and each is on top of its base.
+    /// I3: each version is one write on top of its base version, and versions have no gaps.
     Versions,
-    /// I4: who follows the cursor skips nothing and ends with what the server has.
+    /// I4: a client that follows the cursor skips nothing and ends with the server's state.
     Following,
-    /// I5: `updated_at` is unique in its vault and rises in the order of commits.
+    /// I5: `updated_at` is unique in its vault and increases in commit order.
     Order,
     /// I6: a push sent again after its 200 gets the same 200.
     Retries,
-    /// I7: nobody is shown another's.
+    /// I7: no user gets the content of another.
     Tenancy,
-}
-
-impl Promise {
-    /// All of them, in order.
-    pub const ALL: [Self; 7] = [
-        Self::Durable,
-        Self::Atomic,
-        Self::Versions,
-        Self::Following,
-        Self::Order,
-        Self::Retries,
-        Self::Tenancy,
-    ];
 }
 
 impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, promise) = match self {
-            Self::Durable => ("I1", "what was acknowledged is never lost"),
+            Self::Durable => ("I1", "an acknowledged write is never lost"),
             Self::Atomic => ("I2", "a push is all or nothing"),
             Self::Versions => ("I3", "each version is one write, without gaps"),
             Self::Following => ("I4", "no reader skips a record"),
-            Self::Order => ("I5", "times are unique and rise"),
-            Self::Retries => ("I6", "a push sent again is answered alike"),
-            Self::Tenancy => ("I7", "nobody reads another's"),
+            Self::Order => ("I5", "times are unique and increase"),
+            Self::Retries => ("I6", "a retry gets the same response"),
+            Self::Tenancy => ("I7", "no user reads another's content"),
         };
         write!(f, "{name} ({promise})")
     }
@@ -52,15 +39,15 @@ impl fmt::Display for Promise {
 /// A promise that was broken, and how that shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which.
+    /// The broken promise.
     pub promise: Promise,
-    /// Whose vault.
+    /// Owner of the vault.
     pub user: Arc<str>,
-    /// The record that it shows in.
+    /// The record in which it shows, if it is one record.
     pub record: Option<Arc<str>>,
-    /// The operations that it shows in; none where the final state alone tells.
+    /// The operations in which it shows; empty if only the final state shows it.
     pub operations: Vec<u64>,
-    /// What was seen.
+    /// A description.
     pub what: String,
 }
 

@@ -1,47 +1,47 @@
-//! Histories written by hand, in few words.
+//! A builder of short histories.
 
 use std::sync::Arc;
 
 use vaultsync_testkit::history::{
-    Counts, Digest, Event, History, InTheWay, Outcome, Promise, Recorder, Request, Seen, Violation,
-    Write, Written, check,
+    ConflictEntry, Counts, Digest, Event, History, Outcome, Promise, RecordView, Recorder, Request,
+    Violation, Write, WriteResult, check,
 };
 
-/// A write of a text on top of a version.
+/// A write of a text on a base version.
 pub(crate) fn write(id: &str, base: impl Into<Option<u64>>, text: &str) -> Write {
     let (digest, base_version) = (Digest::of(text.as_bytes()), base.into());
     Write { record_id: id.into(), base_version, digest, deleted: false }
 }
 
-/// A record that holds a text.
-pub(crate) fn seen(id: &str, version: u64, text: &str, updated_at: i64) -> Seen {
+/// A record with a text as its content.
+pub(crate) fn view(id: &str, version: u64, text: &str, updated_at: i64) -> RecordView {
     let digest = Digest::of(text.as_bytes());
-    Seen { record_id: id.into(), version, digest, deleted: false, updated_at }
+    RecordView { record_id: id.into(), version, digest, deleted: false, updated_at }
 }
 
-/// A history in the making.
+/// A history that is being built.
 #[derive(Default)]
-pub(crate) struct Lines(Recorder);
+pub(crate) struct Builder(Recorder);
 
-impl Lines {
-    /// Begins a push of ada's phone.
-    pub(crate) fn push(&self, operations: &[Write]) -> u64 {
-        self.push_of("ada", operations)
+impl Builder {
+    /// Begins a push by ada's phone.
+    pub(crate) fn begin_push(&self, operations: &[Write]) -> u64 {
+        self.begin_push_by("ada", operations)
     }
 
-    pub(crate) fn push_of(&self, user: &str, operations: &[Write]) -> u64 {
+    pub(crate) fn begin_push_by(&self, user: &str, operations: &[Write]) -> u64 {
         self.begin(user, "phone", Request::Push { operations: operations.to_vec() })
     }
 
-    /// A push that is answered with those versions before anything else happens.
-    pub(crate) fn pushed(&self, operations: &[Write], versions: &[u64]) -> u64 {
-        let push = self.push(operations);
+    /// Adds a push that is acknowledged with these versions before anything else happens.
+    pub(crate) fn push(&self, operations: &[Write], versions: &[u64]) -> u64 {
+        let push = self.begin_push(operations);
         self.acknowledge(push, operations, versions);
         push
     }
 
     pub(crate) fn acknowledge(&self, push: u64, operations: &[Write], versions: &[u64]) {
-        let results = operations.iter().zip(versions).map(|(write, &version)| Written {
+        let results = operations.iter().zip(versions).map(|(write, &version)| WriteResult {
             record_id: Arc::clone(&write.record_id),
             version,
             updated_at: None,
@@ -49,8 +49,8 @@ impl Lines {
         self.0.end(push, Outcome::Acknowledged { results: results.collect() });
     }
 
-    pub(crate) fn conflict(&self, push: u64, shown: &[Seen]) {
-        let conflicts = shown.iter().cloned().map(InTheWay::Record).collect();
+    pub(crate) fn conflict(&self, push: u64, records: &[RecordView]) {
+        let conflicts = records.iter().cloned().map(ConflictEntry::Record).collect();
         self.0.end(push, Outcome::Conflict { conflicts });
     }
 
@@ -58,28 +58,33 @@ impl Lines {
         self.0.end(operation, outcome);
     }
 
-    /// Begins a pull of ada's laptop.
-    pub(crate) fn pull(&self, cursor: impl Into<Option<i64>>) -> u64 {
+    /// Begins a pull by ada's laptop.
+    pub(crate) fn begin_pull(&self, cursor: impl Into<Option<i64>>) -> u64 {
         self.begin("ada", "laptop", Request::Pull { cursor: cursor.into(), limit: 10 })
     }
 
-    pub(crate) fn page(&self, pull: u64, records: &[Seen], has_more: bool) {
+    pub(crate) fn page(&self, pull: u64, records: &[RecordView], has_more: bool) {
         let next_cursor = records.last().map(|last| last.updated_at);
         self.0.end(pull, Outcome::Page { records: records.to_vec(), next_cursor, has_more });
     }
 
-    /// A pull that is answered before anything else happens.
-    pub(crate) fn pulled(&self, cursor: impl Into<Option<i64>>, records: &[Seen], has_more: bool) {
-        let pull = self.pull(cursor);
+    /// Adds a pull that is answered before anything else happens.
+    pub(crate) fn pull(
+        &self,
+        cursor: impl Into<Option<i64>>,
+        records: &[RecordView],
+        has_more: bool,
+    ) {
+        let pull = self.begin_pull(cursor);
         self.page(pull, records, has_more);
     }
 
-    /// What ada's vault holds when all is over.
-    pub(crate) fn state(&self, records: &[Seen]) {
+    /// Adds the final state of ada's vault.
+    pub(crate) fn state(&self, records: &[RecordView]) {
         self.state_of("ada", records);
     }
 
-    pub(crate) fn state_of(&self, user: &str, records: &[Seen]) {
+    pub(crate) fn state_of(&self, user: &str, records: &[RecordView]) {
         self.0.state(&user.into(), records.to_vec());
     }
 
@@ -91,22 +96,23 @@ impl Lines {
         check(&History::new(&self.events()).expect("a history"))
     }
 
-    /// Nothing is broken.
+    /// Asserts that the history breaks no promise.
     #[track_caller]
-    pub(crate) fn holds(&self) -> Counts {
+    pub(crate) fn is_valid(&self) -> Counts {
         match self.check() {
             Ok(counts) => counts,
             Err(violations) => panic!("{violations:#?}"),
         }
     }
 
-    /// That promise is broken, no other one, and it is told like this.
+    /// Asserts that the history breaks this promise and no other, with a violation that contains `what`.
     #[track_caller]
     pub(crate) fn breaks(&self, promise: Promise, what: &str) {
         self.breaks_all(&[promise], what);
     }
 
-    /// Those promises are broken, no other ones, and the first of them is told like this.
+    /// Asserts that the history breaks these promises and no others, and that a violation of the first
+    /// contains `what`.
     #[track_caller]
     pub(crate) fn breaks_all(&self, promises: &[Promise], what: &str) {
         let violations = self.check().expect_err("a promise is broken");
