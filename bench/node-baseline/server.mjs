@@ -1,8 +1,7 @@
-// The plain design that Vaultsync is measured against: Node, `pg`, one query an operation, the clock
-// of the wall as the cursor. What is wrong with it is left in: pushes are not all or none, and a
-// reader can skip records.
+// The baseline that Vaultsync is compared with: Node, `pg`, one query per operation, and the wall clock as
+// the cursor. Its faults are not fixed: pushes are not atomic, and a reader can skip records.
 //
-// DATABASE_URL names the database; the port it listens on is printed.
+// DATABASE_URL is the database. The port it listens on is printed.
 
 import { createSign, createVerify, generateKeyPairSync } from "node:crypto";
 import { createServer } from "node:http";
@@ -26,14 +25,14 @@ await pool.query(
   "create index if not exists sync_records_cursor on sync_records (user_id, updated_at)",
 );
 
-// Tokens as a sign-in service makes them: RS256, checked at every request with a key at hand.
+// Tokens like those of an authentication service: RS256, verified at every request with a local key.
 const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
 
 function mint(user) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const exp = Math.floor(Date.now() / 1000) + 24 * 3600;
-  const signed = `${part({ alg: "RS256", typ: "JWT" })}.${part({ sub: user, exp })}`;
-  return `${signed}.${createSign("RSA-SHA256").update(signed).sign(privateKey, "base64url")}`;
+  const payload = `${part({ alg: "RS256", typ: "JWT" })}.${part({ sub: user, exp })}`;
+  return `${payload}.${createSign("RSA-SHA256").update(payload).sign(privateKey, "base64url")}`;
 }
 
 function userOf(request) {
@@ -107,9 +106,9 @@ async function pull(user, cursor) {
   return [200, { records, nextCursor, hasMore: records.length === PAGE_RECORDS }];
 }
 
-async function answer(request) {
+async function respond(request) {
   const url = new URL(request.url, "http://localhost");
-  // For the load generator alone.
+  // Only for the load generator.
   if (url.pathname === "/token") return [200, { token: mint(url.searchParams.get("user")) }];
   const user = userOf(request);
   if (!user) return [401, { error: "Unauthorized" }];
@@ -125,7 +124,7 @@ async function answer(request) {
 const server = createServer(async (request, response) => {
   let status, value;
   try {
-    [status, value] = await answer(request);
+    [status, value] = await respond(request);
   } catch (error) {
     console.error(error);
     [status, value] = [500, { error: "Internal server error" }];

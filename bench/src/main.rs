@@ -1,7 +1,7 @@
-//! How fast the server is, beside a plain design and beside what its databases and HTTP allow:
+//! How fast the server is, compared with a baseline and with the limits of its databases and of HTTP:
 //! `cargo xtask bench`.
 //!
-//! Not here: promises. What must hold is tested; a speed is only told.
+//! Not here: promises. Tests check what must hold; a speed is only reported.
 
 mod cpu;
 mod growth;
@@ -12,22 +12,22 @@ mod tally;
 mod targets;
 mod workloads;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use report::{Report, Setting};
 use rounds::Plan;
-use targets::{Bench, Kind};
+use targets::{Environment, Kind};
 use workloads::Workload;
 
-// As the server has it, so that the ceiling and the limits are not those of another allocator.
+// The server's allocator, so that the ceiling and the limits do not have those of another one.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Measures the server beside others.
+/// Measure the server, and compare it with a baseline and with its limits
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Cli {
@@ -39,15 +39,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// See whether the figures stay as users, records, clients and event streams grow
+    /// Measure how the figures change as users, records, clients and event streams grow
     Growth {
-        /// Seconds of each window
+        /// Seconds per window
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         seconds: u32,
-        /// Clients at the same time, where they do not grow
+        /// Number of concurrent clients, unless the number of clients grows
         #[arg(long, default_value_t = 8)]
         clients: usize,
-        /// Write docs/PERFORMANCE.md too
+        /// Also update docs/PERFORMANCE.md
         #[arg(long)]
         write_docs: bool,
     },
@@ -58,31 +58,31 @@ enum Command {
 /// What is measured, and for how long.
 #[derive(Debug, Args)]
 struct Options {
-    /// Workloads, with commas between them
+    /// Workloads, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Workload::ALL)]
     only: Vec<Workload>,
-    /// Targets, with commas between them
+    /// Targets, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
     targets: Vec<Kind>,
-    /// How often each target does each workload; the median counts
+    /// Number of rounds; the tables show the medians
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Seconds of each time
+    /// Seconds per window
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Clients at the same time
+    /// Number of concurrent clients
     #[arg(long, default_value_t = 8)]
     clients: usize,
-    /// A look: one round of 2 seconds
+    /// A quick estimate: one round with windows of 2 seconds
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
-    /// Write docs/PERFORMANCE.md and docs/performance.svg too
+    /// Also update docs/PERFORMANCE.md and docs/performance.svg
     #[arg(long)]
     write_docs: bool,
-    /// What was measured, as the tables are to say: a commit
+    /// The measured commit, as the tables should state it
     #[arg(long)]
     commit: Option<String>,
-    /// When it was measured, as the tables are to say
+    /// The date of the measurement, as the tables should state it
     #[arg(long)]
     date: Option<String>,
 }
@@ -99,24 +99,25 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn measure(options: &Options) -> anyhow::Result<()> {
-    let bench = Bench::new(std::env::var_os("VAULTSYNC_BENCH_NODE_BASELINE").map(PathBuf::from))?;
+    let node_baseline = std::env::var_os("VAULTSYNC_BENCH_NODE_BASELINE").map(PathBuf::from);
+    let environment = Environment::new(node_baseline)?;
     let (rounds, seconds) = if options.quick { (1, 2) } else { (options.rounds, options.seconds) };
     let plan = Plan { workloads: options.only.clone(), rounds, seconds, clients: options.clients };
     let mut kinds = options.targets.clone();
     kinds.sort_unstable();
     kinds.dedup();
-    let mut notes = Vec::new();
-    let mut targets = BTreeMap::new();
+    let (mut targets, mut notes) = (Vec::new(), Vec::new());
     for kind in kinds {
-        let started = kind.start(&bench).with_context(|| format!("{kind:?} does not start"))?;
+        let started =
+            kind.start(&environment).with_context(|| format!("{kind:?} does not start"))?;
         if started.is_empty() {
-            notes.push("node-baseline is left out: its packages are not installed.".to_owned());
+            notes.push("node-baseline is missing: its packages are not installed.".to_owned());
         }
-        targets.insert(kind, started);
+        targets.extend(started);
     }
-    let samples = rounds::run(&plan, targets.into_values().flatten().collect())?;
+    let samples = rounds::run(&plan, targets)?;
     let setting = Setting {
-        postgres: bench.postgres_version(),
+        postgres: environment.postgres_version(),
         commit: options.commit.clone(),
         date: options.date.clone(),
         plan,

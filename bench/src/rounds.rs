@@ -1,12 +1,12 @@
-//! Rounds: every target does a workload before the next workload begins, so that whatever else the
-//! machine has to do meets all of them alike.
+//! Rounds: in each round, all targets run a workload before the next workload starts, so that other
+//! activity of the machine affects all of them alike.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use crate::{
-    cpu::{forget_peak, peak_kib},
+    cpu::{peak_kib, reset_peak},
     tally::percentile,
     targets::Target,
     workloads::Workload,
@@ -21,29 +21,29 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
 }
 
-/// What one target came to in one window.
+/// The figures of one target in one window.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     pub(crate) target: &'static str,
     pub(crate) workload: Workload,
-    /// Records a second, or requests where the workload counts those.
+    /// Records per second, or requests per second if the workload counts those.
     pub(crate) rate: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
-    /// Time of server and database for a record, or for a request.
+    /// CPU time of server and database per record, or per request.
     pub(crate) cpu_micros: f64,
-    /// The server's memory at its peak.
+    /// Peak memory of the server.
     pub(crate) peak_kib: Option<u64>,
 }
 
-/// Runs all of it, and tells each window on standard error.
+/// Runs a plan, and prints each window to standard error.
 pub(crate) fn run(plan: &Plan, mut targets: Vec<Box<dyn Target>>) -> anyhow::Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for round in 1..=plan.rounds {
         for workload in &plan.workloads {
-            for target in targets.iter_mut().filter(|target| target.takes(*workload)) {
+            for target in targets.iter_mut().filter(|target| target.supports(*workload)) {
                 let name = target.name();
-                let sample = window(plan, target.as_mut(), *workload)
+                let sample = prepare_and_measure(plan, target.as_mut(), *workload)
                     .with_context(|| format!("{name} fails at {}", workload.name()))?;
                 eprintln!(
                     "round {round} {:<10} {name:<42} {:>10.0}/s  p50 {:>8.2} ms  p99 {:>8.2} ms  {:>8.1} us",
@@ -60,8 +60,7 @@ pub(crate) fn run(plan: &Plan, mut targets: Vec<Box<dyn Target>>) -> anyhow::Res
     Ok(samples)
 }
 
-/// One window of a target, after a while that does not count.
-pub(crate) fn window(
+fn prepare_and_measure(
     plan: &Plan,
     target: &mut dyn Target,
     workload: Workload,
@@ -70,7 +69,7 @@ pub(crate) fn window(
     measure(plan, target, workload)
 }
 
-/// The same of a target that is ready.
+/// Measures one window of a prepared target, after a warm-up.
 pub(crate) fn measure(
     plan: &Plan,
     target: &mut dyn Target,
@@ -79,7 +78,7 @@ pub(crate) fn measure(
     let time = Duration::from_secs(plan.seconds.into());
     target.run(workload, (time / 4).min(Duration::from_secs(1)))?;
     if let Some(server) = target.server() {
-        forget_peak(server);
+        reset_peak(server);
     }
     let processes = target.processes();
     let before = processes.cpu_micros()?;
@@ -91,15 +90,15 @@ pub(crate) fn measure(
     Ok(Sample {
         target: target.name(),
         workload,
-        rate: number(count) / tally.elapsed.as_secs_f64(),
+        rate: to_f64(count) / tally.elapsed.as_secs_f64(),
         p50_ms: millis(50),
         p99_ms: millis(99),
-        cpu_micros: number(cpu_micros) / number(count.max(1)),
+        cpu_micros: to_f64(cpu_micros) / to_f64(count.max(1)),
         peak_kib: target.server().and_then(peak_kib),
     })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far smaller than 2^53")]
-pub(crate) const fn number(count: u64) -> f64 {
+pub(crate) const fn to_f64(count: u64) -> f64 {
     count as f64
 }

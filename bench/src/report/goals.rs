@@ -3,29 +3,31 @@
 use std::fmt::Write as _;
 
 use super::table::{BASE, Row, grouped, row};
-use crate::{rounds::Sample, workloads::Workload};
+use crate::{
+    rounds::Sample,
+    targets::{PG, SQLITE},
+    workloads::Workload,
+};
 
-const PG: &str = "vaultsync-pg";
-const SQLITE: &str = "vaultsync-sqlite";
 const DRIVER: &str = "limit: driver";
 const SQLITE_1: &str = "limit: SQLite FULL, 1 request a commit";
 const SQLITE_8: &str = "limit: SQLite FULL, 8 requests a commit";
 const CEILING: &str = "ceiling";
 
-/// What a goal asks of a row.
+/// The requirement of a goal.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Asks {
-    /// At least so many times the rate of another target.
+enum Requirement {
+    /// At least this multiple of another target's rate.
     Times(f64, &'static str),
     P99MsAtMost(f64),
     CpuMicrosAtMost(f64),
     PeakMibAtMost(f64),
 }
 
-use Asks::{CpuMicrosAtMost, P99MsAtMost, PeakMibAtMost, Times};
+use Requirement::{CpuMicrosAtMost, P99MsAtMost, PeakMibAtMost, Times};
 
-/// All goals. Where they come from is in `docs/PERFORMANCE.md`.
-const GOALS: &[(Workload, &str, Asks)] = &[
+/// All goals. `docs/PERFORMANCE.md` says where they come from.
+const GOALS: &[(Workload, &str, Requirement)] = &[
     (Workload::Push100, PG, Times(14.0, BASE)),
     (Workload::Push100, PG, Times(0.7, DRIVER)),
     (Workload::Push100, PG, P99MsAtMost(60.0)),
@@ -55,20 +57,20 @@ const GOALS: &[(Workload, &str, Asks)] = &[
     (Workload::Mixed, SQLITE, P99MsAtMost(10.0)),
 ];
 
-/// What a goal came to.
+/// The measured value of a goal.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Found {
+struct Measured {
     value: f64,
     reached: bool,
 }
 
-/// Compares a row with what is asked of it; `None` where there is nothing to compare it with.
-fn compare(asks: Asks, row: &Row, other: Option<&Row>) -> Option<Found> {
-    let at_most = |value: f64, bound: f64| Found { value, reached: value <= bound };
-    Some(match asks {
+/// Compares a row with a requirement; `None` if a figure is missing.
+fn compare(requirement: Requirement, row: &Row, other: Option<&Row>) -> Option<Measured> {
+    let at_most = |value: f64, bound: f64| Measured { value, reached: value <= bound };
+    Some(match requirement {
         Times(times, _) => {
             let value = row.rate / other.filter(|other| other.rate > 0.0)?.rate;
-            Found { value, reached: value >= times }
+            Measured { value, reached: value >= times }
         }
         P99MsAtMost(bound) => at_most(row.p99_ms, bound),
         CpuMicrosAtMost(bound) => at_most(row.cpu_micros, bound),
@@ -76,46 +78,47 @@ fn compare(asks: Asks, row: &Row, other: Option<&Row>) -> Option<Found> {
     })
 }
 
-/// The table of the goals.
+/// The table of all goals of measured targets.
 pub(super) fn table(samples: &[Sample]) -> String {
-    let mut text = String::from("\n### Goals\n\n| workload | target | goal | found | |\n");
+    let mut text = String::from("\n### Goals\n\n| workload | target | goal | measured | |\n");
     text.push_str("| --- | --- | --- | --: | --- |\n");
-    for (workload, target, asks) in GOALS {
-        let Some(ours) = row(samples, *workload, target) else {
+    for (workload, target, requirement) in GOALS {
+        let Some(own) = row(samples, *workload, target) else {
             continue;
         };
-        let other = match asks {
+        let other = match requirement {
             Times(_, other) => row(samples, *workload, other),
             _ => None,
         };
-        let found = compare(*asks, &ours, other.as_ref());
-        let (found, verdict) = match found {
-            Some(Found { value, reached }) => {
-                (shown(*asks, value), if reached { "reached" } else { "**not reached**" })
-            }
+        let measured = compare(*requirement, &own, other.as_ref());
+        let (value, result) = match measured {
+            Some(Measured { value, reached }) => (
+                format_value(*requirement, value),
+                if reached { "reached" } else { "**not reached**" },
+            ),
             None => ("-".to_owned(), "not measured"),
         };
         let _ = writeln!(
             text,
-            "| {} | {target} | {} | {found} | {verdict} |",
+            "| {} | {target} | {} | {value} | {result} |",
             workload.name(),
-            sentence(*asks)
+            describe(*requirement)
         );
     }
     text
 }
 
-fn sentence(asks: Asks) -> String {
-    match asks {
+fn describe(requirement: Requirement) -> String {
+    match requirement {
         Times(times, other) => format!("at least {times} x {other}"),
         P99MsAtMost(bound) => format!("p99 at most {bound} ms"),
-        CpuMicrosAtMost(bound) => format!("at most {bound} us of CPU a record"),
+        CpuMicrosAtMost(bound) => format!("at most {bound} us of CPU per record"),
         PeakMibAtMost(bound) => format!("at most {bound} MiB"),
     }
 }
 
-fn shown(asks: Asks, value: f64) -> String {
-    match asks {
+fn format_value(requirement: Requirement, value: f64) -> String {
+    match requirement {
         Times(..) => format!("{value:.2} x"),
         P99MsAtMost(_) => format!("{value:.1} ms"),
         CpuMicrosAtMost(_) => format!("{value:.1} us"),
@@ -137,7 +140,7 @@ mod tests {
         let row = |rate, p99| row(&[sample(PG, rate, p99)], Workload::Push1, PG).unwrap();
         let base = row(10.0, 0.0);
         let reached =
-            |asks, rate, p99| compare(asks, &row(rate, p99), Some(&base)).unwrap().reached;
+            |goal, rate, p99| compare(goal, &row(rate, p99), Some(&base)).unwrap().reached;
         assert!(reached(Times(4.0, BASE), 40.0, 0.0));
         assert!(!reached(Times(4.0, BASE), 39.9, 0.0));
         assert!(reached(P99MsAtMost(10.0), 1.0, 10.0));
@@ -145,13 +148,13 @@ mod tests {
         assert_eq!(compare(Times(4.0, BASE), &base, None), None);
         assert_eq!(
             compare(PeakMibAtMost(1.0), &base, None),
-            Some(Found { value: 1.0, reached: true })
+            Some(Measured { value: 1.0, reached: true })
         );
         assert!(!reached(CpuMicrosAtMost(0.9), 1.0, 1.0));
     }
 
     #[test]
-    fn the_table_has_a_row_for_each_goal_of_what_was_measured() {
+    fn the_table_has_a_row_for_each_goal_of_a_measured_target() {
         let all = table(&[sample(PG, 40.0, 1.0), sample(BASE, 10.0, 1.0)]);
         assert!(
             all.contains(

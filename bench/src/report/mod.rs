@@ -1,4 +1,4 @@
-//! What is told of a run.
+//! The report of a run.
 
 mod goals;
 mod svg;
@@ -16,15 +16,15 @@ pub(crate) use table::grouped;
 
 use crate::rounds::{Plan, Sample};
 
-/// Where the tables stand in the page: what is between these is written anew.
+/// The markers in the page between which the tables are replaced.
 const MEASURED: [&str; 2] = ["<!-- measured: begin -->", "<!-- measured: end -->"];
 const GROWTH: [&str; 2] = ["<!-- growth: begin -->", "<!-- growth: end -->"];
 
-/// How the page shows the chart.
-const CHART: &str = "![Rates as multiples of the plain design; the tables have the same figures]\
+/// The link to the chart in the page.
+const CHART: &str = "![Rates as multiples of the baseline; the tables have the same figures]\
                      (performance.svg)";
 
-/// What was measured, and on what.
+/// What was measured, and on which machine.
 #[derive(Debug)]
 pub(crate) struct Setting {
     pub(crate) postgres: Option<String>,
@@ -34,7 +34,7 @@ pub(crate) struct Setting {
     pub(crate) notes: Vec<String>,
 }
 
-/// A run.
+/// The report of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) setting: Setting,
@@ -42,7 +42,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Prints the tables, and writes them and the chart to `target/bench`, and to `docs` if wanted.
+    /// Prints the tables, and writes them and the chart to `target/bench`, and to `docs/` if `docs` is set.
     pub(crate) fn write(&self, docs: bool) -> anyhow::Result<()> {
         let tables = self.tables();
         let rows = |workload| (workload, table::rows(&self.samples, workload));
@@ -62,7 +62,7 @@ impl Report {
     }
 
     fn tables(&self) -> String {
-        let mut text = self.setting.sentence();
+        let mut text = self.setting.description();
         for note in &self.setting.notes {
             let _ = write!(text, "\n{note}");
         }
@@ -75,8 +75,8 @@ impl Report {
 }
 
 impl Setting {
-    /// What the figures are of.
-    fn sentence(&self) -> String {
+    /// What the figures were measured with.
+    fn description(&self) -> String {
         let Plan { rounds, seconds, clients, .. } = &self.plan;
         let mut text =
             format!("{rounds} rounds of {seconds} s, {clients} clients, on {}", machine());
@@ -93,12 +93,12 @@ impl Setting {
     }
 }
 
-/// The processors and the system.
+/// A description of the processors and the system.
 fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let model = model.map_or("an unnamed processor", |(_, model)| model.trim());
+    let model = model.map_or("an unknown processor", |(_, model)| model.trim());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = read("/proc/sys/kernel/osrelease");
     format!("{cores} cores of {model}, Linux {}", kernel.trim())
@@ -106,10 +106,13 @@ fn machine() -> String {
 
 /// The root of the workspace.
 fn root() -> anyhow::Result<PathBuf> {
-    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?.to_owned())
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("this package is in no workspace")?
+        .to_owned())
 }
 
-/// Writes what growth came to to `target/bench`, and to the page if wanted.
+/// Writes the tables of `growth` to `target/bench`, and to the page if `docs` is set.
 pub(crate) fn write_growth(tables: &str, docs: bool) -> anyhow::Result<()> {
     let root = root()?;
     let folder = root.join("target/bench");
@@ -121,12 +124,13 @@ pub(crate) fn write_growth(tables: &str, docs: bool) -> anyhow::Result<()> {
 fn write_to_page(root: &Path, markers: [&str; 2], tables: &str) -> anyhow::Result<()> {
     let page = root.join("docs/PERFORMANCE.md");
     let text = fs::read_to_string(&page)?;
-    let text = put_between(&text, markers, tables).context("the page has lost its markers")?;
+    let text =
+        replace_between(&text, markers, tables).context("docs/PERFORMANCE.md has no markers")?;
     Ok(fs::write(page, text)?)
 }
 
-/// A page with these tables between its markers; `None` where it has none.
-fn put_between(page: &str, [begin, end]: [&str; 2], tables: &str) -> Option<String> {
+/// The page with new text between its markers; `None` if it has no markers.
+fn replace_between(page: &str, [begin, end]: [&str; 2], tables: &str) -> Option<String> {
     let (before, rest) = page.split_once(begin)?;
     let (_, after) = rest.split_once(end)?;
     Some(format!("{before}{begin}\n\n{}\n\n{end}{after}", tables.trim()))
@@ -137,12 +141,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_between_the_markers_is_written_anew() {
+    fn only_the_text_between_the_markers_is_replaced() {
         let [begin, end] = MEASURED;
         let page = format!("above\n\n{begin}\nold\n{end}\n\nbelow\n");
-        let put = put_between(&page, MEASURED, "\nnew\n").unwrap();
-        assert_eq!(put, format!("above\n\n{begin}\n\nnew\n\n{end}\n\nbelow\n"));
-        assert_eq!(put_between(&put, MEASURED, "new").unwrap(), put);
-        assert_eq!(put_between(&page, GROWTH, "new"), None);
+        let replaced = replace_between(&page, MEASURED, "\nnew\n").unwrap();
+        assert_eq!(replaced, format!("above\n\n{begin}\n\nnew\n\n{end}\n\nbelow\n"));
+        assert_eq!(replace_between(&replaced, MEASURED, "new").unwrap(), replaced);
+        assert_eq!(replace_between(&page, GROWTH, "new"), None);
     }
 }

@@ -1,7 +1,7 @@
-//! A chart of all workloads: for each a group of bars, by how many times the plain design they are.
+//! A bar chart of all workloads, as multiples of the baseline.
 //!
-//! It is so small that a library would be more to read. Colours follow the reader's scheme, and each bar
-//! is named in words.
+//! It is so small that a library would be more code. The colours follow the reader's colour scheme, and a
+//! description contains all values as text.
 
 use std::fmt::Write as _;
 
@@ -19,9 +19,9 @@ const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#1f2328}.head{font
 .ours{fill:#0969da}.base{fill:#9a6700}.limit{fill:#8c959f}\
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}.ours{fill:#58a6ff}.base{fill:#d29922}.limit{fill:#6e7681}}";
 
-/// The chart of the workloads that the plain design did too.
+/// The chart of the workloads that the baseline has run.
 pub(super) fn chart(groups: &[(Workload, Vec<Row>)]) -> String {
-    let (mut body, mut told) = (String::new(), String::new());
+    let (mut body, mut description) = (String::new(), String::new());
     let mut y = 10.0;
     for (workload, rows) in groups {
         let Some(base) = rows.iter().find(|row| row.target == BASE && row.rate > 0.0) else {
@@ -30,10 +30,10 @@ pub(super) fn chart(groups: &[(Workload, Vec<Row>)]) -> String {
         y += 16.0;
         let _ = writeln!(body, r#"<text class="head" x="0" y="{y}">{}</text>"#, workload.name());
         y += 8.0;
-        let most = rows.iter().map(|row| row.rate).fold(base.rate, f64::max);
+        let highest = rows.iter().map(|row| row.rate).fold(base.rate, f64::max);
         for row in rows {
             let times = row.rate / base.rate;
-            let width = (row.rate / most * (WIDTH - LABEL_WIDTH - VALUE_WIDTH)).max(1.0);
+            let width = (row.rate / highest * (WIDTH - LABEL_WIDTH - VALUE_WIDTH)).max(1.0);
             let (target, text) = (escaped(row.target), y + 12.5);
             let _ = writeln!(
                 body,
@@ -42,7 +42,7 @@ pub(super) fn chart(groups: &[(Workload, Vec<Row>)]) -> String {
                 class(row.target),
                 LABEL_WIDTH + width + 6.0,
             );
-            let _ = write!(told, "{} {target}: {times:.1} times {BASE}. ", workload.name());
+            let _ = write!(description, "{} {target}: {times:.1} times {BASE}. ", workload.name());
             y += STEP;
         }
         y += GROUP_GAP - STEP;
@@ -51,7 +51,7 @@ pub(super) fn chart(groups: &[(Workload, Vec<Row>)]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y:.0}\" role=\"img\" \
          aria-labelledby=\"title desc\">\n<title id=\"title\">Rates as multiples of {BASE}</title>\n\
          <desc id=\"desc\">{}</desc>\n<style>{STYLE}</style>\n{body}</svg>\n",
-        told.trim_end(),
+        description.trim_end(),
     )
 }
 
@@ -86,16 +86,19 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_is_well_formed_and_tells_in_words_what_it_shows() {
+    fn a_chart_is_well_formed_and_describes_its_values() {
         let rows = vec![row("a < b & \"c\"", 30.0), row("vaultsync-pg", 20.0), row(BASE, 10.0)];
         let chart = chart(&[(Workload::Push1, rows), (Workload::Mixed, vec![row("x", 1.0)])]);
         let document = roxmltree::Document::parse(&chart).expect("it is XML");
         let of =
             |name: &'static str| document.descendants().filter(move |node| node.has_tag_name(name));
-        assert_eq!(of("rect").count(), 3, "a workload without the plain design is left out");
-        let told = of("desc").next().and_then(|node| node.text()).unwrap();
-        assert!(told.contains("push1 vaultsync-pg: 2.0 times node-baseline."), "{told}");
-        assert!(told.contains("a < b & \"c\": 3.0"), "{told}");
+        assert_eq!(of("rect").count(), 3, "a workload without the baseline is left out");
+        let description = of("desc").next().and_then(|node| node.text()).unwrap();
+        assert!(
+            description.contains("push1 vaultsync-pg: 2.0 times node-baseline."),
+            "{description}"
+        );
+        assert!(description.contains("a < b & \"c\": 3.0"), "{description}");
         let classes: Vec<_> = of("rect").filter_map(|bar| bar.attribute("class")).collect();
         assert_eq!(classes, ["limit", "ours", "base"]);
         let widths: Vec<f64> =

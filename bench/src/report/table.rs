@@ -1,10 +1,10 @@
-//! A table for each workload.
+//! The table of a workload.
 
 use std::fmt::Write as _;
 
 use crate::{rounds::Sample, tally::median, workloads::Workload};
 
-/// The target that all are compared with.
+/// The target that all others are compared with.
 pub(crate) const BASE: &str = "node-baseline";
 
 /// The medians of a target's windows of one workload.
@@ -34,38 +34,36 @@ pub(crate) fn rows(samples: &[Sample], workload: Workload) -> Vec<Row> {
     rows
 }
 
-/// The row of a target; `None` where it did not do the workload.
+/// The row of a target; `None` if it has not run the workload.
 pub(crate) fn row(samples: &[Sample], workload: Workload, target: &str) -> Option<Row> {
-    let ours =
+    let own =
         || samples.iter().filter(|sample| sample.workload == workload && sample.target == target);
-    let middle = |value: fn(&Sample) -> f64| median(ours().map(value));
+    let middle = |value: fn(&Sample) -> f64| median(own().map(value));
     Some(Row {
-        target: ours().next()?.target,
+        target: own().next()?.target,
         rate: middle(|sample| sample.rate)?,
-        rate_min: ours().map(|sample| sample.rate).fold(f64::INFINITY, f64::min),
-        rate_max: ours().map(|sample| sample.rate).fold(0.0, f64::max),
+        rate_min: own().map(|sample| sample.rate).fold(f64::INFINITY, f64::min),
+        rate_max: own().map(|sample| sample.rate).fold(0.0, f64::max),
         p50_ms: middle(|sample| sample.p50_ms)?,
         p99_ms: middle(|sample| sample.p99_ms)?,
         cpu_micros: middle(|sample| sample.cpu_micros)?,
-        peak_mib: ours()
+        peak_mib: own()
             .filter_map(|sample| sample.peak_kib)
             .max()
-            .map(|kib| crate::rounds::number(kib) / 1024.0),
+            .map(|kib| crate::rounds::to_f64(kib) / 1024.0),
     })
 }
 
-/// The table of a workload, under a heading.
-///
-/// The last columns say how far it is to what the database and HTTP allow.
+/// The table of a workload, with a heading. The last columns compare with the limits and the ceiling.
 pub(super) fn table(workload: Workload, rows: &[Row]) -> String {
     let (unit, cost) = if workload.counts_requests() {
-        ("requests/s", "us a request")
+        ("requests/s", "us per request")
     } else {
-        ("records/s", "us a record")
+        ("records/s", "us per record")
     };
     let rate_of = |target: &str| rows.iter().find(|row| row.target == target).map(|row| row.rate);
     let limits = limits(rows);
-    let mut text = format!("\n### {}\n\n{}\n\n", workload.name(), workload.sentence());
+    let mut text = format!("\n### {}\n\n{}\n\n", workload.name(), workload.description());
     let _ = write!(
         text,
         "| target | {unit} | min..max | p50 ms | p99 ms | {cost} | peak MiB | x {BASE} |"
@@ -108,7 +106,7 @@ fn limits(rows: &[Row]) -> Vec<&'static str> {
     targets.filter(|target| target.starts_with("limit") || *target == "ceiling").collect()
 }
 
-/// How many times the other; `-` where there is none.
+/// The ratio to another rate; `-` if there is none.
 fn ratio(rate: f64, other: Option<f64>) -> String {
     let times = other.filter(|other| *other > 0.0).map(|other| rate / other);
     times.map_or_else(|| "-".to_owned(), |times| format!("{times:.2}"))
@@ -147,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_the_median_of_its_windows_and_how_far_they_went() {
+    fn a_row_has_the_median_and_the_range_of_its_windows() {
         let samples = [30.0, 10.0, 20.0].map(|rate| sample("vaultsync-pg", rate));
         let row = row(&samples, Workload::Push1, "vaultsync-pg").unwrap();
         assert_eq!((row.rate, row.rate_min, row.rate_max), (20.0, 10.0, 30.0));
@@ -155,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_to_the_plain_design_and_to_each_limit() {
+    fn a_table_has_ratios_to_the_baseline_and_to_each_limit() {
         let samples = [sample(BASE, 10.0), sample("vaultsync-pg", 40.0), sample("ceiling", 80.0)];
         let text = table(Workload::Push1, &rows(&samples, Workload::Push1));
         assert!(text.contains("| x node-baseline | of ceiling |"), "{text}");

@@ -1,7 +1,7 @@
 //! The ceiling of HTTP and JSON: an axum server that parses and decodes a push, or encodes a page from
-//! memory, and keeps nothing.
+//! memory, and stores nothing.
 //!
-//! Not here: storage, sign-in, limits.
+//! Not here: storage, authentication, limits.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -22,7 +22,7 @@ use base64_simd::STANDARD;
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, runtime::Builder};
 
-use super::{Bench, Child, HttpTarget, http::SignedBy};
+use super::{Child, HttpTarget, http::TokenSource};
 use crate::workloads::PULLED_RECORDS;
 
 const PAGE_RECORDS: u64 = 100;
@@ -73,19 +73,19 @@ struct Record {
     updated_at: &'static str,
 }
 
-/// A page's records as they would come from a database.
+/// The records of a page as a database would return them.
 type Records = Arc<Vec<(String, Vec<u8>)>>;
 
-/// Starts this program once more, as the server.
-pub(crate) fn start(_: &Bench) -> anyhow::Result<HttpTarget> {
+/// Starts this program again, as the server.
+pub(crate) fn start() -> anyhow::Result<HttpTarget> {
     let mut command = Command::new(std::env::current_exe()?);
     let mut child = Child::start(command.arg("ceiling"), Stdio::piped())?;
     let mut host = String::new();
-    BufReader::new(child.output()?).read_line(&mut host)?;
-    HttpTarget::new("ceiling", host.trim(), child, None, SignedBy::Nobody)
+    BufReader::new(child.stdout()?).read_line(&mut host)?;
+    HttpTarget::new("ceiling", host.trim(), child, None, TokenSource::None)
 }
 
-/// Serves until it is killed; says where on standard output.
+/// Serves until it is killed, and prints its address to standard output.
 pub(crate) fn serve() -> anyhow::Result<()> {
     let mut records = Vec::new();
     for number in 0..PAGE_RECORDS {
@@ -102,7 +102,7 @@ pub(crate) fn serve() -> anyhow::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
         let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-            // Without it an answer in two parts waits for the other end.
+            // Without it, a response in two segments waits for an acknowledgement.
             let _ = stream.set_nodelay(true);
         });
         axum::serve(listener, router).await?;
@@ -126,7 +126,7 @@ async fn push(body: Bytes) -> Response {
     json(&Applied { success: true, results })
 }
 
-/// A cursor is the number of the records before it.
+/// Returns a page. A cursor is the number of records before it.
 async fn pull(State(all): State<Records>, RawQuery(query): RawQuery) -> Response {
     let cursor = query.as_deref().and_then(|query| query.split_once("cursor="));
     let before = cursor.and_then(|(_, cursor)| cursor.parse::<u64>().ok()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The limit of PostgreSQL: the statements of the store through the driver, on 8 connections and more,
-//! without HTTP, JSON, base64, sign-in or judgement.
+//! The limit of PostgreSQL: the store's statements through the driver, with one connection per client,
+//! without HTTP, JSON, base64, authentication or version checks.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,84 +16,84 @@ use tokio_postgres::{
 use uuid::Uuid;
 use vaultsync_store::{DatabaseUrl, hot_statements, migrate};
 
-use super::{Bench, Target};
+use super::{Environment, Target};
 use crate::{
     cpu::Processes,
     tally::Tally,
     workloads::{PULLED_RECORDS, UPDATED_RECORDS, Workload},
 };
 
-/// As the store sets its connections.
+/// The settings of the store's connections.
 const SETTINGS: &str = "set enable_seqscan = off; set enable_hashjoin = off;
     set enable_mergejoin = off; set plan_cache_mode = force_generic_plan";
 
-/// What a vault remembers of its last 32 pushes.
+/// Size of a vault's 32 receipts.
 const RECEIPTS_BYTES: usize = 32 * 29;
 
-/// Ciphertext of a record.
+/// Size of a ciphertext.
 const CIPHERTEXT_BYTES: usize = 1024;
 
-/// What a page holds at most.
+/// Maximum size of a page.
 const PAGE_BYTES_MAX: i64 = 8 * 1024 * 1024;
 
 const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = 1500; \
      set local statement_timeout = 1800; set local idle_in_transaction_session_timeout = 4000";
 
-/// The limit, with a connection for each client.
+/// The target, with one connection per client.
 pub(crate) struct Driver {
     runtime: Runtime,
     url: String,
     postgres: u32,
-    lanes: Vec<Lane>,
-    /// The vaults that are pulled, once they are filled.
+    connections: Vec<Connection>,
+    /// The vaults that are pulled and their clocks, once they are filled.
     pulled: Vec<(Uuid, i64)>,
 }
 
-/// One connection and its vault.
-struct Lane {
+/// A connection and its vault.
+struct Connection {
     client: Client,
     statements: HashMap<&'static str, Statement>,
     vault: Uuid,
     clock: i64,
     next: u64,
     updates: u64,
-    /// Where a walk through the vault is.
+    /// Position of the reader.
     cursor: i64,
     ciphertexts: Arc<Vec<Vec<u8>>>,
 }
 
 impl Driver {
-    pub(crate) fn start(bench: &Bench) -> anyhow::Result<Self> {
+    pub(crate) fn start(environment: &Environment) -> anyhow::Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        bench.postgres().create_database("driver", None);
-        let url = bench.postgres().url("driver");
+        environment.postgres().create_database("driver", None);
+        let url = environment.postgres().url("driver");
         let address: DatabaseUrl = url.parse().map_err(anyhow::Error::msg)?;
         runtime.block_on(migrate(&address))?;
-        let postgres = bench.postgres_process()?;
-        Ok(Self { runtime, url, postgres, lanes: Vec::new(), pulled: Vec::new() })
+        let postgres = environment.postgres_process()?;
+        Ok(Self { runtime, url, postgres, connections: Vec::new(), pulled: Vec::new() })
     }
 
-    /// Lets every lane work at the same time.
-    fn each<T, F>(&mut self, work: impl Fn(Lane) -> F) -> anyhow::Result<Vec<T>>
+    /// Runs one future for each connection, all at the same time.
+    fn for_each<T, F>(&mut self, work: impl Fn(Connection) -> F) -> anyhow::Result<Vec<T>>
     where
         T: Send + 'static,
-        F: Future<Output = anyhow::Result<(Lane, T)>> + Send + 'static,
+        F: Future<Output = anyhow::Result<(Connection, T)>> + Send + 'static,
     {
-        let lanes = std::mem::take(&mut self.lanes);
+        let connections = std::mem::take(&mut self.connections);
         let handle = self.runtime.handle().clone();
         let done = self.runtime.block_on(async {
             let mut tasks = JoinSet::new();
-            for lane in lanes {
-                tasks.spawn_on(work(lane), &handle);
+            for connection in connections {
+                tasks.spawn_on(work(connection), &handle);
             }
             let mut done = Vec::with_capacity(tasks.len());
             while let Some(ended) = tasks.join_next().await {
-                done.push(ended.context("a lane panicked")??);
+                done.push(ended.context("a connection's task panicked")??);
             }
             anyhow::Ok(done)
         })?;
-        let (lanes, results) = done.into_iter().unzip();
-        self.lanes = lanes;
+        let (connections, results) = done.into_iter().unzip();
+        self.connections = connections;
         Ok(results)
     }
 }
@@ -103,33 +103,33 @@ impl Target for Driver {
         "limit: driver"
     }
 
-    fn takes(&self, workload: Workload) -> bool {
+    fn supports(&self, workload: Workload) -> bool {
         workload != Workload::Mixed
     }
 
     fn prepare(&mut self, workload: Workload, clients: usize) -> anyhow::Result<()> {
-        self.lanes.clear();
+        self.connections.clear();
         for number in 0..clients {
-            let lane = self.runtime.block_on(Lane::open(&self.url))?;
-            self.lanes.push(lane);
+            let mut connection = self.runtime.block_on(Connection::open(&self.url))?;
             if workload.only_reads()
                 && let Some((vault, clock)) = self.pulled.get(number)
-                && let Some(lane) = self.lanes.last_mut()
             {
-                (lane.vault, lane.clock, lane.next) = (*vault, *clock, PULLED_RECORDS);
+                (connection.vault, connection.clock) = (*vault, *clock);
+                connection.next = PULLED_RECORDS;
             }
+            self.connections.push(connection);
         }
         let records = match workload {
             Workload::Update100 => UPDATED_RECORDS,
             Workload::PullAll | Workload::PullIdle => PULLED_RECORDS,
             _ => 0,
         };
-        let vaults = self.each(move |mut lane| async move {
-            while lane.next < records {
-                lane.insert(100).await?;
+        let vaults = self.for_each(move |mut connection| async move {
+            while connection.next < records {
+                connection.insert(100).await?;
             }
-            let vault = (lane.vault, lane.clock);
-            Ok((lane, vault))
+            let vault = (connection.vault, connection.clock);
+            Ok((connection, vault))
         })?;
         if workload.only_reads() {
             self.pulled = vaults;
@@ -138,41 +138,41 @@ impl Target for Driver {
     }
 
     fn run(&mut self, workload: Workload, time: Duration) -> anyhow::Result<Tally> {
-        let begun = Instant::now();
-        let until = begun + time;
-        let tallies = self.each(move |mut lane| async move {
+        let started = Instant::now();
+        let until = started + time;
+        let tallies = self.for_each(move |mut connection| async move {
             let mut tally = Tally::default();
             let mut last = Instant::now();
             while last < until {
-                let records = lane.step(workload).await?;
+                let records = connection.step(workload).await?;
                 let now = Instant::now();
-                tally.request(now - last, records);
+                tally.add_request(now - last, records);
                 last = now;
             }
-            Ok((lane, tally))
+            Ok((connection, tally))
         })?;
-        let mut all = Tally::default();
+        let mut total = Tally::default();
         for tally in tallies {
-            all.add(tally);
+            total.merge(tally);
         }
-        all.elapsed = begun.elapsed();
-        Ok(all)
+        total.elapsed = started.elapsed();
+        Ok(total)
     }
 
     fn processes(&self) -> Processes {
-        // This process is the other end of the driver, and does nothing else meanwhile.
+        // This process runs the driver, and does nothing else meanwhile.
         Processes(vec![std::process::id(), self.postgres])
     }
 }
 
-impl Lane {
+impl Connection {
     async fn open(url: &str) -> anyhow::Result<Self> {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
         tokio::spawn(connection);
         client.batch_execute(SETTINGS).await?;
         let mut statements = HashMap::new();
         for (name, text) in hot_statements() {
-            // Left to itself the database takes the page's bounds for small integers.
+            // Without types, the database infers small integers for the bounds of a page.
             let types: &[Type] = if name == "page" {
                 &[Type::UUID, Type::INT8, Type::INT8, Type::INT8]
             } else {
@@ -210,7 +210,7 @@ impl Lane {
             Workload::PullAll => self.page().await,
             Workload::PullIdle => {
                 let rows = self.client.query(&self.statements["look"], &[&self.vault]).await?;
-                ensure!(rows.len() == 1, "a vault that is not there");
+                ensure!(rows.len() == 1, "the vault does not exist");
                 Ok(0)
             }
             Workload::Mixed => Ok(0),
@@ -223,7 +223,7 @@ impl Lane {
         self.push(first, size, 0).await
     }
 
-    /// The two flights of a push, as the store sends them.
+    /// Sends the statements of a push in two round trips, like the store.
     async fn push(&mut self, first: u64, size: u64, base: i64) -> anyhow::Result<u64> {
         let count = usize::try_from(size)?;
         let ids: Vec<String> = (first..first + size).map(|n| format!("record-{n:012}")).collect();
@@ -231,14 +231,14 @@ impl Lane {
         let (issuer, subject, epoch) = ("bench", "driver", self.vault);
         let lock: [&(dyn ToSql + Sync); 4] = [&self.vault, &issuer, &subject, &epoch];
         let heads: [&(dyn ToSql + Sync); 4] = [&self.vault, &ids, &next, &lengths];
-        let (begun, locked, _) = tokio::try_join!(
+        let (began, locked, _) = tokio::try_join!(
             biased;
             self.client.batch_execute(BEGIN),
             self.client.query(&self.statements["lock"], &lock),
             self.client.query(&self.statements["heads"], &heads),
         )?;
-        let () = begun;
-        ensure!(locked.len() == 1, "a vault that is not there");
+        let () = began;
+        ensure!(locked.len() == 1, "the vault does not exist");
         let from = self.clock + 1;
         self.clock += i64::try_from(size)?;
         let updated_at: Vec<i64> = (from..=self.clock).collect();
@@ -257,21 +257,21 @@ impl Lane {
             self.client.batch_execute("commit"),
         )?;
         let () = committed;
-        ensure!((written, saved) == (size, 1), "other rows were written");
+        ensure!((written, saved) == (size, 1), "an unexpected number of rows was written");
         Ok(size)
     }
 
-    /// The next page of the vault; from the start again after the last.
+    /// Reads the next page of the vault; after the last page it starts again.
     async fn page(&mut self) -> anyhow::Result<u64> {
         let (limit, cursor) = (100_i64, self.cursor);
         let page: [&(dyn ToSql + Sync); 4] = [&self.vault, &cursor, &limit, &PAGE_BYTES_MAX];
         let rows = self.client.query(&self.statements["page"], &page).await?;
-        ensure!(rows.len() == 100, "a page of {} records", rows.len());
+        ensure!(rows.len() == 100, "the page has {} records", rows.len());
         let mut bytes = 0;
         for row in &rows {
             bytes += row.try_get::<_, &[u8]>(7)?.len();
         }
-        ensure!(bytes == 100 * CIPHERTEXT_BYTES, "a page of {bytes} bytes");
+        ensure!(bytes == 100 * CIPHERTEXT_BYTES, "the page has {bytes} bytes");
         let (found, last) = (rows[0].try_get::<_, i64>(2)?, rows[99].try_get::<_, i64>(6)?);
         self.cursor = if found > 100 { last } else { i64::MIN };
         Ok(100)

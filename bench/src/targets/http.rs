@@ -1,4 +1,4 @@
-//! A server that speaks the protocol: its users, and the clients they have.
+//! A target that speaks the protocol: a server, its users and their clients.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,25 +10,25 @@ use vaultsync_server::{Clock as _, SystemClock, auth::LocalKey};
 use super::{Child, Target};
 use crate::{
     cpu::Processes,
-    load::{Client, Connection, Generator, User, open_streams},
+    load::{Client, Connection, LoadGenerator, User, open_event_streams},
     tally::Tally,
     workloads::{PULLED_RECORDS, Workload},
 };
 
-/// How long a token is good: longer than any run.
+/// Lifetime of a token: longer than any run.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// Who signs tokens.
-pub(crate) enum SignedBy {
-    /// The server's local issuer.
-    Local(Box<LocalKey>),
-    /// The server itself, asked at `/token`.
+/// The source of tokens.
+pub(crate) enum TokenSource {
+    /// The key of the server's local issuer.
+    LocalKey(Box<LocalKey>),
+    /// The server's `/token` endpoint.
     Server,
-    /// Nobody: the server does not look at them.
-    Nobody,
+    /// No source: the server does not check tokens.
+    None,
 }
 
-/// Fills the vault of a user with [`PULLED_RECORDS`] records.
+/// A function that fills the vault of a user with [`PULLED_RECORDS`] records.
 pub(crate) type Fill = Box<dyn Fn(&str) -> anyhow::Result<()>>;
 
 /// A server and its clients.
@@ -36,34 +36,34 @@ pub(crate) struct HttpTarget {
     pub(crate) name: &'static str,
     pub(crate) host: Arc<str>,
     pub(crate) child: Child,
-    /// The database's process, where it is one.
+    /// The process of the database, if it has its own.
     pub(crate) database: Option<u32>,
-    pub(crate) signed_by: SignedBy,
-    /// How pulled vaults are filled; by pushes where there is none.
+    pub(crate) token_source: TokenSource,
+    /// How pulled vaults are filled; by pushes if `None`.
     pub(crate) fill: Option<Fill>,
     users_made: u64,
-    /// The tokens of users whose vaults are filled, by their clients' numbers.
+    /// The tokens of users whose vaults are filled, by the numbers of their clients.
     filled: BTreeMap<usize, String>,
-    generator: Generator,
+    generator: LoadGenerator,
 }
 
 impl HttpTarget {
-    /// A server that listens on `host`, with a database of that process.
+    /// A server that listens on `host`, with the process of its database.
     pub(crate) fn new(
         name: &'static str,
         host: &str,
         child: Child,
         database: Option<u32>,
-        signed_by: SignedBy,
+        token_source: TokenSource,
     ) -> anyhow::Result<Self> {
-        let (filled, generator) = (BTreeMap::new(), Generator::new()?);
+        let (filled, generator) = (BTreeMap::new(), LoadGenerator::new()?);
         let host = host.into();
         Ok(Self {
             name,
             host,
             child,
             database,
-            signed_by,
+            token_source,
             fill: None,
             users_made: 0,
             filled,
@@ -71,7 +71,7 @@ impl HttpTarget {
         })
     }
 
-    /// So many clients, each with that many users of its own, whose vaults are empty.
+    /// Connects new clients, each with its own users, whose vaults are empty.
     pub(crate) fn new_clients(
         &mut self,
         clients: usize,
@@ -88,7 +88,7 @@ impl HttpTarget {
         self.connect(all)
     }
 
-    /// Connects a client for each of these groups of users.
+    /// Connects one client per group of users.
     pub(crate) fn connect(&self, users: Vec<Vec<User>>) -> anyhow::Result<Vec<Client>> {
         let host = &self.host;
         self.runtime().block_on(async {
@@ -100,37 +100,39 @@ impl HttpTarget {
         })
     }
 
-    /// A user that nobody has seen before, and the name.
+    /// Creates a user, and returns the name too.
     pub(crate) fn new_user(&mut self) -> anyhow::Result<(String, User)> {
         self.users_made += 1;
-        // All names are of one length, and so are the tokens.
+        // All names have the same length, and so do the tokens.
         let name = format!("user-{:09}", self.users_made);
         let token = self.token(&name)?;
         Ok((name, User::new(token, 0)))
     }
 
     fn token(&self, user: &str) -> anyhow::Result<String> {
-        match &self.signed_by {
-            SignedBy::Local(key) => Ok(key.mint(user, SystemClock::start().now(), TOKEN_TTL)?),
-            SignedBy::Nobody => Ok("nobody".to_owned()),
-            SignedBy::Server => self.runtime().block_on(async {
+        match &self.token_source {
+            TokenSource::LocalKey(key) => {
+                Ok(key.mint(user, SystemClock::start().now(), TOKEN_TTL)?)
+            }
+            TokenSource::None => Ok("none".to_owned()),
+            TokenSource::Server => self.runtime().block_on(async {
                 let request =
                     format!("GET /token?user={user} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
                 let mut connection = Connection::open(&self.host).await?;
                 let body: Value =
                     serde_json::from_slice(connection.exchange(request.as_bytes()).await?)?;
-                Ok(body["token"].as_str().context("no token")?.to_owned())
+                Ok(body["token"].as_str().context("the response has no token")?.to_owned())
             }),
         }
     }
 
-    /// The users of vaults that are pulled, the same ones in every round.
-    fn pulled(&mut self, clients: usize) -> anyhow::Result<Vec<Client>> {
+    /// Connects the clients of pulled vaults, with the same users in every round.
+    fn pulling_clients(&mut self, clients: usize) -> anyhow::Result<Vec<Client>> {
         let mut all = Vec::with_capacity(clients);
         for number in 0..clients {
-            let known = self.filled.get(&number).cloned();
-            let is_filled = known.is_some() || self.fill.is_some();
-            let token = if let Some(token) = known {
+            let token = self.filled.get(&number).cloned();
+            let is_filled = token.is_some() || self.fill.is_some();
+            let token = if let Some(token) = token {
                 token
             } else {
                 let (name, user) = self.new_user()?;
@@ -145,13 +147,13 @@ impl HttpTarget {
         self.connect(all)
     }
 
-    pub(crate) fn generator(&mut self) -> &mut Generator {
+    pub(crate) fn generator(&mut self) -> &mut LoadGenerator {
         &mut self.generator
     }
 
-    /// Opens event streams of the users with these tokens.
-    pub(crate) fn open_streams(&self, tokens: Vec<String>) -> anyhow::Result<Vec<TcpStream>> {
-        open_streams(self.runtime(), &self.host, tokens)
+    /// Opens one event stream per token.
+    pub(crate) fn open_event_streams(&self, tokens: Vec<String>) -> anyhow::Result<Vec<TcpStream>> {
+        open_event_streams(self.runtime(), &self.host, tokens)
     }
 
     fn runtime(&self) -> &Runtime {
@@ -164,13 +166,13 @@ impl Target for HttpTarget {
         self.name
     }
 
-    fn takes(&self, _: Workload) -> bool {
+    fn supports(&self, _: Workload) -> bool {
         true
     }
 
     fn prepare(&mut self, workload: Workload, clients: usize) -> anyhow::Result<()> {
         let clients = if workload.only_reads() {
-            self.pulled(clients)?
+            self.pulling_clients(clients)?
         } else {
             self.new_clients(clients, 1)?
         };

@@ -1,8 +1,8 @@
-//! What is measured: servers, and what their parts could do at most.
+//! The targets: servers, and the limits of their parts.
 
 mod ceiling;
-mod child;
 mod driver;
+mod environment;
 mod http;
 mod node_baseline;
 mod sqlite;
@@ -13,22 +13,22 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 pub(crate) use ceiling::serve as serve_ceiling;
-pub(crate) use child::{Bench, Child};
+pub(crate) use environment::{Child, Environment};
 pub(crate) use http::HttpTarget;
-pub(crate) use vaultsync::{on_postgres, on_sqlite};
+pub(crate) use vaultsync::{PG, SQLITE, on_postgres, on_sqlite};
 
 use crate::{cpu::Processes, tally::Tally, workloads::Workload};
 
-/// The kinds of targets that can be asked for.
+/// The kinds of targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Kind {
-    /// The plain design, on PostgreSQL
+    /// The baseline, on PostgreSQL
     NodeBaseline,
     /// This server on PostgreSQL
     VaultsyncPg,
     /// This server on SQLite
     VaultsyncSqlite,
-    /// The statements of a push and a pull through the Rust driver, without HTTP
+    /// The SQL statements of a push and a pull through the Rust driver, without HTTP
     LimitDriver,
     /// A thread that writes to and reads from SQLite, without HTTP
     LimitSqlite,
@@ -36,24 +36,24 @@ pub(crate) enum Kind {
     Ceiling,
 }
 
-/// Something that takes workloads.
+/// Something that runs workloads.
 pub(crate) trait Target {
-    /// What it is called in tables.
+    /// Its name in tables.
     fn name(&self) -> &'static str;
 
-    /// Whether it can do this work at all.
-    fn takes(&self, workload: Workload) -> bool;
+    /// Whether it can run a workload at all.
+    fn supports(&self, workload: Workload) -> bool;
 
-    /// Makes all ready for a window of this work by so many clients.
+    /// Prepares a window of a workload with this many clients.
     fn prepare(&mut self, workload: Workload, clients: usize) -> anyhow::Result<()>;
 
-    /// Does the work for that long.
+    /// Runs a workload for some time.
     fn run(&mut self, workload: Workload, time: Duration) -> anyhow::Result<Tally>;
 
-    /// Whose time it costs.
+    /// The processes whose CPU time counts.
     fn processes(&self) -> Processes;
 
-    /// The process whose memory counts, where it is one of its own.
+    /// The process whose memory counts, if the target has its own.
     fn server(&self) -> Option<u32> {
         None
     }
@@ -69,18 +69,18 @@ impl Kind {
         Self::Ceiling,
     ];
 
-    /// Starts the targets of this kind; none where this machine lacks what it takes.
-    pub(crate) fn start(self, bench: &Bench) -> anyhow::Result<Vec<Box<dyn Target>>> {
+    /// Starts the targets of this kind; none if this machine lacks a prerequisite.
+    pub(crate) fn start(self, environment: &Environment) -> anyhow::Result<Vec<Box<dyn Target>>> {
         Ok(match self {
-            Self::NodeBaseline => match node_baseline::start(bench)? {
+            Self::NodeBaseline => match node_baseline::start(environment)? {
                 Some(target) => vec![Box::new(target)],
                 None => Vec::new(),
             },
-            Self::VaultsyncPg => vec![Box::new(vaultsync::on_postgres(bench)?)],
-            Self::VaultsyncSqlite => vec![Box::new(vaultsync::on_sqlite(bench)?)],
-            Self::LimitDriver => vec![Box::new(driver::Driver::start(bench)?)],
-            Self::LimitSqlite => sqlite::start(bench)?,
-            Self::Ceiling => vec![Box::new(ceiling::start(bench)?)],
+            Self::VaultsyncPg => vec![Box::new(on_postgres(environment)?)],
+            Self::VaultsyncSqlite => vec![Box::new(on_sqlite(environment)?)],
+            Self::LimitDriver => vec![Box::new(driver::Driver::start(environment)?)],
+            Self::LimitSqlite => sqlite::start(environment)?,
+            Self::Ceiling => vec![Box::new(ceiling::start()?)],
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The plain design in Node, on a database of its own on the shared server.
+//! The baseline in Node, on its own database of the shared PostgreSQL server.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -7,15 +7,15 @@ use std::{
 
 use vaultsync_test_servers::query;
 
-use super::{Bench, Child, HttpTarget, http::SignedBy};
+use super::{Child, Environment, HttpTarget, http::TokenSource};
 use crate::workloads::PULLED_RECORDS;
 
-/// Starts it; `None` where its packages are not installed.
-pub(crate) fn start(bench: &Bench) -> anyhow::Result<Option<HttpTarget>> {
-    let Some(folder) = &bench.node_baseline else {
+/// Starts it; `None` if its packages are not installed.
+pub(crate) fn start(environment: &Environment) -> anyhow::Result<Option<HttpTarget>> {
+    let Some(folder) = &environment.node_baseline else {
         return Ok(None);
     };
-    let postgres = bench.postgres();
+    let postgres = environment.postgres();
     postgres.create_database("node_baseline", None);
     let url = postgres.url("node_baseline");
     let mut command = Command::new("node");
@@ -23,10 +23,10 @@ pub(crate) fn start(bench: &Bench) -> anyhow::Result<Option<HttpTarget>> {
     command.env("NODE_ENV", "production");
     let mut child = Child::start(&mut command, Stdio::piped())?;
     let mut port = String::new();
-    BufReader::new(child.output()?).read_line(&mut port)?;
+    BufReader::new(child.stdout()?).read_line(&mut port)?;
     let host = format!("127.0.0.1:{}", port.trim());
-    let database = Some(bench.postgres_process()?);
-    let mut target = HttpTarget::new("node-baseline", &host, child, database, SignedBy::Server)?;
+    let database = Some(environment.postgres_process()?);
+    let mut target = HttpTarget::new("node-baseline", &host, child, database, TokenSource::Server)?;
     target.fill = Some(Box::new(move |user| {
         fill(&url, user);
         Ok(())
@@ -34,7 +34,8 @@ pub(crate) fn start(bench: &Bench) -> anyhow::Result<Option<HttpTarget>> {
     Ok(Some(target))
 }
 
-/// By hand, a millisecond each: where many records share one, this design's pull never ends.
+/// Fills a vault by SQL, with a millisecond for each record: if many records share one, the pull of this
+/// design never ends.
 fn fill(url: &str, user: &str) {
     query(
         url,
@@ -46,6 +47,6 @@ fn fill(url: &str, user: &str) {
              from generate_series(0, {PULLED_RECORDS} - 1) n"
         ),
     );
-    // It is not to be slow because nobody has counted its rows yet.
+    // Without statistics, the planner would choose a slow plan.
     query(url, "vacuum (analyze) sync_records");
 }

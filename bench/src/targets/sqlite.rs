@@ -1,5 +1,5 @@
-//! The limits of SQLite: one thread with prepared statements on the store's tables, which syncs each
-//! commit, and without HTTP, JSON, base64, sign-in or judgement.
+//! The limits of SQLite: one thread with prepared statements on the store's tables that syncs each commit,
+//! without HTTP, JSON, base64, authentication or version checks.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use vaultsync_protocol::Epoch;
 use vaultsync_store::{Store, StoreOptions};
 
-use super::{Bench, Target};
+use super::{Environment, Target};
 use crate::{
     cpu::Processes,
     tally::Tally,
@@ -19,49 +19,49 @@ use crate::{
 
 const CIPHERTEXT_BYTES: usize = 1024;
 
-/// What a vault remembers of its last 32 pushes.
+/// Size of a vault's 32 receipts.
 const RECEIPTS_BYTES: usize = 32 * 29;
 
-/// One way to use SQLite.
+/// A way to use SQLite.
 pub(crate) struct Sqlite {
     name: &'static str,
     path: PathBuf,
     connection: Connection,
-    /// Requests that share a commit; `None` reads.
-    group: Option<usize>,
+    /// Number of requests that share a commit; `None` if it only reads.
+    batch: Option<usize>,
     vaults: Vec<Vault>,
     ciphertext: Vec<u8>,
-    turn: usize,
+    next_vault: usize,
 }
 
 struct Vault {
     id: Uuid,
     next: u64,
     clock: i64,
-    /// Where a walk through it is.
+    /// Position of the reader.
     cursor: i64,
 }
 
-/// All of them, each with a file of its own.
-pub(crate) fn start(bench: &Bench) -> anyhow::Result<Vec<Box<dyn Target>>> {
+/// Starts all ways, each with its own file.
+pub(crate) fn start(environment: &Environment) -> anyhow::Result<Vec<Box<dyn Target>>> {
     let ways = [
         ("limit: SQLite FULL, 1 request a commit", Some(1)),
         ("limit: SQLite FULL, 8 requests a commit", Some(8)),
         ("limit: SQLite FULL, 64 requests a commit", Some(64)),
         ("limit: SQLite query", None),
     ];
-    let folder = bench.folder("limits")?;
+    let folder = environment.folder("limits")?;
     let mut all: Vec<Box<dyn Target>> = Vec::new();
-    for (number, (name, group)) in ways.into_iter().enumerate() {
+    for (number, (name, batch)) in ways.into_iter().enumerate() {
         let path = folder.join(format!("{number}.sqlite3"));
-        all.push(Box::new(Sqlite::open(name, path, group)?));
+        all.push(Box::new(Sqlite::open(name, path, batch)?));
     }
     Ok(all)
 }
 
 impl Sqlite {
-    fn open(name: &'static str, path: PathBuf, group: Option<usize>) -> anyhow::Result<Self> {
-        // The store makes the tables.
+    fn open(name: &'static str, path: PathBuf, batch: Option<usize>) -> anyhow::Result<Self> {
+        // The store creates the tables.
         let new_epoch = || Epoch::from_bytes([0; 16]);
         let store =
             Store::open_sqlite(path.clone(), StoreOptions { page_bytes_max: 1, new_epoch })?;
@@ -73,7 +73,7 @@ impl Sqlite {
         connection.set_prepared_statement_cache_capacity(32);
         let mut ciphertext = vec![0; CIPHERTEXT_BYTES];
         getrandom::fill(&mut ciphertext)?;
-        Ok(Self { name, path, connection, group, vaults: Vec::new(), ciphertext, turn: 0 })
+        Ok(Self { name, path, connection, batch, vaults: Vec::new(), ciphertext, next_vault: 0 })
     }
 
     fn new_vaults(&mut self, count: usize) -> anyhow::Result<()> {
@@ -90,19 +90,25 @@ impl Sqlite {
         Ok(())
     }
 
-    /// One commit of `group` pushes, each of `size` new records of another vault.
-    fn commit(&mut self, group: usize, size: u64) -> rusqlite::Result<()> {
+    /// Commits `batch` pushes of `size` new records, each push to another vault.
+    fn commit(&mut self, batch: usize, size: u64) -> rusqlite::Result<()> {
         self.connection.execute_batch("begin immediate")?;
-        for _ in 0..group {
-            self.turn = (self.turn + 1) % self.vaults.len();
-            push(&self.connection, &mut self.vaults[self.turn], size, &self.ciphertext)?;
+        for _ in 0..batch {
+            let vault = self.advance();
+            push(&self.connection, &mut self.vaults[vault], size, &self.ciphertext)?;
         }
         self.connection.execute_batch("commit")
     }
 
+    /// Selects the next vault.
+    fn advance(&mut self) -> usize {
+        self.next_vault = (self.next_vault + 1) % self.vaults.len();
+        self.next_vault
+    }
+
     fn page(&mut self) -> anyhow::Result<u64> {
-        self.turn = (self.turn + 1) % self.vaults.len();
-        let vault = &mut self.vaults[self.turn];
+        let vault = self.advance();
+        let vault = &mut self.vaults[vault];
         let mut select = self.connection.prepare_cached(
             "select record_id, version, deleted, updated_at, ciphertext from records
              where vault_id = ?1 and updated_at > ?2 order by updated_at limit 101",
@@ -119,24 +125,24 @@ impl Sqlite {
             bytes += row.get_ref(0)?.as_str()?.len() + row.get_ref(4)?.as_blob()?.len();
             last = row.get(3)?;
         }
-        ensure!(count == 100 && bytes > 100 * CIPHERTEXT_BYTES, "a page of {count} records");
+        ensure!(count == 100 && bytes > 100 * CIPHERTEXT_BYTES, "the page has {count} records");
         vault.cursor = if has_more { last } else { i64::MIN };
         Ok(count)
     }
 
-    fn look(&mut self) -> anyhow::Result<()> {
-        self.turn = (self.turn + 1) % self.vaults.len();
-        let vault = &self.vaults[self.turn];
+    fn read_head(&mut self) -> anyhow::Result<()> {
+        let vault = self.advance();
+        let vault = &self.vaults[vault];
         let mut select = self
             .connection
             .prepare_cached("select epoch, clock from vaults where vault_id = ?1")?;
         let clock: i64 = select.query_row([vault.id.as_bytes()], |row| row.get(1))?;
-        ensure!(clock == vault.clock, "a vault whose clock is {clock}");
+        ensure!(clock == vault.clock, "the clock of the vault is {clock}");
         Ok(())
     }
 }
 
-/// The statements of one push.
+/// Runs the statements of one push.
 fn push(
     connection: &Connection,
     vault: &mut Vault,
@@ -181,18 +187,18 @@ impl Target for Sqlite {
         self.name
     }
 
-    fn takes(&self, workload: Workload) -> bool {
+    fn supports(&self, workload: Workload) -> bool {
         match workload {
-            Workload::Push1 => self.group.is_some(),
-            Workload::Push100 => self.group.is_some_and(|group| group <= 8),
-            Workload::PullAll | Workload::PullIdle => self.group.is_none(),
+            Workload::Push1 => self.batch.is_some(),
+            Workload::Push100 => self.batch.is_some_and(|batch| batch <= 8),
+            Workload::PullAll | Workload::PullIdle => self.batch.is_none(),
             Workload::Update100 | Workload::Mixed => false,
         }
     }
 
     fn prepare(&mut self, workload: Workload, clients: usize) -> anyhow::Result<()> {
         if !workload.only_reads() {
-            return self.new_vaults(clients.max(self.group.unwrap_or(1)));
+            return self.new_vaults(clients.max(self.batch.unwrap_or(1)));
         }
         if self.vaults.is_empty() {
             self.new_vaults(clients)?;
@@ -205,28 +211,28 @@ impl Target for Sqlite {
 
     fn run(&mut self, workload: Workload, time: Duration) -> anyhow::Result<Tally> {
         let mut tally = Tally::default();
-        let begun = Instant::now();
-        let mut last = begun;
-        while last < begun + time {
-            let (requests, records) = match (workload, self.group) {
+        let started = Instant::now();
+        let mut last = started;
+        while last < started + time {
+            let (requests, records) = match (workload, self.batch) {
                 (Workload::PullAll, _) => (1, self.page()?),
                 (Workload::PullIdle, _) => {
-                    self.look()?;
+                    self.read_head()?;
                     (1, 0)
                 }
-                (_, group) => {
-                    let group = group.unwrap_or(1);
+                (_, batch) => {
+                    let batch = batch.unwrap_or(1);
                     let size = if workload == Workload::Push1 { 1 } else { 100 };
-                    self.commit(group, size)?;
-                    (group, size)
+                    self.commit(batch, size)?;
+                    (batch, size)
                 }
             };
             let now = Instant::now();
-            // Whoever shares a commit waits for all of it.
-            (0..requests).for_each(|_| tally.request(now - last, records));
+            // Requests that share a commit all wait for it.
+            (0..requests).for_each(|_| tally.add_request(now - last, records));
             last = now;
         }
-        tally.elapsed = begun.elapsed();
+        tally.elapsed = started.elapsed();
         Ok(tally)
     }
 
@@ -237,7 +243,7 @@ impl Target for Sqlite {
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
-        // A file of gigabytes is not kept until the whole run ends.
+        // A file of gigabytes should not stay until the whole run ends.
         let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -1,29 +1,33 @@
-//! This server, as it is built for release, with nothing set but the rates.
+//! This server with default settings, apart from rate limits.
 
 use std::{
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
-use anyhow::bail;
+use anyhow::{Context as _, bail, ensure};
 use vaultsync_server::auth::LocalKey;
 
-use super::{Bench, Child, HttpTarget, child::vaultsync, http::SignedBy};
+use super::{Child, Environment, HttpTarget, http::TokenSource};
 
-/// On a database of its own on the shared server.
-pub(crate) fn on_postgres(bench: &Bench) -> anyhow::Result<HttpTarget> {
-    let postgres = bench.postgres();
+/// The names of the targets in tables.
+pub(crate) const PG: &str = "vaultsync-pg";
+pub(crate) const SQLITE: &str = "vaultsync-sqlite";
+
+/// The server on its own database of the shared PostgreSQL server.
+pub(crate) fn on_postgres(environment: &Environment) -> anyhow::Result<HttpTarget> {
+    let postgres = environment.postgres();
     postgres.create_database("vaultsync", None);
-    let database = Some(bench.postgres_process()?);
-    start("vaultsync-pg", &bench.folder("pg")?, Some(&postgres.url("vaultsync")), database)
+    let process = Some(environment.postgres_process()?);
+    start(PG, &environment.folder("pg")?, Some(&postgres.url("vaultsync")), process)
 }
 
-/// On a file.
-pub(crate) fn on_sqlite(bench: &Bench) -> anyhow::Result<HttpTarget> {
-    start("vaultsync-sqlite", &bench.folder("sqlite")?, None, None)
+/// The server on an SQLite file.
+pub(crate) fn on_sqlite(environment: &Environment) -> anyhow::Result<HttpTarget> {
+    start(SQLITE, &environment.folder("sqlite")?, None, None)
 }
 
 fn start(
@@ -34,10 +38,10 @@ fn start(
 ) -> anyhow::Result<HttpTarget> {
     let key = LocalKey::load_or_create(folder)?;
     let host = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    let mut command = Command::new(vaultsync()?);
+    let mut command = Command::new(program()?);
     for (name, _) in std::env::vars_os() {
         let shown = name.to_string_lossy();
-        if ["VAULTSYNC_", "CLERK_", "DATABASE_URL"].iter().any(|ours| shown.starts_with(ours)) {
+        if ["VAULTSYNC_", "CLERK_", "DATABASE_URL"].iter().any(|prefix| shown.starts_with(prefix)) {
             command.env_remove(&name);
         }
     }
@@ -50,11 +54,11 @@ fn start(
     }
     let child = Child::start(&mut command, Stdio::null())?;
     wait_until_it_listens(&host)?;
-    HttpTarget::new(name, &host, child, process, SignedBy::Local(Box::new(key)))
+    HttpTarget::new(name, &host, child, process, TokenSource::LocalKey(Box::new(key)))
 }
 
-/// It listens once its database is open.
-pub(crate) fn wait_until_it_listens(host: &str) -> anyhow::Result<()> {
+/// Waits until the server listens, which it does once its database is open.
+fn wait_until_it_listens(host: &str) -> anyhow::Result<()> {
     const TRIES: u32 = 600;
     for _ in 0..TRIES {
         if std::net::TcpStream::connect(host).is_ok() {
@@ -62,5 +66,13 @@ pub(crate) fn wait_until_it_listens(host: &str) -> anyhow::Result<()> {
         }
         thread::sleep(Duration::from_millis(50));
     }
-    bail!("{host} does not come up")
+    bail!("{host} does not become ready")
+}
+
+/// The program that was built beside this one.
+fn program() -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let program = this.parent().context("this program has no folder")?.join("vaultsync");
+    ensure!(program.is_file(), "{} is not built", program.display());
+    Ok(program)
 }

@@ -1,14 +1,14 @@
-//! Requests as bytes: made once, and filled in where they differ.
+//! Requests as bytes: built once, and updated in place.
 //!
-//! Every push has ciphertext of its own slot, at random, so nothing is gained by compressing; only ids,
-//! versions and the token change from one request to the next, and each has always the same width.
+//! The ciphertexts are random, so that they cannot be compressed. Only the ids, the versions and the token
+//! change from one request to the next, and their widths are constant.
 
 use std::io::Write as _;
 
 use base64_simd::STANDARD;
 use memchr::memmem;
 
-/// Ciphertext of a record, in bytes.
+/// Size of a ciphertext.
 pub(crate) const CIPHERTEXT_BYTES: usize = 1024;
 
 const ID_DIGITS: usize = 12;
@@ -19,14 +19,14 @@ const VERSION_WIDTH: usize = 10;
 pub(crate) struct PushRequest {
     bytes: Vec<u8>,
     token: std::ops::Range<usize>,
-    /// Where the digits of each id begin.
+    /// Offsets of the digits of the ids.
     ids: Vec<usize>,
-    /// Where each base version begins.
+    /// Offsets of the base versions.
     versions: Vec<usize>,
 }
 
 impl PushRequest {
-    /// A push to `host` by whoever has a token as long as this one.
+    /// A push to `host` by a user whose token has the length of `token`.
     pub(crate) fn new(host: &str, token: &str, operations: usize) -> anyhow::Result<Self> {
         let mut body = Vec::new();
         let (mut ids, mut versions) = (Vec::new(), Vec::new());
@@ -52,22 +52,22 @@ impl PushRequest {
         let start = memmem::find(&bytes, b"Bearer ").unwrap_or_default() + 7;
         let head = bytes.len();
         bytes.append(&mut body);
-        ids.iter_mut().chain(&mut versions).for_each(|place| *place += head);
+        ids.iter_mut().chain(&mut versions).for_each(|offset| *offset += head);
         Ok(Self { bytes, token: start..start + token.len(), ids, versions })
     }
 
-    /// The push of the records from number `first` on, all of them at that version; `None`: new.
+    /// The push of the records from number `first` on, all with the same base version; `None` inserts.
     ///
     /// # Panics
     ///
-    /// Where the token has another length than the one that the request was made with.
-    pub(crate) fn fill(&mut self, token: &str, first: u64, base_version: Option<u64>) -> &[u8] {
+    /// If the token has another length than the one that the request was built with.
+    pub(crate) fn update(&mut self, token: &str, first: u64, base_version: Option<u64>) -> &[u8] {
         self.bytes[self.token.clone()].copy_from_slice(token.as_bytes());
         let version = base_version.map_or_else(|| "null".to_owned(), |version| version.to_string());
-        for (number, (id, place)) in (first..).zip(self.ids.iter().zip(&self.versions)) {
+        for (number, (id, offset)) in (first..).zip(self.ids.iter().zip(&self.versions)) {
             let id = &mut self.bytes[*id..*id + ID_DIGITS];
             write_digits(id, number);
-            let field = &mut self.bytes[*place..*place + VERSION_WIDTH];
+            let field = &mut self.bytes[*offset..*offset + VERSION_WIDTH];
             field.fill(b' ');
             field[..version.len()].copy_from_slice(version.as_bytes());
         }
@@ -82,7 +82,7 @@ fn write_digits(field: &mut [u8], mut number: u64) {
     }
 }
 
-/// Writes a pull after `cursor` into `request`.
+/// Replaces the contents of `request` with a pull from `cursor`.
 pub(crate) fn write_pull(request: &mut Vec<u8>, host: &str, token: &str, cursor: Option<&str>) {
     request.clear();
     request.extend_from_slice(b"GET /api/sync/pull?limit=100");
@@ -97,27 +97,27 @@ pub(crate) fn write_pull(request: &mut Vec<u8>, host: &str, token: &str, cursor:
     request.extend_from_slice(b"\r\n\r\n");
 }
 
-/// What is needed of a page.
+/// The members at the end of a page.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Seen<'a> {
+pub(crate) struct PageEnd<'a> {
     pub(crate) next_cursor: Option<&'a str>,
     pub(crate) has_more: bool,
-    /// Whether it has as many records as a page may have.
+    /// Whether the page has the maximum number of records.
     pub(crate) is_full: bool,
 }
 
-/// Looks at the end of a page, where its members other than the records are.
-pub(crate) fn look(page: &[u8]) -> Seen<'_> {
+/// Parses the end of a page, after the records.
+pub(crate) fn parse_page_end(page: &[u8]) -> PageEnd<'_> {
     const END_BYTES: usize = 320;
-    /// Of base64.
+    /// Size of a record's ciphertext in base64.
     const RECORD_BYTES: usize = CIPHERTEXT_BYTES.div_ceil(3) * 4;
     let end = &page[page.len().saturating_sub(END_BYTES)..];
-    let value = memmem::rfind(end, br#""nextCursor":""#).map(|place| &end[place + 14..]);
+    let value = memmem::rfind(end, br#""nextCursor":""#).map(|start| &end[start + 14..]);
     let next_cursor = value.and_then(|value| {
         let length = memchr::memchr(b'"', value)?;
         std::str::from_utf8(&value[..length]).ok()
     });
-    Seen {
+    PageEnd {
         next_cursor,
         has_more: memmem::rfind(end, br#""hasMore":true"#).is_some(),
         is_full: page.len() > 100 * RECORD_BYTES,
@@ -136,9 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn a_push_that_is_filled_in_is_a_push() {
+    fn an_updated_push_is_valid() {
         let mut request = PushRequest::new("h", "aaaa", 3).unwrap();
-        let new = request.fill("bbbb", 41, None).to_vec();
+        let new = request.update("bbbb", 41, None).to_vec();
         assert!(memmem::find(&new, b"Bearer bbbb\r\n").is_some());
         let length = format!("Content-Length: {}\r\n", body(&new).len());
         assert!(memmem::find(&new, length.as_bytes()).is_some());
@@ -146,19 +146,19 @@ mod tests {
         assert_eq!(value["operations"][2]["recordId"], "record-000000000043");
         assert_eq!(value["operations"][2]["baseVersion"], Value::Null);
         let update: Value =
-            serde_json::from_slice(body(request.fill("cccc", 7, Some(12)))).unwrap();
+            serde_json::from_slice(body(request.update("cccc", 7, Some(12)))).unwrap();
         assert_eq!(update["operations"][0]["baseVersion"], 12);
         assert_eq!(update["operations"][0]["recordId"], "record-000000000007");
         assert!(Push::from_json(body(&new), 1 << 20).is_ok());
     }
 
     #[test]
-    fn a_page_tells_its_end() {
+    fn the_end_of_a_page_is_parsed() {
         let end = br#"{"records":[],"nextCursor":"2024-01-15T10:30:00.000Z","hasMore":true,"epoch":null,"head":null}"#;
-        let seen = look(end);
-        assert_eq!(seen.next_cursor, Some("2024-01-15T10:30:00.000Z"));
-        assert!(seen.has_more && !seen.is_full);
-        let empty = look(br#"{"records":[],"nextCursor":null,"hasMore":false}"#);
-        assert_eq!(empty, Seen { next_cursor: None, has_more: false, is_full: false });
+        let parsed = parse_page_end(end);
+        assert_eq!(parsed.next_cursor, Some("2024-01-15T10:30:00.000Z"));
+        assert!(parsed.has_more && !parsed.is_full);
+        let empty = parse_page_end(br#"{"records":[],"nextCursor":null,"hasMore":false}"#);
+        assert_eq!(empty, PageEnd { next_cursor: None, has_more: false, is_full: false });
     }
 }

@@ -1,6 +1,8 @@
-//! HTTP/1.1 on a connection that is kept: whole requests out, the status and the body in.
+//! A persistent HTTP/1.1 connection: it sends whole requests, and reads the status and the body.
 //!
-//! Not here: what is asked. A client library would cost as much as the server that is measured.
+//! A client library would cost as much CPU time as the server that is measured.
+//!
+//! Not here: the requests.
 
 use std::{fmt, io};
 
@@ -11,36 +13,36 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Room for a page of 100 records of 1 KiB, so that it is read in few calls.
+/// Enough for a page of 100 records of 1 KiB, so that it is read in few calls.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// How much of the body of a failure is shown.
-const SHOWN_BYTES: usize = 300;
+/// Length of an error message's excerpt of the body.
+const EXCERPT_BYTES: usize = 300;
 
-/// An answer other than 200.
+/// A response with a status other than 200.
 #[derive(Debug)]
-struct Refused {
+struct UnexpectedStatus {
     status: [u8; 3],
-    /// Its head, and the beginning of its body.
-    shown: String,
+    /// The head and the beginning of the body.
+    excerpt: String,
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for UnexpectedStatus {}
 
-impl fmt::Display for Refused {
+impl fmt::Display for UnexpectedStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "answered {}", self.shown)
+        write!(f, "the response is {}", self.excerpt)
     }
 }
 
-/// Whether the same request may be answered on another connection, later: the server had too much to do, or
-/// would not read all of it for that.
+/// Whether the same request may succeed later on another connection: the server was overloaded, and may have
+/// closed the connection before it had read the whole request.
 pub(super) fn is_busy(error: &anyhow::Error) -> bool {
-    let refused = error.downcast_ref::<Refused>();
-    refused.map_or_else(|| error.is::<io::Error>(), |refused| refused.status == *b"503")
+    let response = error.downcast_ref::<UnexpectedStatus>();
+    response.map_or_else(|| error.is::<io::Error>(), |response| response.status == *b"503")
 }
 
-/// One connection.
+/// A connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -52,16 +54,16 @@ impl Connection {
     pub(crate) async fn open(address: &str) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address)
             .await
-            .with_context(|| format!("{address} cannot be connected to"))?;
+            .with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::new() })
     }
 
-    /// Sends a request and gives the body of the answer.
+    /// Sends a request, and returns the body of the response.
     ///
     /// # Errors
     ///
-    /// Where the status is not 200: a run in which anything else was answered measures nothing.
+    /// If the status is not 200: a run with any other response measures nothing.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<&[u8]> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
@@ -71,18 +73,18 @@ impl Connection {
                 break end + 4;
             }
         };
-        let status = *self.buffer[9..].first_chunk().context("an answer without a status")?;
+        let status = *self.buffer[9..].first_chunk().context("the response has no status")?;
         if status != *b"200" {
-            let end = self.buffer.len().min(head + SHOWN_BYTES);
-            let shown = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
-            bail!(Refused { status, shown });
+            let end = self.buffer.len().min(head + EXCERPT_BYTES);
+            let excerpt = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+            bail!(UnexpectedStatus { status, excerpt });
         }
         let whole = head + content_length(&self.buffer[..head])?;
         self.buffer.reserve(whole.saturating_sub(self.buffer.len()));
         while self.buffer.len() < whole {
             self.read().await?;
         }
-        ensure!(self.buffer.len() == whole, "an answer longer than it says");
+        ensure!(self.buffer.len() == whole, "the response is longer than its content-length");
         Ok(&self.buffer[head..])
     }
 
@@ -105,7 +107,7 @@ fn content_length(head: &[u8]) -> anyhow::Result<usize> {
     let line = head
         .lines()
         .find(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)));
-    let length = line.context("an answer that does not say how long it is")?;
+    let length = line.context("the response has no content-length")?;
     Ok(length[NAME.len()..].trim().parse()?)
 }
 
@@ -114,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_length_is_found_however_its_name_is_written() {
+    fn the_content_length_is_found_in_any_case() {
         for name in ["content-length: 42", "Content-Length:42", "CONTENT-LENGTH:  42 "] {
             let head = format!("HTTP/1.1 200 OK\r\ndate: x\r\n{name}\r\n\r\n");
             assert_eq!(content_length(head.as_bytes()).unwrap(), 42, "{name}");

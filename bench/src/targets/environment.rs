@@ -1,8 +1,8 @@
-//! Processes that are measured, and where they find what they need.
+//! The environment that targets share, and the processes that are measured.
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{self, Command, Stdio},
     sync::OnceLock,
 };
@@ -11,66 +11,66 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use vaultsync_test_servers::PostgresServer;
 
-/// What targets have in common: a folder, and a PostgreSQL server that is started at first use.
-pub(crate) struct Bench {
+/// What targets share: a folder, and a PostgreSQL server that is started at first use.
+pub(crate) struct Environment {
     folder: TempDir,
     postgres: OnceLock<PostgresServer>,
-    /// The folder of the Node server with its packages, where they are installed.
+    /// The folder of the Node server and its packages, if they are installed.
     pub(crate) node_baseline: Option<PathBuf>,
 }
 
-impl Bench {
+impl Environment {
     pub(crate) fn new(node_baseline: Option<PathBuf>) -> anyhow::Result<Self> {
         Ok(Self { folder: tempfile::tempdir()?, postgres: OnceLock::new(), node_baseline })
     }
 
-    /// A folder of that name, made if it is not there.
+    /// The folder with this name, which is created if it does not exist.
     pub(crate) fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
         let path = self.folder.path().join(name);
         fs::create_dir_all(&path)?;
         Ok(path)
     }
 
-    /// The one server that every target on PostgreSQL has a database of its own on.
+    /// The PostgreSQL server, on which every target has its own database.
     pub(crate) fn postgres(&self) -> &PostgresServer {
-        // The memory and the log that PostgreSQL has where nothing is set.
+        // PostgreSQL's defaults, which the test server overrides.
         let settings = [("shared_buffers", "128MB"), ("max_wal_size", "1GB")];
         self.postgres.get_or_init(|| PostgresServer::start_with(&settings))
     }
 
-    /// The first process of the PostgreSQL server.
+    /// The id of the PostgreSQL server's main process.
     pub(crate) fn postgres_process(&self) -> anyhow::Result<u32> {
         let file = self.postgres().folder().join("postmaster.pid");
         let text = fs::read_to_string(file)?;
-        Ok(text.lines().next().context("an empty postmaster.pid")?.trim().parse()?)
+        Ok(text.lines().next().context("postmaster.pid is empty")?.trim().parse()?)
     }
 
-    /// The version of PostgreSQL, where it was needed.
+    /// The version of PostgreSQL, if it was started.
     pub(crate) fn postgres_version(&self) -> Option<String> {
         let server = self.postgres.get()?;
         Some(server.query("postgres", "show server_version").trim().to_owned())
     }
 }
 
-/// A process that ends with this value.
+/// A process that is killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Child(process::Child);
 
 impl Child {
-    /// Starts it, with nothing to read and its words on this process's standard error.
+    /// Starts a process without standard input, whose standard error is this process's.
     pub(crate) fn start(command: &mut Command, stdout: Stdio) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).stdout(stdout);
-        let shown = command.get_program().display().to_string();
-        Ok(Self(command.spawn().with_context(|| format!("{shown} cannot be started"))?))
+        let program = command.get_program().display().to_string();
+        Ok(Self(command.spawn().with_context(|| format!("{program} cannot be started"))?))
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
 
-    /// What it writes, where that was to be kept.
-    pub(crate) fn output(&mut self) -> anyhow::Result<process::ChildStdout> {
-        self.0.stdout.take().context("its output is read already")
+    /// Its standard output, if it is piped.
+    pub(crate) fn stdout(&mut self) -> anyhow::Result<process::ChildStdout> {
+        self.0.stdout.take().context("its standard output is not available")
     }
 }
 
@@ -79,12 +79,4 @@ impl Drop for Child {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// The program `vaultsync`, which is built beside this one.
-pub(crate) fn vaultsync() -> anyhow::Result<PathBuf> {
-    let this = std::env::current_exe()?;
-    let program = this.parent().unwrap_or(Path::new(".")).join("vaultsync");
-    anyhow::ensure!(program.is_file(), "{} is not built", program.display());
-    Ok(program)
 }
