@@ -12,7 +12,7 @@ use crate::{
     load::{Client, User},
     report::{grouped, write_growth},
     rounds::{Plan, measure, to_f64},
-    targets::{Environment, HttpTarget, Target as _, on_postgres, on_sqlite},
+    targets::{Build, Environment, HttpTarget, Target as _, on_postgres, on_sqlite},
     workloads::Workload,
 };
 
@@ -48,11 +48,11 @@ impl Series {
 
 /// Measures all sizes, prints the tables, and updates the page if `docs` is set.
 pub(crate) fn run(seconds: u32, clients: usize, docs: bool) -> anyhow::Result<()> {
-    let environment = Environment::new(None)?;
+    let (environment, build) = (Environment::new(None)?, Build::this()?);
     let (mut users, mut records, mut many_clients) = (Vec::new(), Vec::new(), Vec::new());
     let mut streams = String::new();
     for start in [on_postgres, on_sqlite] {
-        let mut target = start(&environment)?;
+        let mut target = start(&environment, &build)?;
         let plan = Plan { workloads: WORKLOADS.to_vec(), rounds: ROUNDS, seconds, clients };
         streams.push_str(&measure_streams(&mut target)?);
         let sizes = fill_clients(&mut target)?;

@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 use report::{Report, Setting};
 use rounds::Plan;
-use targets::{Environment, Kind};
+use targets::{Build, Environment, Kind};
 use workloads::Workload;
 
 // The server's allocator, so that the ceiling and the limits do not have those of another one.
@@ -64,6 +64,9 @@ struct Options {
     /// Targets, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
     targets: Vec<Kind>,
+    /// Another build of `vaultsync` to measure in the same rounds, for a comparison of both
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<PathBuf>,
     /// Number of rounds; the tables show the medians
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -101,6 +104,7 @@ fn main() -> anyhow::Result<()> {
 fn measure(options: &Options) -> anyhow::Result<()> {
     let node_baseline = std::env::var_os("VAULTSYNC_BENCH_NODE_BASELINE").map(PathBuf::from);
     let environment = Environment::new(node_baseline)?;
+    let other_build = options.beside.as_deref().map(Build::other).transpose()?;
     let (rounds, seconds) = if options.quick { (1, 2) } else { (options.rounds, options.seconds) };
     let plan = Plan { workloads: options.only.clone(), rounds, seconds, clients: options.clients };
     let mut kinds = options.targets.clone();
@@ -114,6 +118,9 @@ fn measure(options: &Options) -> anyhow::Result<()> {
             notes.push("node-baseline is missing: its packages are not installed.".to_owned());
         }
         targets.extend(started);
+        if let Some(build) = &other_build {
+            targets.extend(kind.start_build(&environment, build)?);
+        }
     }
     let samples = rounds::run(&plan, targets)?;
     let setting = Setting {

@@ -37,6 +37,9 @@ pub(crate) struct Sample {
 }
 
 /// Runs a plan, and prints each window to standard error.
+///
+/// Every second round runs the targets in reverse order, so that work that one target leaves behind does not
+/// always fall into the window of the same other target.
 pub(crate) fn run(plan: &Plan, mut targets: Vec<Box<dyn Target>>) -> anyhow::Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for round in 1..=plan.rounds {
@@ -56,6 +59,7 @@ pub(crate) fn run(plan: &Plan, mut targets: Vec<Box<dyn Target>>) -> anyhow::Res
                 samples.push(sample);
             }
         }
+        targets.reverse();
     }
     Ok(samples)
 }

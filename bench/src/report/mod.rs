@@ -1,5 +1,6 @@
 //! The report of a run.
 
+mod comparison;
 mod goals;
 mod svg;
 mod table;
@@ -70,7 +71,7 @@ impl Report {
         for workload in &self.setting.plan.workloads {
             text.push_str(&table::table(*workload, &table::rows(&self.samples, *workload)));
         }
-        text + &goals::table(&self.samples)
+        text + &comparison::table(&self.samples) + &goals::table(&self.samples)
     }
 }
 

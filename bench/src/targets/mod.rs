@@ -15,7 +15,7 @@ use clap::ValueEnum;
 pub(crate) use ceiling::serve as serve_ceiling;
 pub(crate) use environment::{Child, Environment};
 pub(crate) use http::HttpTarget;
-pub(crate) use vaultsync::{PG, SQLITE, on_postgres, on_sqlite};
+pub(crate) use vaultsync::{Build, PG, PG_OTHER, SQLITE, SQLITE_OTHER, on_postgres, on_sqlite};
 
 use crate::{cpu::Processes, tally::Tally, workloads::Workload};
 
@@ -76,11 +76,25 @@ impl Kind {
                 Some(target) => vec![Box::new(target)],
                 None => Vec::new(),
             },
-            Self::VaultsyncPg => vec![Box::new(on_postgres(environment)?)],
-            Self::VaultsyncSqlite => vec![Box::new(on_sqlite(environment)?)],
+            Self::VaultsyncPg | Self::VaultsyncSqlite => {
+                self.start_build(environment, &Build::this()?)?.into_iter().collect()
+            }
             Self::LimitDriver => vec![Box::new(driver::Driver::start(environment)?)],
             Self::LimitSqlite => sqlite::start(environment)?,
             Self::Ceiling => vec![Box::new(ceiling::start()?)],
+        })
+    }
+
+    /// Starts a build of this server, if this kind is one.
+    pub(crate) fn start_build(
+        self,
+        environment: &Environment,
+        build: &Build,
+    ) -> anyhow::Result<Option<Box<dyn Target>>> {
+        Ok(match self {
+            Self::VaultsyncPg => Some(Box::new(on_postgres(environment, build)?)),
+            Self::VaultsyncSqlite => Some(Box::new(on_sqlite(environment, build)?)),
+            _ => None,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! This server with default settings, apart from rate limits.
+//! A build of this server with default settings, apart from rate limits.
 
 use std::{
     net::TcpListener,
@@ -13,32 +13,67 @@ use vaultsync_server::auth::LocalKey;
 
 use super::{Child, Environment, HttpTarget, http::TokenSource};
 
-/// The names of the targets in tables.
-pub(crate) const PG: &str = "vaultsync-pg";
-pub(crate) const SQLITE: &str = "vaultsync-sqlite";
+/// A built `vaultsync`.
+#[derive(Debug)]
+pub(crate) struct Build {
+    program: PathBuf,
+    is_other: bool,
+}
+
+impl Build {
+    /// The program that was built beside this one.
+    pub(crate) fn this() -> anyhow::Result<Self> {
+        let this = std::env::current_exe()?;
+        let program = this.parent().context("this program has no folder")?.join("vaultsync");
+        ensure!(program.is_file(), "{} is not built", program.display());
+        Ok(Self { program, is_other: false })
+    }
+
+    /// Another build, to compare with.
+    pub(crate) fn other(program: &Path) -> anyhow::Result<Self> {
+        ensure!(program.is_file(), "{} is not a file", program.display());
+        Ok(Self { program: std::path::absolute(program)?, is_other: true })
+    }
+
+    fn pick(&self, this: &'static str, other: &'static str) -> &'static str {
+        if self.is_other { other } else { this }
+    }
+}
 
 /// The server on its own database of the shared PostgreSQL server.
-pub(crate) fn on_postgres(environment: &Environment) -> anyhow::Result<HttpTarget> {
+pub(crate) fn on_postgres(environment: &Environment, build: &Build) -> anyhow::Result<HttpTarget> {
     let postgres = environment.postgres();
-    postgres.create_database("vaultsync", None);
+    let database = build.pick("vaultsync", "vaultsync_other");
+    postgres.create_database(database, None);
     let process = Some(environment.postgres_process()?);
-    start(PG, &environment.folder("pg")?, Some(&postgres.url("vaultsync")), process)
+    let name = build.pick(PG, PG_OTHER);
+    let folder = environment.folder(database)?;
+    start(name, &build.program, &folder, Some(&postgres.url(database)), process)
 }
 
 /// The server on an SQLite file.
-pub(crate) fn on_sqlite(environment: &Environment) -> anyhow::Result<HttpTarget> {
-    start(SQLITE, &environment.folder("sqlite")?, None, None)
+pub(crate) fn on_sqlite(environment: &Environment, build: &Build) -> anyhow::Result<HttpTarget> {
+    let name = build.pick(SQLITE, SQLITE_OTHER);
+    let folder = environment.folder(build.pick("sqlite", "sqlite_other"))?;
+    start(name, &build.program, &folder, None, None)
 }
+
+/// The names of the targets in tables.
+pub(crate) const PG: &str = "vaultsync-pg";
+pub(crate) const SQLITE: &str = "vaultsync-sqlite";
+pub(crate) const PG_OTHER: &str = "vaultsync-pg (other build)";
+pub(crate) const SQLITE_OTHER: &str = "vaultsync-sqlite (other build)";
 
 fn start(
     name: &'static str,
+    program: &Path,
     folder: &Path,
     database: Option<&str>,
     process: Option<u32>,
 ) -> anyhow::Result<HttpTarget> {
     let key = LocalKey::load_or_create(folder)?;
     let host = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    let mut command = Command::new(program()?);
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let shown = name.to_string_lossy();
         if ["VAULTSYNC_", "CLERK_", "DATABASE_URL"].iter().any(|prefix| shown.starts_with(prefix)) {
@@ -67,12 +102,4 @@ fn wait_until_it_listens(host: &str) -> anyhow::Result<()> {
         thread::sleep(Duration::from_millis(50));
     }
     bail!("{host} does not become ready")
-}
-
-/// The program that was built beside this one.
-fn program() -> anyhow::Result<PathBuf> {
-    let this = std::env::current_exe()?;
-    let program = this.parent().context("this program has no folder")?.join("vaultsync");
-    ensure!(program.is_file(), "{} is not built", program.display());
-    Ok(program)
 }
