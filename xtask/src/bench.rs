@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: builds what is measured and what measures, and runs it.
+//! `cargo xtask bench`: builds the server and the benchmark, and runs the benchmark.
 //!
-//! Not here: what is measured (`bench`).
+//! Not here: the benchmark (`bench`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,44 +9,46 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use vaultsync_test_servers::programs::in_path;
 
-use crate::steps::{cargo, run_one};
+use crate::steps::{PROFILE, cargo, run_one};
 use crate::tools::{self, Tool};
 
-/// What the Node server consists of.
+/// The files of the Node server.
 const NODE_BASELINE: [&str; 3] = ["package.json", "package-lock.json", "server.mjs"];
 
 /// Builds both for release, installs the packages of the Node server, and measures.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let variables = tools::provide(Tool::is_for_bench)?;
     let packages = ["--package", "vaultsync", "--package", "vaultsync-bench"];
-    let mut build = cargo(&["build", "--release", "--locked"]);
+    let mut build = cargo(&["build", "--profile", PROFILE, "--locked"]);
     run_one("build", build.args(packages))?;
-    // Not by `cargo run`, which would build it once more, with the features that it needs alone.
+    // Not `cargo run`, which would build the benchmark again with only the features that it needs itself.
     let mut command = Command::new(built()?.join("vaultsync-bench"));
     command.args(arguments).envs(variables);
     match install_node_baseline() {
         Ok(folder) => {
             command.env("VAULTSYNC_BENCH_NODE_BASELINE", folder);
         }
-        // The tables say so too.
-        Err(error) => eprintln!("xtask: node-baseline is left out: {error:#}"),
+        // The tables have a note about it.
+        Err(error) => eprintln!("xtask: node-baseline is not measured: {error:#}"),
     }
     let status = command.status().context("vaultsync-bench cannot be run")?;
     ensure!(status.success(), "bench FAILED ({status})");
     Ok(())
 }
 
-/// Where cargo puts what it builds for release: beside the folder of this program.
+/// The folder of programs built for release: next to the folder of this program.
 fn built() -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe()?;
-    let target = this.parent().and_then(Path::parent).context("this program is nowhere")?;
-    Ok(target.join("release"))
+    let target = this.parent().and_then(Path::parent).context("this program has no folder")?;
+    Ok(target.join(PROFILE))
 }
 
-/// Copies the Node server to `target`, where its packages may lie, and installs them.
+/// Copies the Node server to `target`, and installs its packages there.
 fn install_node_baseline() -> anyhow::Result<PathBuf> {
-    ensure!(in_path("node").is_some() && in_path("npm").is_some(), "node or npm is missing");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
+    ensure!(in_path("node").is_some() && in_path("npm").is_some(), "node or npm is not installed");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("this package is in no workspace")?;
     let (from, to) = (root.join("bench/node-baseline"), root.join("target/bench/node-baseline"));
     fs::create_dir_all(&to)?;
     for file in NODE_BASELINE {

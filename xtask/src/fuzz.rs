@@ -1,6 +1,6 @@
-//! `cargo xtask fuzz`: made-up input for everything that reads what comes from outside.
+//! `cargo xtask fuzz`: fuzzed input for everything that parses untrusted data.
 //!
-//! Not here: the targets and what they hold to (`fuzz/fuzz_targets`).
+//! Not here: the targets and their assertions (`fuzz/fuzz_targets`).
 
 use std::process::Command;
 
@@ -12,13 +12,13 @@ use crate::steps::{cargo, run_one};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// What to run; everything, one after the other, where it is not said
+    /// The target to run [default: all targets, one after the other]
     #[arg(value_enum)]
     target: Option<Target>,
-    /// How many inputs to try for each target
+    /// Number of inputs per target
     #[arg(long, default_value_t = 1_000_000)]
     runs: u64,
-    /// When to stop a target that is slow, in seconds
+    /// Time limit per target, in seconds
     #[arg(long, default_value_t = 3600)]
     seconds_max: u32,
 }
@@ -46,7 +46,7 @@ impl Target {
     }
 }
 
-/// Runs the targets up to the first that finds something.
+/// Runs the targets until one of them finds a failure.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if in_path("cargo-fuzz").is_none() {
         bail!("cargo-fuzz is not installed; install it with: cargo install --locked cargo-fuzz");
@@ -60,14 +60,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 fn command(target: Target, options: &Options) -> Command {
     let name = target.name();
-    // There is no unsafe code here for an address sanitizer to watch, and it takes a nightly compiler.
+    // An address sanitizer needs a nightly compiler, and there is no unsafe code here for it to check.
     let mut command = cargo(&["fuzz", "run", "--sanitizer", "none", name, "--"]);
     command
         .arg(format!("-dict=fuzz/dictionaries/{name}"))
         .arg(format!("-runs={}", options.runs))
         .arg(format!("-max_total_time={}", options.seconds_max))
         .args(["-max_len=2048", "-timeout=10", "-print_final_stats=1"])
-        // The fuzzer steers by the compiler's coverage, whose flags a stable one takes only so.
+        // The fuzzer needs the compiler's coverage flags, which a stable compiler accepts only with this.
         .env("RUSTC_BOOTSTRAP", "1");
     command
 }
@@ -79,10 +79,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_target_has_its_file_and_its_words_and_can_be_named() {
+    fn every_target_has_a_file_a_dictionary_and_a_name() {
         let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
         let mut files: Vec<_> = fs::read_dir(fuzz.join("fuzz_targets"))
-            .expect("the targets")
+            .expect("the folder of targets")
             .map(|file| file.expect("a target").path().with_extension(""))
             .map(|path| path.file_name().expect("a name").display().to_string())
             .collect();

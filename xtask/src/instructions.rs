@@ -1,7 +1,7 @@
-//! How many instructions the hot paths take, compared with what they took: the one figure of speed that is
-//! the same on a busy machine.
+//! The number of instructions of the hot paths, compared with the saved numbers: the only measure of speed
+//! that does not depend on how busy the machine is.
 //!
-//! Not here: the paths (`hot_paths` in the testkit).
+//! Not here: the paths (example `hot_paths` of the test kit).
 
 use std::{
     collections::BTreeMap,
@@ -13,56 +13,72 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-/// Builds the program that has the paths.
-pub(crate) const BUILD: &[&str] =
-    &["build", "--release", "--locked", "--package", "vaultsync-testkit", "--example", "hot_paths"];
+use crate::steps::PROFILE;
 
-const PATHS: [&str; 5] =
-    ["decode_push_of_1", "decode_push_of_100", "judge_100", "encode_page_of_100", "recall_token"];
+/// The arguments with which cargo builds the program that runs the paths.
+pub(crate) const BUILD: &[&str] = &[
+    "build",
+    "--profile",
+    PROFILE,
+    "--locked",
+    "--package",
+    "vaultsync-testkit",
+    "--example",
+    "hot_paths",
+];
 
-/// By how much a count may grow, in percent. Hash tables are seeded at random, which moves a count by
-/// less than one.
-const GROWTH_MAX: i64 = 5;
+const PATHS: [&str; 5] = [
+    "decode_push_of_1",
+    "decode_push_of_100",
+    "check_version_100",
+    "encode_page_of_100",
+    "authenticate_cached",
+];
 
-/// What is kept, beside the compiler's version under `compiler`.
+/// Maximum growth of a count, in percent. The random seeds of hash tables change a count by less than one.
+const GROWTH_PERCENT_MAX: i64 = 5;
+
+/// Instructions by path.
 type Counts = BTreeMap<String, i64>;
 
-/// Counts, and fails where a path has grown. With another compiler than the one that the kept counts were
-/// made with there is nothing to compare, and the counts are only shown.
+/// Counts the instructions, and fails if a path has grown. If the saved counts are from another compiler,
+/// they cannot be compared, and the new counts are only printed.
 pub(crate) fn compare() -> anyhow::Result<()> {
-    let (kept_compiler, kept) = read()?;
+    let (saved_compiler, saved) = read()?;
     let compiler = compiler()?;
     let counted = count_all()?;
     let mut grown = Vec::new();
     for (path, count) in &counted {
-        let before = kept.get(path).copied();
+        let before = saved.get(path).copied();
         let percent = before.map(|before| (count - before) * 100 / before.max(1));
         let shown = percent.map_or_else(|| "new".to_owned(), |percent| format!("{percent:+} %"));
         eprintln!("{path:>20} {count:>12} instructions  {shown}");
-        // Not by the percents shown, which are cut to whole ones.
-        let is_more = |before: i64| (count - before) * 100 > before * GROWTH_MAX;
-        if before.is_none_or(is_more) {
+        // Not by the percentage that is printed, which is rounded.
+        let has_grown = |before: i64| (count - before) * 100 > before * GROWTH_PERCENT_MAX;
+        if before.is_none_or(has_grown) {
             grown.push(path.as_str());
         }
     }
-    if kept_compiler != compiler {
-        eprintln!("not compared: the kept counts are of {kept_compiler}, and this is {compiler}");
+    if saved_compiler != compiler {
+        eprintln!(
+            "not compared: the saved counts are from {saved_compiler}, and this is {compiler}"
+        );
         return Ok(());
     }
     ensure!(
         grown.is_empty(),
-        "{} grew by more than {GROWTH_MAX} %. Mend it, or keep the new counts with \
-         `cargo xtask save-instructions` and say why",
+        "{} grew by more than {GROWTH_PERCENT_MAX} %. Fix it, or save the new counts with \
+         `cargo xtask save-instructions` and give the reason in the commit message",
         grown.join(", ")
     );
     Ok(())
 }
 
-/// Counts, and keeps the counts.
+/// Counts the instructions, and saves the counts.
 pub(crate) fn save() -> anyhow::Result<()> {
     let mut text = format!(
         "# Instructions of the hot paths: written by `cargo xtask save-instructions`, compared by\n\
-         # `cargo xtask test` where the compiler is the same.\n\
+         # `cargo xtask test` if the compiler is the same.\n\
          compiler = \"{}\"\n\n[instructions]\n",
         compiler()?
     );
@@ -70,7 +86,7 @@ pub(crate) fn save() -> anyhow::Result<()> {
         writeln!(text, "{path} = {count}").context("a count cannot be written")?;
     }
     eprint!("{text}");
-    fs::write(file(), text).context("the counts cannot be kept")
+    fs::write(file(), text).context("the counts cannot be saved")
 }
 
 fn read() -> anyhow::Result<(String, Counts)> {
@@ -88,14 +104,15 @@ fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.toml")
 }
 
-/// What every count depends on: the compiler, what it compiles for, what counts, and which of the code that
-/// is there in several forms the processor chooses.
+/// What every count depends on: the compiler, its target, the version of Valgrind, and the vector
+/// instructions by which some code selects its variant at run time.
 fn compiler() -> anyhow::Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let told = Command::new(rustc).arg("-vV").output().context("rustc cannot be run")?;
-    let told = String::from_utf8_lossy(&told.stdout);
+    let version = Command::new(rustc).arg("-vV").output().context("rustc cannot be run")?;
+    let version = String::from_utf8_lossy(&version.stdout);
     let field = |name: &str| {
-        told.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+        let line = version.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().trim().to_owned()
     };
     let valgrind = Command::new("valgrind").arg("--version").output();
     let valgrind = valgrind.context("valgrind cannot be run")?.stdout;
@@ -111,7 +128,7 @@ fn count_all() -> anyhow::Result<Counts> {
     PATHS.iter().map(|path| Ok(((*path).to_owned(), count(path)?))).collect()
 }
 
-/// The instructions between a path's begin and its end, by Valgrind's Callgrind.
+/// The instructions from the begin to the end of a path, counted by Valgrind's Callgrind.
 fn count(path: &str) -> anyhow::Result<i64> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target =
@@ -121,16 +138,16 @@ fn count(path: &str) -> anyhow::Result<i64> {
         .args(["--tool=callgrind", "--quiet", "--collect-atstart=no"])
         .arg(format!("--toggle-collect=*{path}*"))
         .arg(format!("--callgrind-out-file={}", out.display()))
-        .arg(target.join("release/examples/hot_paths"))
+        .arg(target.join(PROFILE).join("examples/hot_paths"))
         .arg(path)
         .output()
         .context("valgrind cannot be run")?;
     if !run.status.success() {
         bail!("{path}: {}", String::from_utf8_lossy(&run.stderr));
     }
-    let told = fs::read_to_string(&out).with_context(|| out.display().to_string())?;
-    let total = told.lines().find_map(|line| line.strip_prefix("totals:"));
+    let output = fs::read_to_string(&out).with_context(|| out.display().to_string())?;
+    let total = output.lines().find_map(|line| line.strip_prefix("totals:"));
     let total = total.and_then(|total| total.trim().parse().ok()).unwrap_or(0);
-    ensure!(total > 0, "{path}: nothing was counted");
+    ensure!(total > 0, "{path}: no instructions were counted");
     Ok(total)
 }

@@ -1,6 +1,6 @@
-//! What developers and continuous integration run: `cargo xtask`.
+//! The commands of developers and continuous integration: `cargo xtask`.
 //!
-//! Not here: anything the product needs to be built. It builds with plain cargo.
+//! Not here: the build of the product, which needs only cargo.
 
 mod bench;
 mod fuzz;
@@ -17,7 +17,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use steps::Step;
 
-/// The project's own commands.
+/// Development commands of Vaultsync
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -27,47 +27,47 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run everything that must pass: formatting, lints, documentation, tests
+    /// Run all checks: formatting, lints, documentation, tests, instruction counts
     Test {
-        /// Run one step only
+        /// Run only one step
         #[arg(long, value_enum)]
         only: Option<Step>,
         /// Arguments for `cargo test`
         #[arg(last = true)]
         rest: Vec<String>,
     },
-    /// Run three nodes on one PostgreSQL under load, kill one, and compare what everybody holds
+    /// Run three nodes on one PostgreSQL under load, kill one, and check that nothing is lost
     DemoCluster {
-        /// How long clients write
+        /// How long clients write, in seconds
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
-    /// Count the instructions of the hot paths anew, for `test` to compare with
+    /// Count the instructions of the hot paths, and save the counts for `test` to compare with
     SaveInstructions,
-    /// Measure the server beside a plain design and beside what its databases allow
+    /// Measure the server, and compare it with a baseline and with the limits of its databases
     #[command(disable_help_flag = true)]
     Bench {
-        /// Arguments for the program that measures; `--help` shows which it takes
+        /// Arguments for the benchmark; `--help` lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
-    /// Break things under a server that is built and loaded, and judge what came of it
+    /// Run the server under load, inject faults, and check the outcome
     Faults {
-        /// Names of scenarios, `--quick` for some seconds of each, `--list` for what there is
+        /// Names of scenarios; `--quick` for a few seconds of each, `--list` for a list of them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
-    /// Ask a server what its OpenAPI document allows, and compare the answers with it
+    /// Send generated requests to a server, and compare the responses with its OpenAPI document
     Schemathesis {
-        /// How many requests are made up for each operation
+        /// Number of generated requests per operation
         #[arg(long, default_value_t = 300)]
         examples: u32,
     },
-    /// Try made-up input on everything that reads what comes from outside, with cargo-fuzz
+    /// Fuzz everything that parses untrusted input, with cargo-fuzz
     Fuzz(fuzz::Options),
-    /// Break the rules one by one in a copy of the project, with cargo-mutants, and see whether a test fails
+    /// Introduce mistakes into a copy of the project, with cargo-mutants, and check that a test fails
     Mutants(mutants::Options),
-    /// Check licences, banned crates and sources with cargo-deny
+    /// Check the licences and sources of all crates, and banned crates, with cargo-deny
     Deny,
 }
 

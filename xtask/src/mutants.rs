@@ -1,6 +1,6 @@
-//! `cargo xtask mutants`: breaks the rules one by one, and sees whether a test fails.
+//! `cargo xtask mutants`: introduces mistakes one by one, and checks that a test fails.
 //!
-//! Not here: what is left out, with the reason for each (`.cargo/mutants.toml`).
+//! Not here: the mutations that are excluded, with the reason for each (`.cargo/mutants.toml`).
 
 use std::{fs, path::Path, process::Command};
 
@@ -12,22 +12,22 @@ use crate::steps::cargo;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Which rules to break; all of them, one after the other, where it is not said
+    /// The rules to break [default: all rules, one after the other]
     #[arg(value_enum)]
     rules: Option<Rules>,
-    /// How many to try at the same time
+    /// Number of mutations to test in parallel
     #[arg(long, default_value_t = 2)]
     jobs: u32,
 }
 
-/// Rules that a mistake in would break a promise without any noise.
+/// Rules whose violation would silently break a promise.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Rules {
-    /// What a request may say: cursor, times, versions, records
+    /// The format of requests: cursor, times, versions, records
     Requests,
-    /// Whether a push is applied, and what is remembered of it
-    Judging,
-    /// Who is signed in
+    /// Whether a push is applied, and its receipt
+    VersionChecks,
+    /// Who is authenticated
     SignIn,
 }
 
@@ -35,7 +35,7 @@ impl Rules {
     const fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
-            Self::Judging => "judging",
+            Self::VersionChecks => "version-checks",
             Self::SignIn => "sign-in",
         }
     }
@@ -43,7 +43,7 @@ impl Rules {
     const fn package(self) -> &'static str {
         match self {
             Self::Requests => "vaultsync-protocol",
-            Self::Judging => "vaultsync-store",
+            Self::VersionChecks => "vaultsync-store",
             Self::SignIn => "vaultsync-server",
         }
     }
@@ -51,31 +51,33 @@ impl Rules {
     const fn files(self) -> &'static [&'static str] {
         match self {
             Self::Requests => &["crates/protocol/src/*.rs"],
-            Self::Judging => &["crates/store/src/judge.rs", "crates/store/src/receipts.rs"],
+            Self::VersionChecks => {
+                &["crates/store/src/check_version.rs", "crates/store/src/receipts.rs"]
+            }
             Self::SignIn => &[
                 "crates/server/src/auth/bearer.rs",
                 "crates/server/src/auth/claims*.rs",
                 "crates/server/src/auth/jwks.rs",
                 "crates/server/src/auth/keys.rs",
                 "crates/server/src/auth/mod.rs",
-                "crates/server/src/auth/remembered.rs",
+                "crates/server/src/auth/token_cache.rs",
                 "crates/server/src/auth/strict_json.rs",
                 "crates/server/src/auth/token.rs",
             ],
         }
     }
 
-    /// The tests that are to notice: those that notice most and are quickly built, and those for
-    /// what is left. Most of those on PostgreSQL hold it to the same as SQLite, and take longer.
+    /// The tests that should fail, in passes: first those that catch most mutations and are built quickly,
+    /// then those for the rest. Most tests on PostgreSQL check the same as on SQLite, but take longer.
     const fn tests(self) -> &'static [Tests] {
         match self {
             Self::Requests => &[Tests { files: &["--lib"], names: &[] }],
-            Self::Judging => &[
+            Self::VersionChecks => &[
                 Tests {
                     files: &["--lib", "--test=conformance"],
-                    names: &["sqlite", "judge", "receipts"],
+                    names: &["sqlite", "check_version", "receipts"],
                 },
-                Tests { files: &["--test=postgres"], names: &["groups"] },
+                Tests { files: &["--test=postgres"], names: &["push_batches"] },
             ],
             Self::SignIn => &[
                 Tests { files: &["--test=sign_in"], names: &[] },
@@ -87,13 +89,13 @@ impl Rules {
 
 /// Some of a package's tests.
 struct Tests {
-    /// Options of `cargo test`: no other file is built, and to link one takes the most time.
+    /// Options of `cargo test` that select test binaries: linking them takes the most time.
     files: &'static [&'static str],
-    /// What a test's name must have one of; all of them, where there is none.
+    /// Filters for the names of tests; empty for all tests.
     names: &'static [&'static str],
 }
 
-/// Fails where one was not noticed, and says which.
+/// Runs the mutations. Fails if no test noticed some of them, and lists them.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if in_path("cargo-mutants").is_none() {
         bail!(
@@ -112,14 +114,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             }
             command.args(tests.files.iter().map(|file| format!("--cargo-arg={file}")));
             let status = command.args(["--", "--"]).args(tests.names).status()?;
-            // 2: some were missed, which a file tells by name. 3: one hung, and so was noticed.
+            // 2: some were missed, and a file lists them. 3: a test timed out, so the mutation was noticed.
             if !matches!(status.code(), Some(0 | 2 | 3)) {
                 bail!("cargo-mutants failed for {} ({status})", rules.name());
             }
         }
         missed.push_str(&fs::read_to_string(folder.join("mutants.out/missed.txt"))?);
     }
-    ensure!(missed.is_empty(), "no test noticed these:\n{missed}");
+    ensure!(missed.is_empty(), "no test noticed these mutations:\n{missed}");
     Ok(())
 }
 
@@ -136,7 +138,7 @@ fn command(rules: Rules, jobs: u32, folder: &Path) -> Command {
     command
         .args(["--jobs", &jobs.to_string(), "--output"])
         .arg(folder)
-        // Most of the time is the linker's.
+        // Linking takes most of the time.
         .env("CARGO_PROFILE_DEV_DEBUG", "0");
     command
 }
@@ -146,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_is_where_it_is_looked_for() {
+    fn every_file_exists() {
         for rules in Rules::value_variants() {
             for file in rules.files() {
                 let (folder, name) = file.rsplit_once('/').expect("a folder");

@@ -1,4 +1,4 @@
-//! The steps of `cargo xtask test`, and how one is run.
+//! The steps of `cargo xtask test`, and how cargo is run.
 //!
 //! Not here: the tools that steps need (`tools.rs`).
 
@@ -16,7 +16,10 @@ use crate::{
     tools::{self, Tool},
 };
 
-/// One step, in the order in which they are cheapest to fail.
+/// The cargo profile of everything that is measured or runs for long.
+pub(crate) const PROFILE: &str = "release";
+
+/// A step. The variants are in the order in which they run: those that fail fastest come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Step {
     Fmt,
@@ -40,7 +43,7 @@ impl Step {
         }
     }
 
-    /// What `cargo` is asked to do, without the arguments of the caller.
+    /// The arguments of cargo, without those of the caller.
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Fmt => &["fmt", "--all", "--check"],
@@ -48,21 +51,21 @@ impl Step {
                 &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]
             }
             Self::Docs => &["doc", "--workspace", "--no-deps", "--locked"],
-            // Plain `cargo test`, because a fresh machine has no other runner and this one also
-            // runs the examples in the documentation.
+            // Plain `cargo test`, because a new machine has no other test runner, and because it also runs
+            // the examples in the documentation.
             Self::Tests => &["test", "--workspace", "--locked"],
             Self::Instructions => instructions::BUILD,
         }
     }
 }
 
-/// Runs the steps one after the other, up to the first that fails.
+/// Runs the steps one after the other, until one fails.
 ///
-/// Every tool that any of them needs is found first: an hour of compiling should not end in a
-/// missing program.
+/// All tools that the steps need are found first: an hour of compiling should not end with a missing
+/// program.
 pub(crate) fn run(steps: &[Step], test_arguments: &[String]) -> anyhow::Result<()> {
     let variables = tools::provide(|tool: &Tool| steps.iter().any(|step| tool.is_for(*step)))?;
-    let all = Watch::start();
+    let total = Stopwatch::start();
     for step in steps {
         let mut command = cargo(step.arguments());
         command.envs(variables.iter().map(|(name, path)| (name, path)));
@@ -80,58 +83,59 @@ pub(crate) fn run(steps: &[Step], test_arguments: &[String]) -> anyhow::Result<(
             instructions::compare()?;
         }
     }
-    eprintln!("\n=== all passed in {} ===", all.shown());
+    eprintln!("\n=== all passed in {} ===", total.elapsed());
     Ok(())
 }
 
-/// Runs cargo-deny, which is no part of `test`: building it takes minutes.
+/// Runs cargo-deny. It is not part of `test`, because building it takes minutes.
 pub(crate) fn deny() -> anyhow::Result<()> {
     if in_path("cargo-deny").is_none() {
         bail!("cargo-deny is not installed; install it with: cargo install --locked cargo-deny");
     }
-    // Advisories need a database from the network, so they are asked for by hand.
+    // Advisories are not checked, because they need a database from the network.
     let mut command = cargo(&["deny", "check", "bans", "licenses", "sources"]);
     run_one("deny", &mut command)
 }
 
-/// Counts the instructions of the hot paths, and keeps the counts as those to compare with.
+/// Counts the instructions of the hot paths, and saves the counts for comparison.
 pub(crate) fn save_instructions() -> anyhow::Result<()> {
     tools::provide(|tool: &Tool| tool.is_for(Step::Instructions))?;
     run_one("instructions", &mut cargo(instructions::BUILD))?;
     instructions::save()
 }
 
-/// Builds the program, and lets several processes of it serve from one database.
+/// Builds the server, and runs the example that starts several of its processes on one database.
 pub(crate) fn demo_cluster(seconds: u32) -> anyhow::Result<()> {
     let variables = tools::provide(|tool: &Tool| tool.is_for(Step::Tests))?;
-    run_one("build", &mut cargo(&["build", "--release", "--locked", "--package", "vaultsync"]))?;
-    let mut command = cargo(&[
-        "run",
-        "--release",
-        "--locked",
-        "--package",
-        "vaultsync",
-        "--example",
-        "demo_cluster",
-        "--",
-    ]);
+    run_one("build", &mut cargo_with_profile("build", &["--package", "vaultsync"]))?;
+    let example = ["--package", "vaultsync", "--example", "demo_cluster", "--"];
+    let mut command = cargo_with_profile("run", &example);
     command.arg(seconds.to_string()).envs(variables);
     run_one("demo-cluster", &mut command)
 }
 
-/// Builds the program, and lets it serve while scenarios break what it stands on.
+/// Builds the server, and runs the scenarios that inject faults.
 pub(crate) fn faults(arguments: &[String]) -> anyhow::Result<()> {
     let variables = tools::provide(|tool: &Tool| tool.is_for(Step::Tests))?;
-    run_one("build", &mut cargo(&["build", "--release", "--locked", "--package", "vaultsync"]))?;
-    let mut command =
-        cargo(&["run", "--release", "--locked", "--package", "vaultsync-fault-tests", "--"]);
+    let needs_server = !arguments.iter().any(|one| ["--list", "--help", "-h"].contains(&&**one));
+    if needs_server {
+        run_one("build", &mut cargo_with_profile("build", &["--package", "vaultsync"]))?;
+    }
+    let mut command = cargo_with_profile("run", &["--package", "vaultsync-fault-tests", "--"]);
     command.args(arguments).envs(variables);
     run_one("faults", &mut command)
 }
 
-/// Cargo, in the root of the workspace.
+/// A cargo command that uses that profile.
+fn cargo_with_profile(command: &str, arguments: &[&str]) -> Command {
+    let mut cargo = cargo(&[command, "--profile", PROFILE, "--locked"]);
+    cargo.args(arguments);
+    cargo
+}
+
+/// A cargo command that runs in the root of the workspace.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    // Cargo tells whom it runs which cargo it is; another one could be another version.
+    // Cargo sets this variable to itself; the cargo in `PATH` could be another version.
     let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(program);
     command.args(arguments);
@@ -142,32 +146,29 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 }
 
 pub(crate) fn run_one(name: &str, command: &mut Command) -> anyhow::Result<()> {
-    let shown: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
-    eprintln!("\n=== {name}: cargo {} ===", shown.join(" "));
-    let watch = Watch::start();
+    let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
+    eprintln!("\n=== {name}: cargo {} ===", arguments.join(" "));
+    let stopwatch = Stopwatch::start();
     let status = command
         .status()
         .with_context(|| format!("{} cannot be run", command.get_program().display()))?;
     if !status.success() {
-        bail!("{name} FAILED after {} ({status})", watch.shown());
+        bail!("{name} FAILED after {} ({status})", stopwatch.elapsed());
     }
-    eprintln!("=== {name}: passed in {} ===", watch.shown());
+    eprintln!("=== {name}: passed in {} ===", stopwatch.elapsed());
     Ok(())
 }
 
-/// How long something takes.
-struct Watch(Instant);
+/// Measures how long something takes.
+struct Stopwatch(Instant);
 
-impl Watch {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "only shown to whoever waits; nothing depends on it"
-    )]
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "the time is only printed")]
     fn start() -> Self {
         Self(Instant::now())
     }
 
-    fn shown(&self) -> String {
+    fn elapsed(&self) -> String {
         format!("{:.1} s", self.0.elapsed().as_secs_f64())
     }
 }

@@ -1,6 +1,6 @@
-//! The programs that steps need beside cargo: found, installed, or asked for.
+//! The programs that steps need in addition to cargo: they are found, installed, or requested.
 //!
-//! Not here: what is done with them, and where the servers' programs are (`test-servers`).
+//! Not here: their use, and where the servers' programs are (`test-servers`).
 
 use std::env;
 use std::path::PathBuf;
@@ -14,27 +14,26 @@ use crate::steps::Step;
 /// A program that steps need.
 #[derive(Debug)]
 pub(crate) struct Tool {
-    /// What people call it.
+    /// Its name in messages.
     name: &'static str,
-    /// Why it is needed, as the end of a sentence.
+    /// Why it is needed.
     why: &'static str,
     steps: &'static [Step],
-    /// The variable that names it, if it has one. The steps are given it too.
+    /// The environment variable with its path, if it has one. It is set for the steps.
     variable: Option<&'static str>,
-    /// Its names in `PATH`, or whole paths, as `in_path` takes them; the first that is there is
-    /// taken.
+    /// Names in `PATH` or full paths, as `in_path` takes them; the first that exists is used.
     programs: &'static [&'static str],
-    /// Its package in Debian and its kin.
+    /// Its package in Debian and derived distributions.
     apt: &'static str,
-    /// Commands that install it elsewhere.
+    /// Commands that install it on other systems.
     elsewhere: &'static [&'static str],
 }
 
-/// Every tool. Another one is another entry.
+/// All tools.
 const TOOLS: &[Tool] = &[
     Tool {
         name: "a C compiler",
-        why: "SQLite and the cryptography are compiled from C",
+        why: "SQLite and the cryptography library are compiled from C",
         steps: &[Step::Clippy, Step::Docs, Step::Tests, Step::Instructions],
         variable: None,
         programs: &["cc"],
@@ -43,7 +42,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "curl",
-        why: "tests paste the commands that the server prints",
+        why: "tests run the curl commands that the server prints",
         steps: &[Step::Tests],
         variable: None,
         programs: &["curl"],
@@ -52,7 +51,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "Chromium",
-        why: "a test opens the API's page in a real browser",
+        why: "a test opens the API documentation in a browser",
         steps: &[Step::Tests],
         variable: Some("VAULTSYNC_TEST_CHROMIUM"),
         programs: &[
@@ -66,18 +65,18 @@ const TOOLS: &[Tool] = &[
         elsewhere: &["dnf install chromium", "brew install --cask chromium"],
     },
     Tool {
-        name: "PostgreSQL's server",
-        why: "tests start servers of their own",
+        name: "PostgreSQL",
+        why: "tests start their own servers",
         steps: &[Step::Tests],
         variable: Some(POSTGRES.variable),
         programs: POSTGRES.names,
-        // On Debian it comes with a running server, which nothing here touches.
+        // On Debian the package also starts a server, which the tests do not touch.
         apt: "postgresql",
         elsewhere: &["dnf install postgresql-server", "brew install postgresql@17"],
     },
     Tool {
         name: "PgBouncer",
-        why: "tests put it before their PostgreSQL servers",
+        why: "tests run it in front of their PostgreSQL servers",
         steps: &[Step::Tests],
         variable: Some(PGBOUNCER.variable),
         programs: PGBOUNCER.names,
@@ -86,7 +85,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "nats-server",
-        why: "tests start servers of their own",
+        why: "tests start their own servers",
         steps: &[Step::Tests],
         variable: Some(NATS_SERVER.variable),
         programs: NATS_SERVER.names,
@@ -98,7 +97,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "Valgrind",
-        why: "the instructions of the hot paths are counted in it",
+        why: "it counts the instructions of the hot paths",
         steps: &[Step::Instructions],
         variable: None,
         programs: &["valgrind"],
@@ -107,7 +106,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "ps",
-        why: "tests kill and pause whole servers, process by process",
+        why: "tests kill and suspend every process of a server",
         steps: &[Step::Tests],
         variable: None,
         programs: &["ps"],
@@ -121,29 +120,28 @@ impl Tool {
         self.steps.contains(&step)
     }
 
-    /// Whether something is measured with it.
+    /// Whether the benchmark needs it.
     pub(crate) fn is_for_bench(&self) -> bool {
         ["build-essential", "postgresql", "procps"].contains(&self.apt)
     }
 
-    /// The program, where it is there.
+    /// The path of the program, if it is installed.
     ///
     /// # Errors
     ///
-    /// Where its variable names something that cannot be run: falling back to another program
-    /// would hide the mistake.
+    /// If its variable is set to something that is no program: using another program would hide the mistake.
     fn find(&self) -> anyhow::Result<Option<PathBuf>> {
         if let Some(variable) = self.variable
-            && let Some(named) = env::var_os(variable).filter(|named| !named.is_empty())
+            && let Some(path) = env::var_os(variable).filter(|path| !path.is_empty())
         {
-            let found = in_path(&named);
-            ensure!(found.is_some(), "{variable} names {}, which is no program", named.display());
+            let found = in_path(&path);
+            ensure!(found.is_some(), "{variable} is {}, which is no program", path.display());
             return Ok(found);
         }
         Ok(self.programs.iter().find_map(in_path))
     }
 
-    /// What to do by hand.
+    /// How to install it by hand.
     fn advice(&self) -> String {
         let mut advice = format!(
             "{} is missing ({}). Install it:\n  apt-get install --no-install-recommends {}",
@@ -162,11 +160,11 @@ impl Tool {
     }
 }
 
-/// Finds the tools that are needed, or installs them, and gives the variables that name them.
+/// Finds the needed tools or installs them, and returns the environment variables with their paths.
 ///
 /// # Errors
 ///
-/// What to install, for all that are missing.
+/// How to install those that are missing.
 pub(crate) fn provide(
     needed: impl Fn(&Tool) -> bool,
 ) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
@@ -178,7 +176,7 @@ pub(crate) fn provide(
         }
     }
     if !missing.is_empty() && can_install() {
-        // What it could not do is told below with the advice for each tool.
+        // If this fails, the advice for each missing tool follows below.
         if let Err(error) = install(&missing) {
             eprintln!("xtask: {error:#}");
         }
@@ -197,7 +195,7 @@ pub(crate) fn provide(
     Ok(variables)
 }
 
-/// Whether packages can be installed without asking anybody: as root, on a system with apt.
+/// Whether packages can be installed: as root, on a system with apt.
 fn can_install() -> bool {
     let root = || {
         Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
@@ -231,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_said_with_what_installs_it() {
+    fn the_advice_for_a_missing_tool_says_how_to_install_it() {
         for tool in TOOLS {
             let advice = tool.advice();
             assert!(advice.contains("apt-get install"), "{advice}");
