@@ -15,7 +15,7 @@ use crate::tools::{self, Tool};
 /// The files of the Node server.
 const NODE_BASELINE: [&str; 3] = ["package.json", "package-lock.json", "server.mjs"];
 
-/// Builds both for release, installs the packages of the Node server, and measures.
+/// Builds both with the `dist` profile, installs the packages of the Node server, and measures.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let variables = tools::provide(Tool::is_for_bench)?;
     let packages = ["--package", "vaultsync", "--package", "vaultsync-bench"];
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The folder of programs built for release: next to the folder of this program.
+/// The folder of programs built with the `dist` profile: next to the folder of this program.
 fn built() -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe()?;
     let target = this.parent().and_then(Path::parent).context("this program has no folder")?;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The cargo profile of everything that is measured or runs for long.
-pub(crate) const PROFILE: &str = "release";
+pub(crate) const PROFILE: &str = "dist";
 
 /// A step. The variants are in the order in which they run: those that fail fastest come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -126,7 +126,7 @@ pub(crate) fn faults(arguments: &[String]) -> anyhow::Result<()> {
     run_one("faults", &mut command)
 }
 
-/// A cargo command that uses that profile.
+/// A cargo command that uses the `dist` profile.
 fn cargo_with_profile(command: &str, arguments: &[&str]) -> Command {
     let mut cargo = cargo(&[command, "--profile", PROFILE, "--locked"]);
     cargo.args(arguments);
