@@ -1,8 +1,8 @@
-//! Random histories, held against a model of the contract.
+//! Random histories, compared with a reference model of the contract.
 //!
-//! Several devices of two users push and pull in random ways. Every answer must be the model's,
-//! exactly, and at the end each device that follows its cursor holds what the model does.
-//! `PROPTEST_CASES` asks for more histories than the few of every run.
+//! Several devices of two users push and pull at random. Every response must equal the model's, and at the
+//! end each device that follows its cursor must have the model's records. `PROPTEST_CASES` sets the number
+//! of histories.
 
 #[path = "model/reference.rs"]
 mod reference;
@@ -23,13 +23,13 @@ use vaultsync_store::{PullOutcome, PushOutcome, StoreOptions, Vault};
 use self::{
     reference::{Answer, DEVICES, EPOCH, PAGE_BYTES_MAX, Request},
     steps::{Expected, Reference, State, Step, USERS},
-    support::{Backend, TestStore, batch, known, operation},
+    support::{Backend, TestStore, batch, known_epoch, operation},
 };
 
-/// What one device holds: each record whole, by id, and the cursor it goes on from.
+/// The local state of a device: its records by id, and its cursor.
 #[derive(Default)]
 struct Device {
-    held: BTreeMap<String, reference::Record>,
+    records: BTreeMap<String, reference::Record>,
     cursor: Option<i64>,
 }
 
@@ -45,7 +45,7 @@ impl System {
         let options = StoreOptions { page_bytes_max: PAGE_BYTES_MAX, new_epoch: || EPOCH };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let store = runtime.block_on(TestStore::open(backend, options));
-        // Users that no other history has: the database may be the same.
+        // Every history has its own users: the database may be shared.
         let vault = |_| Vault::of("https://issuer.test", format!("user {}", Uuid::new_v4()));
         let vaults = (0..USERS).map(vault).collect();
         let devices = (0..USERS * DEVICES).map(|_| Device::default()).collect();
@@ -58,7 +58,7 @@ fn pull(cursor: Option<i64>, limit: usize) -> Pull {
     Pull { cursor, limit, ..Pull::default() }
 }
 
-/// A push's outcome in the model's words.
+/// The outcome of a push in the model's terms.
 fn answer(outcome: PushOutcome) -> Answer {
     match outcome {
         PushOutcome::EpochChanged => Answer::EpochChanged,
@@ -69,7 +69,7 @@ fn answer(outcome: PushOutcome) -> Answer {
             )
         }
         PushOutcome::Refused(refused) => {
-            let told = refused.conflicts.into_iter().map(|conflict| {
+            let conflicts = refused.conflicts.into_iter().map(|conflict| {
                 let record = reference::Record {
                     version: conflict.current_version.get(),
                     ciphertext: conflict.ciphertext.as_bytes().to_vec(),
@@ -78,21 +78,21 @@ fn answer(outcome: PushOutcome) -> Answer {
                 };
                 (conflict.record_id.to_string(), record)
             });
-            Answer::Refused(told.collect(), refused.has_more)
+            Answer::Refused(conflicts.collect(), refused.has_more)
         }
     }
 }
 
-/// A page in the model's words.
+/// A page in the model's terms.
 fn page(page: Page) -> reference::Page {
     let records = page.records.into_iter().map(|record| {
-        let held = reference::Record {
+        let model = reference::Record {
             version: record.version.get(),
             ciphertext: record.ciphertext.as_bytes().to_vec(),
             deleted: record.deleted,
             updated_at: Some(record.updated_at.as_millis()),
         };
-        (record.record_id.to_string(), held)
+        (record.record_id.to_string(), model)
     });
     assert!(page.epoch.is_none_or(|epoch| epoch == EPOCH));
     assert_eq!(page.epoch.is_some(), page.head.is_some());
@@ -120,60 +120,60 @@ impl System {
         self.runtime.block_on(self.store.pull(&self.vaults[user], pull))
     }
 
-    /// Pulls a page for a device, which keeps what it is told.
-    fn follow(&mut self, user: usize, device: usize, limit: usize) -> reference::Page {
+    /// Pulls the next page of a device, which stores its records and cursor.
+    fn pull_next(&mut self, user: usize, device: usize, limit: usize) -> reference::Page {
         let index = user * DEVICES + device;
         let outcome = self.pull(user, &pull(self.devices[index].cursor, limit));
-        let PullOutcome::Page(told) = outcome else { panic!("{outcome:?}") };
-        let (told, device) = (page(told), &mut self.devices[index]);
-        let moves = told.next_cursor.is_none() || told.next_cursor > device.cursor;
-        assert!(moves, "a page with records moves the cursor");
-        device.held.extend(told.records.iter().cloned());
-        device.cursor = told.next_cursor.or(device.cursor);
-        told
+        let PullOutcome::Page(pulled) = outcome else { panic!("{outcome:?}") };
+        let (page, device) = (page(pulled), &mut self.devices[index]);
+        let advances = page.next_cursor.is_none() || page.next_cursor > device.cursor;
+        assert!(advances, "a page with records advances the cursor");
+        device.records.extend(page.records.iter().cloned());
+        device.cursor = page.next_cursor.or(device.cursor);
+        page
     }
 }
 
 impl System {
     fn apply(mut self, model: &State, step: &Step) -> Self {
         if matches!(step, Step::Reopen) {
-            self.store = self.runtime.block_on(self.store.reopened());
+            self.store = self.runtime.block_on(self.store.reopen());
         }
         for expected in &model.expected {
             match expected {
                 Expected::Push(request, answer) => assert_eq!(&self.push(request), answer),
                 Expected::Pull { user, device, limit, page } => {
-                    assert_eq!(&self.follow(*user, *device, *limit), page);
+                    assert_eq!(&self.pull_next(*user, *device, *limit), page);
                 }
-                Expected::PullIn { user, cursor, names_epoch, answer } => {
+                Expected::PullWithEpoch { user, cursor, names_epoch, answer } => {
                     let another = vaultsync_protocol::Epoch::from_bytes([9; 16]);
-                    let epoch = Some(known(if *names_epoch { EPOCH } else { another }));
-                    let told = match self.pull(*user, &Pull { epoch, ..pull(*cursor, 100) }) {
-                        PullOutcome::Page(told) => reference::PullAnswer::Page(page(told)),
+                    let epoch = Some(known_epoch(if *names_epoch { EPOCH } else { another }));
+                    let pulled = match self.pull(*user, &Pull { epoch, ..pull(*cursor, 100) }) {
+                        PullOutcome::Page(pulled) => reference::PullAnswer::Page(page(pulled)),
                         PullOutcome::EpochChanged => reference::PullAnswer::EpochChanged,
                         PullOutcome::CursorAhead => reference::PullAnswer::CursorAhead,
                     };
-                    assert_eq!(&told, answer);
+                    assert_eq!(&pulled, answer);
                 }
             }
         }
         self
     }
 
-    /// At the end each device that follows its cursor holds what the model does.
+    /// Each device follows its cursor to the end. It must then have the model's records.
     fn finish(mut self, model: &State) {
         for user in 0..USERS {
             for device in 0..DEVICES {
-                // At most 6 records stand anywhere, so that many pages of one are enough.
-                while self.follow(user, device, 1 + device * 3).has_more {}
-                let held = &self.devices[user * DEVICES + device].held;
-                assert_eq!(held, &model.vaults[user].records, "device {device} of user {user}");
+                // A vault has at most 6 records, so this ends soon even with pages of one.
+                while self.pull_next(user, device, 1 + device * 3).has_more {}
+                let records = &self.devices[user * DEVICES + device].records;
+                assert_eq!(records, &model.vaults[user].records, "device {device} of user {user}");
             }
         }
     }
 }
 
-/// The model's histories, played on one backend.
+/// Tests one backend with random histories.
 macro_rules! histories {
     ($name:ident, $test:ident, $backend:expr) => {
         struct $name;
@@ -208,11 +208,11 @@ macro_rules! histories {
     };
 }
 
-histories!(OnSqlite, any_history_on_sqlite_is_answered_as_the_model_has_it, Backend::Sqlite);
-histories!(OnPostgres, any_history_on_postgres_is_answered_as_the_model_has_it, Backend::Postgres);
+histories!(OnSqlite, sqlite_responds_to_any_history_as_the_model_does, Backend::Sqlite);
+histories!(OnPostgres, postgres_responds_to_any_history_as_the_model_does, Backend::Postgres);
 
-/// How many histories: 64, or what `PROPTEST_CASES` says.
+/// The number of histories: 64, or `PROPTEST_CASES`.
 fn cases() -> u32 {
-    let asked = std::env::var_os("PROPTEST_CASES").map(|_| Config::default().cases);
-    asked.unwrap_or(64)
+    let configured = std::env::var_os("PROPTEST_CASES").map(|_| Config::default().cases);
+    configured.unwrap_or(64)
 }

@@ -1,7 +1,7 @@
-//! What processes tell each other, on real servers: PostgreSQL's NOTIFY and NATS.
+//! Notifications between processes, on real servers: PostgreSQL's NOTIFY and NATS.
 
 #[path = "support/mod.rs"]
-#[allow(dead_code, reason = "other programs need the rest")]
+#[allow(dead_code, reason = "other test programs need the rest")]
 mod support;
 
 use std::time::Duration;
@@ -17,18 +17,18 @@ use vaultsync_test_servers::{NatsServer, PostgresServer, query, shared_postgres}
 
 use support::{batch, operation, postgres_options};
 
-/// Far longer than a hint takes on a machine that has much else to do.
-const SOON: Duration = Duration::from_secs(30);
+/// Far longer than a notification takes, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long nothing must come for it to be said that nothing comes.
+/// How long no notification must arrive before the test concludes that none does.
 const QUIET: Duration = Duration::from_millis(500);
 
 fn options() -> StoreOptions {
     StoreOptions { page_bytes_max: 1 << 20, new_epoch: || Epoch::new(Uuid::new_v4()) }
 }
 
-async fn node(via: PubsubBackend) -> Store {
-    let postgres = PostgresOptions { pubsub: via, ..postgres_options() };
+async fn node(pubsub: PubsubBackend) -> Store {
+    let postgres = PostgresOptions { pubsub, ..postgres_options() };
     Store::open_postgres(postgres, options()).await.expect("the database opens")
 }
 
@@ -51,47 +51,47 @@ async fn push(node: &Store, vault: &Vault) {
     assert!(matches!(pushed, Ok(PushOutcome::Applied(_))), "{pushed:?}");
 }
 
-fn listen(node: &Store, vault: &Vault) -> Subscription {
-    node.notifier().subscribe(vault.id(), 10).expect("a place to listen")
+fn subscribe(node: &Store, vault: &Vault) -> Subscription {
+    node.notifier().subscribe(vault.id(), 10).expect("a subscription")
 }
 
-/// Pushes at one node until a listener of another hears it: at first the two may not be connected.
-async fn connected(from: &Store, to: &Store) {
+/// Pushes to one node until a subscription of another is notified: the two may not be connected yet.
+async fn until_connected(from: &Store, to: &Store) {
     let vault = user();
-    let mut listener = listen(to, &vault);
-    timeout(SOON, async {
+    let mut subscription = subscribe(to, &vault);
+    timeout(TIMEOUT, async {
         loop {
             push(from, &vault).await;
-            if timeout(QUIET, listener.changed()).await.is_ok() {
+            if timeout(QUIET, subscription.changed()).await.is_ok() {
                 return;
             }
         }
     })
     .await
-    .expect("hints arrive");
-    // Who has just connected wakes everybody once more.
-    while timeout(QUIET, listener.changed()).await.is_ok() {}
+    .expect("notifications arrive");
+    // A node that has just connected notifies all subscriptions once more.
+    while timeout(QUIET, subscription.changed()).await.is_ok() {}
 }
 
-/// What must hold whichever way two nodes tell each other.
-async fn check_told(here: &Store, there: &Store) {
-    connected(here, there).await;
-    connected(there, here).await;
+/// What two nodes must do with every backend.
+async fn check_notifications(here: &Store, there: &Store) {
+    until_connected(here, there).await;
+    until_connected(there, here).await;
     let (vault, other) = (user(), user());
-    let (mut told, mut not_told) = (listen(there, &vault), listen(there, &other));
+    let (mut notified, mut not_notified) = (subscribe(there, &vault), subscribe(there, &other));
     push(here, &vault).await;
-    timeout(SOON, told.changed()).await.expect("the other node's listener is told");
-    assert!(timeout(QUIET, not_told.changed()).await.is_err(), "another vault's is not");
+    timeout(TIMEOUT, notified.changed()).await.expect("the other node's subscription is notified");
+    assert!(timeout(QUIET, not_notified.changed()).await.is_err(), "another vault's is not");
 
-    // One's own push is told once, not again when it comes back.
-    let mut own = listen(here, &vault);
+    // A node's own push notifies once, and not again when its message comes back.
+    let mut own = subscribe(here, &vault);
     push(here, &vault).await;
-    timeout(SOON, own.changed()).await.expect("the own listener is told");
-    assert!(timeout(QUIET, own.changed()).await.is_err(), "and once only");
+    timeout(TIMEOUT, own.changed()).await.expect("the node's own subscription is notified");
+    assert!(timeout(QUIET, own.changed()).await.is_err(), "it is notified once");
 
-    // More vaults at once than one message holds.
+    // More vaults than fit in one message.
     let vaults: Vec<_> = (0..1000).map(|_| user()).collect();
-    let mut listeners: Vec<_> = vaults.iter().map(|vault| listen(there, vault)).collect();
+    let mut subscriptions: Vec<_> = vaults.iter().map(|vault| subscribe(there, vault)).collect();
     let pushes = vaults.chunks(250).map(|vaults| async move {
         for vault in vaults {
             push(here, vault).await;
@@ -99,75 +99,77 @@ async fn check_told(here: &Store, there: &Store) {
         }
     });
     futures_util::future::join_all(pushes).await;
-    for listener in &mut listeners {
-        timeout(SOON, listener.changed()).await.expect("each of many vaults is told");
+    for subscription in &mut subscriptions {
+        timeout(TIMEOUT, subscription.changed()).await.expect("each of many vaults is notified");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_tell_each_other_by_notify() {
-    check_told(&node(notify()).await, &node(notify()).await).await;
+async fn nodes_notify_each_other_with_notify() {
+    check_notifications(&node(notify()).await, &node(notify()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_tell_each_other_by_nats() {
+async fn nodes_notify_each_other_with_nats() {
     let server = NatsServer::start();
-    check_told(&node(nats(&server)).await, &node(nats(&server)).await).await;
+    check_notifications(&node(nats(&server)).await, &node(nats(&server)).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_without_hints_hears_nothing_and_has_everything() {
+async fn a_node_without_pubsub_is_not_notified_and_has_every_record() {
     let (here, there) = (node(notify()).await, node(PubsubBackend::None).await);
     let vault = user();
-    let mut listener = listen(&there, &vault);
+    let mut subscription = subscribe(&there, &vault);
     push(&here, &vault).await;
-    assert!(timeout(QUIET, listener.changed()).await.is_err());
+    assert!(timeout(QUIET, subscription.changed()).await.is_err());
     let pulled = there.pull(&vault, &Pull { limit: 10, ..Pull::default() }, Unbounded).await;
-    let (outcome, _) = pulled.expect("the database answers");
+    let (outcome, _) = pulled.expect("the database responds");
     let vaultsync_store::PullOutcome::Page(page) = outcome else { panic!("{outcome:?}") };
     assert_eq!(page.records.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_hint_does_no_harm() {
+async fn malformed_messages_are_ignored() {
     let (here, there) = (node(notify()).await, node(notify()).await);
-    connected(&here, &there).await;
+    until_connected(&here, &there).await;
     let url = shared_postgres().url("vaultsync");
     for rubbish in ["", "rubbish", "AQ==", "////", &"A".repeat(7999)] {
         query(&url, &format!("notify vaultsync_heads, '{rubbish}'"));
     }
-    connected(&here, &there).await;
+    until_connected(&here, &there).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hints_come_back_with_nats_and_pushes_do_not_wait_for_it() {
+async fn notifications_resume_after_a_nats_outage_that_no_push_waits_for() {
     let server = NatsServer::start();
     let (here, there) = (node(nats(&server)).await, node(nats(&server)).await);
-    connected(&here, &there).await;
+    until_connected(&here, &there).await;
     server.stop();
     let vault = user();
-    let mut listener = listen(&there, &vault);
+    let mut subscription = subscribe(&there, &vault);
     for _ in 0..20 {
         push(&here, &vault).await;
     }
-    assert!(timeout(QUIET, listener.changed()).await.is_err(), "nobody tells");
+    assert!(timeout(QUIET, subscription.changed()).await.is_err(), "no notification arrives");
     server.start_again();
-    timeout(SOON, listener.changed()).await.expect("who connects again looks for itself");
-    connected(&here, &there).await;
+    timeout(TIMEOUT, subscription.changed())
+        .await
+        .expect("a node that reconnects notifies its subscriptions");
+    until_connected(&here, &there).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_starts_before_nats_does() {
+async fn a_node_starts_while_nats_is_down() {
     let server = NatsServer::start();
     server.stop();
     let (here, there) = (node(nats(&server)).await, node(nats(&server)).await);
     push(&here, &user()).await;
     server.start_again();
-    connected(&here, &there).await;
+    until_connected(&here, &there).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hints_come_back_with_the_database() {
+async fn notifications_resume_after_a_database_outage() {
     let server = PostgresServer::start();
     let url: vaultsync_store::DatabaseUrl = server.url("postgres").parse().expect("an address");
     let open = async || {
@@ -177,12 +179,14 @@ async fn hints_come_back_with_the_database() {
         Store::open_postgres(postgres, options()).await.expect("the database opens")
     };
     let (here, there) = (open().await, open().await);
-    connected(&here, &there).await;
+    until_connected(&here, &there).await;
     let vault = user();
-    let mut listener = listen(&there, &vault);
+    let mut subscription = subscribe(&there, &vault);
     server.stop();
-    assert!(timeout(QUIET, listener.changed()).await.is_err(), "nobody tells");
+    assert!(timeout(QUIET, subscription.changed()).await.is_err(), "no notification arrives");
     server.start_again();
-    timeout(SOON, listener.changed()).await.expect("who connects again looks for itself");
-    connected(&here, &there).await;
+    timeout(TIMEOUT, subscription.changed())
+        .await
+        .expect("a node that reconnects notifies its subscriptions");
+    until_connected(&here, &there).await;
 }

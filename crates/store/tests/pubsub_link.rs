@@ -1,7 +1,7 @@
-//! What an operator is told where hints do not get through, and what the servers see of them.
+//! The link to other processes: warnings while it is down, and what the servers see of it.
 
 #[path = "support/mod.rs"]
-#[allow(dead_code, reason = "other programs need the rest")]
+#[allow(dead_code, reason = "other test programs need the rest")]
 mod support;
 
 use std::{
@@ -20,10 +20,10 @@ use vaultsync_test_servers::{NatsServer, PgBouncer, PostgresServer, shared_postg
 
 use support::{batch, operation, postgres_options};
 
-/// Far longer than anything here takes on a machine that has much else to do.
-const SOON: Duration = Duration::from_secs(30);
+/// Far longer than anything here takes, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is logged on this thread, which is all of a test's where its runtime has one.
+/// The log of the current thread, which is the only one of a single-threaded test.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -47,16 +47,16 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 impl Log {
-    /// Listens from now on to warnings, for as long as the second is held.
-    fn of_warnings() -> (Self, impl Drop) {
+    /// Records warnings until the returned guard is dropped.
+    fn record_warnings() -> (Self, impl Drop) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
             .with_max_level(LevelFilter::WARN)
             .with_writer(log.clone())
             .finish();
-        let held = tracing::subscriber::set_default(subscriber);
-        (log, held)
+        let guard = tracing::subscriber::set_default(subscriber);
+        (log, guard)
     }
 
     fn count(&self, text: &str) -> usize {
@@ -64,13 +64,14 @@ impl Log {
         String::from_utf8_lossy(&bytes).lines().filter(|line| line.contains(text)).count()
     }
 
-    async fn has(&self, text: &str) {
-        let has = async {
+    /// Waits until a line contains the text.
+    async fn wait_for(&self, text: &str) {
+        let logged = async {
             while self.count(text) == 0 {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(SOON, has).await.unwrap_or_else(|_| panic!("it is not told: {text}"));
+        timeout(TIMEOUT, logged).await.unwrap_or_else(|_| panic!("it is not logged: {text}"));
     }
 }
 
@@ -99,49 +100,50 @@ async fn push(node: &Store, vault: &Vault) {
 }
 
 #[tokio::test]
-async fn a_pooler_that_keeps_hints_back_is_told_of() {
+async fn a_pooler_that_blocks_notifications_is_logged() {
     let url = postgres_options().primaries[0].clone();
     drop(node(PubsubBackend::Notify(Box::new(url))).await);
     let bouncer = PgBouncer::start(shared_postgres());
-    let (log, _held) = Log::of_warnings();
+    let (log, _guard) = Log::record_warnings();
     let _node = node(notify(&bouncer.url("vaultsync"))).await;
-    log.has("is there a pooler between?").await;
+    log.wait_for("if a pooler is in front of the database").await;
 }
 
 #[tokio::test]
-async fn an_outage_is_told_of_once_also_where_it_was_there_first() {
+async fn an_outage_is_logged_once_even_if_it_began_before_the_start() {
     let server = NatsServer::start();
     server.stop();
-    let (log, _held) = Log::of_warnings();
+    let (log, _guard) = Log::record_warnings();
     let node = node(nats(&server.url())).await;
-    let interrupted = "hints to and from other nodes are interrupted";
-    log.has(interrupted).await;
-    // Long enough for a few more tries.
+    let interrupted = "notifications to and from other nodes are interrupted";
+    log.wait_for(interrupted).await;
+    // Long enough for a few retries.
     sleep(Duration::from_secs(3)).await;
     assert_eq!(log.count(interrupted), 1);
-    // The first connection wakes who listens.
-    let mut listener = node.notifier().subscribe(Vault::of("i", "s").id(), 10).expect("a place");
+    // The first connection notifies all subscriptions.
+    let mut subscription =
+        node.notifier().subscribe(Vault::of("i", "s").id(), 10).expect("a subscription");
     server.start_again();
-    timeout(SOON, listener.changed()).await.expect("hints are back");
+    timeout(TIMEOUT, subscription.changed()).await.expect("notifications are back");
     server.stop();
     let twice = async {
         while log.count(interrupted) < 2 {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(SOON, twice).await.expect("a second outage is told of too");
+    timeout(TIMEOUT, twice).await.expect("a second outage is logged, too");
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_told_of_where_tls_is_asked_for() {
+async fn a_server_without_tls_is_logged_if_tls_is_required() {
     let server = NatsServer::start();
-    let (log, _held) = Log::of_warnings();
+    let (log, _guard) = Log::record_warnings();
     let _node = node(nats(&server.url().replace("nats://", "tls://"))).await;
-    log.has("hints to and from other nodes are interrupted").await;
+    log.wait_for("notifications to and from other nodes are interrupted").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_pushed_last_is_told_before_a_store_is_closed_and_nothing_is_left_open() {
+async fn closing_a_store_publishes_the_last_push_and_closes_all_connections() {
     let server = PostgresServer::start();
     let url = server.url("postgres");
     let options = || PostgresOptions {
@@ -157,31 +159,31 @@ async fn what_was_pushed_last_is_told_before_a_store_is_closed_and_nothing_is_le
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(SOON, both).await.expect("both listen");
-    // Their greetings, which wake everybody, are over.
+    timeout(TIMEOUT, both).await.expect("both nodes listen");
+    // Their loopback probes, which notify all subscriptions, are over.
     sleep(Duration::from_secs(1)).await;
     for _ in 0..5 {
         let vault = Vault::of("i", Uuid::new_v4().to_string());
-        let mut listener = there.notifier().subscribe(vault.id(), 10).expect("a place");
+        let mut subscription = there.notifier().subscribe(vault.id(), 10).expect("a subscription");
         let closing = open(options()).await;
         sleep(Duration::from_secs(1)).await;
         push(&closing, &vault).await;
         closing.close().await;
-        timeout(SOON, listener.changed()).await.expect("the last push is told");
+        timeout(TIMEOUT, subscription.changed()).await.expect("the last push is published");
     }
     here.close().await;
     there.close().await;
-    let nobody = async {
+    let disconnected = async {
         let all = "select count(*) from pg_stat_activity where application_name = 'vaultsync'";
         while server.query("postgres", all) != "0" {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(SOON, nobody).await.expect("a closed store leaves no connection");
+    timeout(TIMEOUT, disconnected).await.expect("a closed store leaves no connection");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_connection_that_pushes_notifies() {
+async fn no_connection_that_pushes_sends_notify() {
     let server = PostgresServer::start_with(&[
         ("log_statement", "all"),
         ("log_line_prefix", "process=%p "),
@@ -198,22 +200,22 @@ async fn no_connection_that_pushes_notifies() {
         let lines = log.lines().filter(|line| statements.iter().any(|part| line.contains(part)));
         lines.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
     };
-    let telling = ["notify vaultsync_heads"];
-    let listens = async {
+    let notifying = ["notify vaultsync_heads"];
+    let listening = async {
         while processes(&["listen vaultsync_heads"]).is_empty() {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(SOON, listens).await.expect("the node listens");
+    timeout(TIMEOUT, listening).await.expect("the node listens");
     push(&node, &Vault::of("i", "s")).await;
-    let told = async {
+    let notified = async {
         let listening = processes(&["listen vaultsync_heads"]);
-        while processes(&telling).is_disjoint(&listening) {
+        while processes(&notifying).is_disjoint(&listening) {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(SOON, told).await.expect("a push is told, where the node listens");
+    timeout(TIMEOUT, notified).await.expect("the listening connection publishes the push");
     let pushing = processes(&["insert into records", "update vaults", "insert into vaults"]);
     assert!(!pushing.is_empty(), "pushes are in the log");
-    assert!(pushing.is_disjoint(&processes(&telling)));
+    assert!(pushing.is_disjoint(&processes(&notifying)));
 }

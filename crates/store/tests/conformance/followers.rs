@@ -1,5 +1,5 @@
-//! Followers: whoever reads on by `nextCursor` ends with what the server has, whatever the writers
-//! and their clocks do meanwhile.
+//! Followers: a client that follows `nextCursor` ends with the server's records, whatever the writers and
+//! their clocks do meanwhile.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,12 +15,12 @@ use vaultsync_protocol::{Pull, Record, Timestamp};
 use vaultsync_store::{PullOutcome, PushOutcome, Vault};
 
 use crate::{
-    dsl::{HOUR, NOW, after, operation},
-    support::{TestStore, batch, known},
+    dsl::{HOUR, NOW, operation, pull_after},
+    support::{TestStore, batch, known_epoch},
 };
 
 backends!(
-    followers_of_eight_writers_end_with_what_the_server_has,
+    followers_of_eight_writers_end_with_the_server_s_records,
     a_follower_of_writers_that_only_create_sees_each_write,
 );
 
@@ -28,7 +28,7 @@ const WRITERS: usize = 8;
 const FOLLOWERS: usize = 4;
 const PUSHES: usize = 60;
 
-/// A clock as bad as clocks get: near enough, behind, ahead, and now and then years off.
+/// A bad clock: mostly right, sometimes behind or ahead, and now and then up to a day ahead.
 fn bad_clock(random: &mut StdRng, turn: usize) -> i64 {
     let now = NOW + i64::try_from(turn).unwrap();
     match random.random_range(0..20) {
@@ -39,7 +39,7 @@ fn bad_clock(random: &mut StdRng, turn: usize) -> i64 {
     }
 }
 
-/// Writes records of its own and shared ones, some of them deletes, in batches of 1 to 30.
+/// Pushes batches of 1 to 32 records: its own and shared ones, some of them deletes.
 async fn write(store: Arc<TestStore>, vault: Vault, writer: usize, shared: bool) {
     let mut random = StdRng::seed_from_u64(writer as u64);
     let mut known = HashMap::<String, i64>::new();
@@ -79,48 +79,52 @@ async fn write(store: Arc<TestStore>, vault: Vault, writer: usize, shared: bool)
     }
 }
 
-/// Reads pages of 7 until the writers are done and there is nothing more; what it then holds, and
-/// how many records it was told of on the way.
+/// Pulls pages of 7 records until the writers are done and no page has records. Returns the records by id,
+/// and how many were received.
 async fn follow(
     store: Arc<TestStore>,
     vault: Vault,
     writing: Arc<AtomicUsize>,
 ) -> (BTreeMap<String, Record>, usize) {
-    let (mut held, mut cursor, mut told) = (BTreeMap::<String, Record>::new(), None, 0);
+    let (mut records, mut cursor, mut received) = (BTreeMap::<String, Record>::new(), None, 0);
     let (mut epoch, mut clock, mut has_more) = (None, None, false);
     loop {
         let done = writing.load(Ordering::SeqCst) == 0;
-        // Who names the history is told where a cursor is later than the clock: this one never is.
-        let pull = Pull { epoch: epoch.map(known), ..after(cursor, 7) };
+        // With the epoch, the server reports a cursor that is later than the head: this one never is.
+        let pull = Pull { epoch: epoch.map(known_epoch), ..pull_after(cursor, 7) };
         let page = match store.pull(&vault, &pull).await {
             PullOutcome::Page(page) => page,
             other => panic!("no page after {cursor:?}: {other:?}"),
         };
-        assert!(page.head >= clock, "the head went back in a follower's eyes");
-        assert!(!has_more || !page.records.is_empty(), "there was more, and then there was not");
+        assert!(page.head >= clock, "the head went back");
+        assert!(!has_more || !page.records.is_empty(), "an empty page follows one with `hasMore`");
         (epoch, clock, has_more) = (page.epoch, page.head, page.has_more);
         let times: Vec<_> =
             page.records.iter().map(|record| record.updated_at.as_millis()).collect();
         assert!(times.is_sorted_by(|a, b| a < b), "a page is strictly ascending: {times:?}");
-        assert!(times.first().copied() > cursor || times.is_empty(), "and later than its cursor");
+        assert!(
+            times.first().copied() > cursor || times.is_empty(),
+            "a page is later than its cursor"
+        );
         assert_eq!(page.next_cursor.map(Timestamp::as_millis), times.last().copied());
         assert!(page.head.map(Timestamp::as_millis) >= times.last().copied());
         if page.records.is_empty() && done {
-            return (held, told);
+            return (records, received);
         }
         cursor = times.last().copied().or(cursor);
-        told += page.records.len();
+        received += page.records.len();
         for record in page.records {
             let id = record.record_id.as_str().to_owned();
-            if let Some(before) = held.insert(id.clone(), record.clone()) {
-                assert!(before.version < record.version, "{id} went back in a follower's eyes");
+            if let Some(before) = records.insert(id.clone(), record.clone()) {
+                assert!(before.version < record.version, "{id} went back to an earlier version");
             }
         }
         tokio::task::yield_now().await;
     }
 }
 
-/// Lets the writers and followers at one vault; answers what each follower was told.
+/// Runs the writers and followers of one vault. Returns how many records each follower received, and how
+/// many the server has.
 async fn run(store: TestStore, shared: bool) -> (Vec<usize>, usize) {
     let (store, vault) = (Arc::new(store), crate::dsl::user());
     let writing = Arc::new(AtomicUsize::new(WRITERS));
@@ -140,28 +144,28 @@ async fn run(store: TestStore, shared: bool) -> (Vec<usize>, usize) {
     writers.join_all().await;
     let followed = followers.join_all().await;
 
-    let records = store.follow(&vault, 100).await;
+    let records = store.pull_all(&vault, 100).await;
     let count = records.len();
     let server: BTreeMap<_, _> =
         records.into_iter().map(|record| (record.record_id.as_str().to_owned(), record)).collect();
-    assert_eq!(server.len(), count, "no record stands in two places");
-    let mut told = Vec::new();
-    for (held, count) in followed {
-        let missing: Vec<_> = server.keys().filter(|id| !held.contains_key(*id)).collect();
-        assert!(missing.is_empty(), "{} of {count} records are lost", missing.len());
-        assert!(held == server, "a follower holds something else than the server");
-        told.push(count);
+    assert_eq!(server.len(), count, "each record is returned once");
+    let mut received = Vec::new();
+    for (records, count) in followed {
+        let missing: Vec<_> = server.keys().filter(|id| !records.contains_key(*id)).collect();
+        assert!(missing.is_empty(), "{} of {count} records are missing", missing.len());
+        assert!(records == server, "a follower has other records than the server");
+        received.push(count);
     }
-    (told, server.len())
+    (received, server.len())
 }
 
-async fn followers_of_eight_writers_end_with_what_the_server_has(store: TestStore) {
+async fn followers_of_eight_writers_end_with_the_server_s_records(store: TestStore) {
     let (_, records) = run(store, true).await;
-    assert!(records > 200, "the writers got somewhere: {records}");
+    assert!(records > 200, "the writers made progress: {records} records");
 }
 
 async fn a_follower_of_writers_that_only_create_sees_each_write(store: TestStore) {
-    let (told, records) = run(store, false).await;
+    let (received, records) = run(store, false).await;
     assert!(records > WRITERS * PUSHES);
-    assert_eq!(told, [records; FOLLOWERS], "each record is told once");
+    assert_eq!(received, [records; FOLLOWERS], "each record is received once");
 }

@@ -1,13 +1,13 @@
-//! The suite that every backend of the store must pass.
+//! The conformance suite of the store's backends.
 //!
-//! Each case is an `async fn` that takes a new store, written once and stamped once per backend by
-//! [`backends!`], so that two backends can never be held to different promises. A case that is not
-//! stamped is dead code, and the compiler says so.
+//! Each case is an `async fn` that takes a new store. It is written once, and [`backends!`] makes it a test
+//! for every backend, so that all backends meet the same contract. The compiler reports a case that is
+//! missing from the macro as dead code.
 
 #[path = "../support/mod.rs"]
 mod support;
 
-/// Makes the cases named into tests, one for each backend: `theme::sqlite::case`.
+/// Makes each case a test for every backend, named `module::sqlite::case` and so on.
 macro_rules! backends {
     ($($case:ident),+ $(,)?) => {
         backends!(@on sqlite, Sqlite, $($case),+);
@@ -20,8 +20,8 @@ macro_rules! backends {
                 async fn $case() {
                     let backend = $crate::support::Backend::$backend;
                     let case = async { super::$case($crate::dsl::open(backend).await).await };
-                    let ended = tokio::time::timeout($crate::dsl::CASE_MAX, case).await;
-                    ended.expect("a case ends: this one waits for what never comes");
+                    let result = tokio::time::timeout($crate::dsl::CASE_MAX, case).await;
+                    result.expect("the case ends in time");
                 }
             )+
         }
@@ -34,14 +34,14 @@ mod dsl;
 mod durability;
 mod epochs;
 mod followers;
-mod judging;
-mod listening;
 mod paging;
 mod races;
 mod receipts;
 mod retries;
 mod sqlite_file;
 mod sqlite_threads;
+mod subscriptions;
 mod time;
 mod tombstones;
 mod users;
+mod version_check;

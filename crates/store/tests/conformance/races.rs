@@ -1,4 +1,4 @@
-//! Many at once: whoever wins, nothing is lost, doubled or half written.
+//! Concurrent pushes: nothing is lost, applied twice or partly written.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,24 +12,24 @@ use vaultsync_protocol::{Operation, Timestamp};
 use vaultsync_store::{PushOutcome, StoreError, Vault};
 
 use crate::{
-    dsl::{NOW, create, creates, operation, poll_once, short, user, versions},
+    dsl::{NOW, create, creates, operation, poll_once, summary, user, versions},
     support::{TestStore, batch},
 };
 
 backends!(
-    the_first_push_of_a_user_may_come_from_sixteen_devices_at_once,
-    of_sixteen_creates_of_one_record_exactly_one_wins,
+    sixteen_devices_may_create_a_vault_at_once,
+    of_sixteen_creates_of_one_record_exactly_one_is_applied,
     sixteen_identical_creates_are_one_write,
     six_writers_on_shared_records_lose_no_update,
-    writers_of_different_records_never_stand_in_each_other_s_way,
-    many_users_at_once_do_not_meet,
-    a_dropped_push_is_applied_whole_or_not_at_all,
-    a_dropped_push_that_is_cut_off_later_is_whole_too,
-    what_is_refused_for_overload_is_not_written,
+    writers_of_different_records_do_not_conflict,
+    concurrent_users_do_not_interfere,
+    a_push_dropped_early_is_applied_whole_or_not_at_all,
+    a_push_dropped_late_is_applied_whole_or_not_at_all,
+    a_push_rejected_for_overload_is_not_written,
 );
 
-/// Runs a push of each batch at once, and answers the outcomes in the order of the batches.
-async fn at_once(
+/// Pushes all batches concurrently. Returns the outcomes in the order of the batches.
+async fn push_concurrently(
     store: &Arc<TestStore>,
     vault: &Vault,
     batches: Vec<Vec<Operation>>,
@@ -45,18 +45,18 @@ async fn at_once(
     outcomes
 }
 
-async fn the_first_push_of_a_user_may_come_from_sixteen_devices_at_once(store: TestStore) {
+async fn sixteen_devices_may_create_a_vault_at_once(store: TestStore) {
     let store = Arc::new(store);
     for _ in 0..20 {
         let vault = user();
         let batches = (0..16).map(|device| creates(&format!("{device} "), 3)).collect();
-        let outcomes = at_once(&store, &vault, batches).await;
+        let outcomes = push_concurrently(&store, &vault, batches).await;
         assert!(outcomes.iter().all(|outcome| matches!(outcome, PushOutcome::Applied(_))));
-        assert_eq!(store.all(&vault).await.len(), 48);
+        assert_eq!(store.summaries(&vault).await.len(), 48);
     }
 }
 
-async fn of_sixteen_creates_of_one_record_exactly_one_wins(store: TestStore) {
+async fn of_sixteen_creates_of_one_record_exactly_one_is_applied(store: TestStore) {
     let store = Arc::new(store);
     for round in 0..20 {
         let vault = user();
@@ -65,20 +65,20 @@ async fn of_sixteen_creates_of_one_record_exactly_one_wins(store: TestStore) {
             let own = create(&format!("{device}"), "own");
             vec![own, create(&id, &format!("device {device}"))]
         });
-        let outcomes = at_once(&store, &vault, batches.collect()).await;
+        let outcomes = push_concurrently(&store, &vault, batches.collect()).await;
         let applied =
             |(_, outcome): &(usize, &PushOutcome)| matches!(outcome, PushOutcome::Applied(_));
         let winners: Vec<_> = outcomes.iter().enumerate().filter(applied).collect();
-        assert_eq!(winners.len(), 1, "exactly one device wins");
-        let held = format!("device {}", winners[0].0);
+        assert_eq!(winners.len(), 1, "exactly one device succeeds");
+        let stored = format!("device {}", winners[0].0);
         for outcome in &outcomes {
             if let PushOutcome::Refused(refused) = outcome {
                 assert_eq!(refused.conflicts.len(), 1);
-                assert_eq!(refused.conflicts[0].ciphertext.as_bytes(), held.as_bytes());
+                assert_eq!(refused.conflicts[0].ciphertext.as_bytes(), stored.as_bytes());
                 assert_eq!(refused.conflicts[0].current_version.get(), 1);
             }
         }
-        assert_eq!(store.all(&vault).await.len(), 2, "nothing of a refused push is written");
+        assert_eq!(store.summaries(&vault).await.len(), 2, "nothing of a refused push is written");
     }
 }
 
@@ -87,16 +87,16 @@ async fn sixteen_identical_creates_are_one_write(store: TestStore) {
     for _ in 0..10 {
         let vault = user();
         let batches = (0..16).map(|_| creates("r", 3)).collect();
-        for outcome in at_once(&store, &vault, batches).await {
+        for outcome in push_concurrently(&store, &vault, batches).await {
             let PushOutcome::Applied(written) = outcome else { panic!("{outcome:?}") };
             assert_eq!(versions(&written), [("r0", 1), ("r1", 1), ("r2", 1)]);
         }
         assert_eq!(store.head(&vault).await, NOW + 2, "written once");
-        assert_eq!(store.all(&vault).await.len(), 3);
+        assert_eq!(store.summaries(&vault).await.len(), 3);
     }
 }
 
-/// One device that counts up shared records, and what it was told it wrote: `(record, version)`.
+/// Updates shared records as one device. Returns its acknowledged writes, by `(record, version)`.
 async fn count_up(
     store: Arc<TestStore>,
     vault: Vault,
@@ -146,16 +146,16 @@ async fn six_writers_on_shared_records_lose_no_update(store: TestStore) {
         let twice = by_version.insert((id.clone(), version), ciphertext);
         assert!(twice.is_none(), "version {version} of {id} is acknowledged twice");
     }
-    let records = store.follow(&vault, 100).await;
-    for (id, version, ciphertext, _) in records.iter().map(short) {
+    let records = store.pull_all(&vault, 100).await;
+    for (id, version, ciphertext, _) in records.iter().map(summary) {
         let acknowledged = by_version.keys().filter(|(of, _)| *of == id).count();
         assert_eq!(i64::try_from(acknowledged).unwrap(), version, "updates of {id} are lost");
         assert_eq!(by_version[&(id, version)], ciphertext);
     }
-    assert!(by_version.len() > 100, "the writers got somewhere: {}", by_version.len());
+    assert!(by_version.len() > 100, "the writers made progress: {}", by_version.len());
 }
 
-async fn writers_of_different_records_never_stand_in_each_other_s_way(store: TestStore) {
+async fn writers_of_different_records_do_not_conflict(store: TestStore) {
     let (store, vault) = (Arc::new(store), user());
     let mut writers = JoinSet::new();
     for device in 0..8 {
@@ -165,18 +165,18 @@ async fn writers_of_different_records_never_stand_in_each_other_s_way(store: Tes
                 let base = (turn > 0).then_some(turn);
                 let ids = ["a", "b", "c"].map(|id| format!("{device} {id}"));
                 let batch = ids.map(|id| operation(&id, base, format!("turn {turn}"), false));
-                store.applied(&vault, &batch).await;
+                store.push_applied(&vault, &batch).await;
             }
         });
     }
     writers.join_all().await;
-    let all = store.all(&vault).await;
+    let all = store.summaries(&vault).await;
     assert_eq!(all.len(), 24);
     assert!(all.iter().all(|(_, version, text, _)| *version == 25 && text == b"turn 24"));
     assert_eq!(store.head(&vault).await, NOW + 8 * 25 * 3 - 1, "one millisecond for each write");
 }
 
-async fn many_users_at_once_do_not_meet(store: TestStore) {
+async fn concurrent_users_do_not_interfere(store: TestStore) {
     let store = Arc::new(store);
     let mut users = JoinSet::new();
     for n in 0..16 {
@@ -186,31 +186,36 @@ async fn many_users_at_once_do_not_meet(store: TestStore) {
             for turn in 0..10 {
                 let base = (turn > 0).then_some(turn);
                 let text = format!("user {n} turn {turn}");
-                store.applied(&vault, &[operation("a", base, text, false)]).await;
+                store.push_applied(&vault, &[operation("a", base, text, false)]).await;
             }
             let text = format!("user {n} turn 9");
-            assert_eq!(store.all(&vault).await, [crate::dsl::live("a", 10, &text)]);
+            assert_eq!(store.summaries(&vault).await, [crate::dsl::live("a", 10, &text)]);
             assert_eq!(store.head(&vault).await, NOW + 9);
         });
     }
     users.join_all().await;
 }
 
-/// The record ids of each batch must all be there or all be missing.
-async fn check_whole(store: &TestStore, vault: &Vault, batches: usize, size: usize) -> usize {
-    // A vault's pushes come one after another: once this one is answered, those before it are over.
-    store.applied(vault, &[create("last", "v1")]).await;
-    let ids: Vec<_> = store.all(vault).await.into_iter().map(|(id, ..)| id).collect();
+/// All records of each batch must exist, or none. Returns how many batches were applied.
+async fn check_all_or_nothing(
+    store: &TestStore,
+    vault: &Vault,
+    batches: usize,
+    size: usize,
+) -> usize {
+    // A vault's pushes run one after the other: when this one returns, earlier ones have ended.
+    store.push_applied(vault, &[create("last", "v1")]).await;
+    let ids: Vec<_> = store.summaries(vault).await.into_iter().map(|(id, ..)| id).collect();
     let mut applied = 0;
     for n in 0..batches {
         let found = ids.iter().filter(|id| id.starts_with(&format!("{n} "))).count();
-        assert!(found == 0 || found == size, "{found} of {size} records of a push are there");
+        assert!(found == 0 || found == size, "{found} of {size} records of a push exist");
         applied += usize::from(found == size);
     }
     applied
 }
 
-async fn a_dropped_push_is_applied_whole_or_not_at_all(store: TestStore) {
+async fn a_push_dropped_early_is_applied_whole_or_not_at_all(store: TestStore) {
     let vault = user();
     for n in 0..60 {
         let push = batch(&creates(&format!("{n} "), 20), None);
@@ -222,20 +227,20 @@ async fn a_dropped_push_is_applied_whole_or_not_at_all(store: TestStore) {
             tokio::task::yield_now().await;
         }
     }
-    check_whole(&store, &vault, 60, 20).await;
+    check_all_or_nothing(&store, &vault, 60, 20).await;
 }
 
-async fn a_dropped_push_that_is_cut_off_later_is_whole_too(store: TestStore) {
+async fn a_push_dropped_late_is_applied_whole_or_not_at_all(store: TestStore) {
     let vault = user();
     for n in 0..40 {
         let push = batch(&creates(&format!("{n} "), 20), None);
         let push = store.store.push(&vault, push, Timestamp::from_millis(NOW), ());
         let _ = tokio::time::timeout(Duration::from_micros(n % 20 * 200), push).await;
     }
-    check_whole(&store, &vault, 40, 20).await;
+    check_all_or_nothing(&store, &vault, 40, 20).await;
 }
 
-async fn what_is_refused_for_overload_is_not_written(store: TestStore) {
+async fn a_push_rejected_for_overload_is_not_written(store: TestStore) {
     let vault = user();
     let pushes = (0..2000).map(|n| {
         let operations = [create(&format!("r{n}"), "v1")];
@@ -245,17 +250,17 @@ async fn what_is_refused_for_overload_is_not_written(store: TestStore) {
     let early: Vec<_> = pushes.iter_mut().map(poll_once).collect();
     let mut acknowledged = Vec::new();
     for (n, (push, early)) in pushes.into_iter().zip(early).enumerate() {
-        let answer = match early {
-            Some(answer) => answer,
+        let result = match early {
+            Some(result) => result,
             None => push.await,
         };
-        match answer {
+        match result {
             Ok(PushOutcome::Applied(_)) => acknowledged.push(format!("r{n}")),
             Err(StoreError::Unavailable(_)) => {}
             other => panic!("{other:?}"),
         }
     }
-    let found: Vec<_> = store.all(&vault).await.into_iter().map(|(id, ..)| id).collect();
+    let found: Vec<_> = store.summaries(&vault).await.into_iter().map(|(id, ..)| id).collect();
     assert_eq!(found.len(), acknowledged.len());
     assert!(acknowledged.iter().all(|id| found.contains(id)));
 }

@@ -1,4 +1,4 @@
-//! SQLite only: whose file it is, and who may open it.
+//! SQLite only: which files are opened, and by which process.
 
 use std::{fs, path::Path};
 
@@ -10,25 +10,25 @@ use crate::{
     support::{Backend, TestStore},
 };
 
-/// Tries to open that file as a store.
+/// Tries to open a file as a store.
 fn try_open(path: &Path) -> Result<Store, OpenError> {
     Store::open_sqlite(path.to_owned(), options())
 }
 
-/// The file must be refused as somebody else's, and be byte for byte what it was.
-fn check_refused(path: &Path) {
+/// The file must be rejected as another program's, and not be changed.
+fn check_rejected(path: &Path) {
     let before = fs::read(path).unwrap();
     for _ in 0..2 {
         match try_open(path) {
-            Err(OpenError::Foreign { path: told, .. }) => assert_eq!(told, path),
-            other => panic!("{} is not refused: {other:?}", path.display()),
+            Err(OpenError::Foreign { path: rejected, .. }) => assert_eq!(rejected, path),
+            other => panic!("{} is not rejected: {other:?}", path.display()),
         }
         assert!(fs::read(path).unwrap() == before, "{} is changed", path.display());
     }
 }
 
 #[tokio::test]
-async fn a_second_open_is_told_that_the_file_is_in_use() {
+async fn a_second_open_fails_because_the_file_is_in_use() {
     let store = open(Backend::Sqlite).await;
     let path = TestStore::sqlite_path(&store.folder);
     for _ in 0..3 {
@@ -36,20 +36,20 @@ async fn a_second_open_is_told_that_the_file_is_in_use() {
         assert!(matches!(second, Err(OpenError::InUse(_))), "{second:?}");
     }
     let vault = user();
-    store.applied(&vault, &[create("a", "v1")]).await;
-    let store = store.reopened().await;
-    assert_eq!(store.all(&vault).await, [live("a", 1, "v1")]);
+    store.push_applied(&vault, &[create("a", "v1")]).await;
+    let store = store.reopen().await;
+    assert_eq!(store.summaries(&vault).await, [live("a", 1, "v1")]);
 }
 
-/// Every open SQLite connection holds a shared lock on its file. Without it another process takes
-/// itself for the last one and deletes the write-ahead log that this one still writes to.
+/// Every open SQLite connection has a shared lock on its file. Without it, another process would consider
+/// itself the last one and delete the write-ahead log that this one still writes to.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_second_open_leaves_the_first_one_s_locks_alone() {
+async fn a_second_open_keeps_the_locks_of_the_first() {
     use std::os::unix::fs::MetadataExt as _;
 
     let store = open(Backend::Sqlite).await;
-    store.applied(&user(), &[create("a", "v1")]).await;
+    store.push_applied(&user(), &[create("a", "v1")]).await;
     let path = TestStore::sqlite_path(&store.folder);
     let inode = format!(":{} ", fs::metadata(&path).unwrap().ino());
     let locks = || {
@@ -59,26 +59,26 @@ async fn a_second_open_leaves_the_first_one_s_locks_alone() {
     let before = locks();
     assert!(matches!(try_open(&path), Err(OpenError::InUse(_))));
     assert_eq!(locks(), before);
-    assert!(before > 0, "the store holds a lock on its file");
+    assert!(before > 0, "the store has a lock on its file");
 }
 
-/// After a clean stop the file alone is the whole database: an operator may copy it.
+/// After a clean stop the file alone is the whole database, and an operator may copy it.
 #[tokio::test]
-async fn a_closed_store_leaves_its_log_empty() {
+async fn closing_a_store_removes_its_log() {
     let store = open(Backend::Sqlite).await;
     let vault = user();
-    store.applied(&vault, &[create("a", "v1")]).await;
-    assert_eq!(store.all(&vault).await, [live("a", 1, "v1")]);
+    store.push_applied(&vault, &[create("a", "v1")]).await;
+    assert_eq!(store.summaries(&vault).await, [live("a", 1, "v1")]);
     let path = TestStore::sqlite_path(&store.folder);
     let log = path.with_extension("db-wal");
-    assert!(log.exists(), "an open store keeps a log");
+    assert!(log.exists(), "an open store has a log");
     store.store.close().await;
-    assert!(!log.exists(), "a closed one has written it back");
+    assert!(!log.exists(), "closing writes it back");
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_same_file_under_another_name_is_in_use_too() {
+async fn a_file_is_in_use_under_every_name() {
     let store = open(Backend::Sqlite).await;
     let path = TestStore::sqlite_path(&store.folder);
     let link = store.folder.path().join("link.db");
@@ -90,10 +90,10 @@ async fn the_same_file_under_another_name_is_in_use_too() {
 }
 
 #[tokio::test]
-async fn a_file_is_free_again_once_its_store_is_gone() {
+async fn a_closed_file_can_be_opened_again() {
     let store = open(Backend::Sqlite).await;
     let vault = user();
-    store.applied(&vault, &[create("a", "v1")]).await;
+    store.push_applied(&vault, &[create("a", "v1")]).await;
     let TestStore { store, folder, .. } = store;
     store.close().await;
     drop(store);
@@ -104,7 +104,7 @@ async fn a_file_is_free_again_once_its_store_is_gone() {
 }
 
 #[test]
-fn another_program_s_database_is_refused_and_left_as_it_is() {
+fn a_database_of_another_program_is_rejected_and_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     for (name, schema) in [
         (
@@ -121,12 +121,12 @@ fn another_program_s_database_is_refused_and_left_as_it_is() {
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch(schema).unwrap();
         connection.close().unwrap();
-        check_refused(&path);
+        check_rejected(&path);
     }
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+fn a_file_that_is_not_a_database_is_rejected_and_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let long = "Dear diary,\n".repeat(1000);
     let cut = "SQLite format 3\0 and then something else".repeat(100);
@@ -142,12 +142,12 @@ fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
     ] {
         let path = folder.path().join(name);
         fs::write(&path, content).unwrap();
-        check_refused(&path);
+        check_rejected(&path);
     }
 }
 
 #[tokio::test]
-async fn an_empty_file_becomes_a_database_and_so_does_a_new_folder() {
+async fn an_empty_file_and_a_new_folder_become_a_database() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty.db");
     fs::write(&empty, "").unwrap();
@@ -160,18 +160,18 @@ async fn an_empty_file_becomes_a_database_and_so_does_a_new_folder() {
 }
 
 #[test]
-fn a_folder_is_no_database() {
+fn a_folder_is_not_a_database() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(try_open(folder.path()), Err(OpenError::Io { .. })));
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_files_are_their_owner_s_alone() {
+async fn only_the_owner_can_read_the_files() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let store = open(Backend::Sqlite).await;
-    store.applied(&user(), &[create("a", "v1")]).await;
+    store.push_applied(&user(), &[create("a", "v1")]).await;
     let mut files = 0;
     for entry in fs::read_dir(store.folder.path()).unwrap() {
         let entry = entry.unwrap();
@@ -183,7 +183,7 @@ async fn the_files_are_their_owner_s_alone() {
 }
 
 #[tokio::test]
-async fn a_name_that_looks_like_a_uri_is_a_name() {
+async fn a_name_that_looks_like_a_uri_is_a_file_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file:x.db?mode=memory");
     let store = Store::open_sqlite(path.clone(), options()).unwrap();

@@ -1,4 +1,5 @@
-//! The contract of one vault in plain maps, written from the protocol and not from any backend.
+//! The reference model: the contract of one vault in plain maps, written from the protocol and not from a
+//! backend.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,10 +7,10 @@ use vaultsync_protocol::Epoch;
 
 pub(crate) const DEVICES: usize = 2;
 
-/// Small, so that pages and conflict lists of a few records reach it.
+/// Small, so that pages and conflict lists of a few records exceed it.
 pub(crate) const PAGE_BYTES_MAX: usize = 12;
 
-/// The name of every vault's history.
+/// The epoch of every vault.
 pub(crate) const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
 
 pub(crate) const RECORDS: [&str; 6] = ["a", "b", "c", "d", "E", "é"];
@@ -20,11 +21,11 @@ pub(crate) struct Record {
     pub(crate) version: i64,
     pub(crate) ciphertext: Vec<u8>,
     pub(crate) deleted: bool,
-    /// `None` only in the conflict with a record that is not there.
+    /// `None` only in the conflict with a record that does not exist.
     pub(crate) updated_at: Option<i64>,
 }
 
-/// The version that each record of a batch has since.
+/// The version that a batch gave each of its records.
 type Versions = Vec<(String, i64)>;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -68,17 +69,17 @@ pub(crate) enum PullAnswer {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct VaultModel {
     pub(crate) records: BTreeMap<String, Record>,
-    /// `None` before the first push.
+    /// The head. `None` before the first push.
     pub(crate) clock: Option<i64>,
-    /// The last applied batches, and their answers.
+    /// The last applied batches, and their responses.
     receipts: VecDeque<(Vec<Write>, Versions)>,
-    /// Every batch that was ever sent, to be sent again.
+    /// Every batch that was ever sent, for retries.
     pub(crate) sent: Vec<Vec<Write>>,
     pub(crate) cursors: [Option<i64>; DEVICES],
 }
 
 impl VaultModel {
-    /// Judges a batch, and applies it where nothing stands in its way.
+    /// Decides a batch, and applies it if nothing conflicts.
     pub(crate) fn push(&mut self, writes: &[Write], knows_epoch: bool, now: i64) -> Answer {
         if writes.is_empty() {
             return Answer::Applied(Vec::new());
@@ -98,8 +99,8 @@ impl VaultModel {
                 return Answer::Applied(answer);
             }
             // The same bytes may be a new write by now: the client decides.
-            let told = within_bytes(&came_true);
-            return Answer::Refused(came_true[..told].to_vec(), told < came_true.len());
+            let count = within_bytes(&came_true);
+            return Answer::Refused(came_true[..count].to_vec(), count < came_true.len());
         }
         let (mut answer, mut to_write, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
         for write in writes {
@@ -133,8 +134,8 @@ impl VaultModel {
             }
         }
         if !conflicts.is_empty() {
-            let told = within_bytes(&conflicts);
-            return Answer::Refused(conflicts[..told].to_vec(), told < conflicts.len());
+            let count = within_bytes(&conflicts);
+            return Answer::Refused(conflicts[..count].to_vec(), count < conflicts.len());
         }
         for (write, version) in to_write {
             let time = self.clock.map_or(now, |clock| now.max(clock + 1));
@@ -154,7 +155,7 @@ impl VaultModel {
         Answer::Applied(answer)
     }
 
-    /// What a pull finds.
+    /// The page that a pull returns.
     pub(crate) fn page(&self, cursor: Option<i64>, limit: usize) -> Page {
         let mut later: Vec<_> = self
             .records
@@ -163,15 +164,15 @@ impl VaultModel {
             .map(|(id, record)| (id.clone(), record.clone()))
             .collect();
         later.sort_by_key(|(_, record)| record.updated_at);
-        let told = within_bytes(&later).min(limit);
-        let has_more = told < later.len();
-        later.truncate(told);
+        let count = within_bytes(&later).min(limit);
+        let has_more = count < later.len();
+        later.truncate(count);
         let next_cursor = later.last().and_then(|(_, record)| record.updated_at);
         Page { records: later, has_more, next_cursor, head: self.clock }
     }
 }
 
-/// How many of the first records fit in a page: one at least.
+/// How many of the first records fit in a page: at least one.
 fn within_bytes(records: &[(String, Record)]) -> usize {
     let mut bytes = 0;
     let fits = records.iter().take_while(|(_, record)| {

@@ -1,4 +1,4 @@
-//! What devices do at random, and what the model makes of it.
+//! Random steps of devices, and the response that the model expects to each.
 
 use proptest::{prelude::*, sample::Index, strategy::BoxedStrategy};
 use proptest_state_machine::ReferenceStateMachine;
@@ -9,29 +9,29 @@ use crate::reference::{
 
 pub(crate) const USERS: usize = 2;
 
-/// One request of a step, and the answer that the contract has for it.
+/// One request of a step, and the response that the contract requires.
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {
     Push(Request, Answer),
     Pull { user: usize, device: usize, limit: usize, page: Page },
-    PullIn { user: usize, cursor: Option<i64>, names_epoch: bool, answer: PullAnswer },
+    PullWithEpoch { user: usize, cursor: Option<i64>, names_epoch: bool, answer: PullAnswer },
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     now: i64,
     pub(crate) vaults: [VaultModel; USERS],
-    /// What the last step asked, and what it must be answered.
+    /// The requests of the last step.
     pub(crate) expected: Vec<Expected>,
 }
 
-/// Which base version a client sends, said by the record as it stands.
+/// The base version that a client sends.
 #[derive(Clone, Debug)]
 pub(crate) enum Base {
     Null,
-    /// This far from the current version, 0 for a record that is not there.
-    Off(i64),
-    Number(i64),
+    /// Relative to the current version, which is 0 for a record that does not exist.
+    Relative(i64),
+    Absolute(i64),
 }
 
 #[derive(Clone, Debug)]
@@ -57,15 +57,15 @@ pub(crate) enum Step {
         epoch: KnownEpoch,
         time: i64,
     },
-    /// An earlier batch again, whatever became of it.
-    Replay {
+    /// Repeats an earlier batch, whatever its outcome was.
+    Retry {
         user: usize,
         which: Index,
         epoch: KnownEpoch,
         time: i64,
     },
-    /// Many pushes of one record, to come near the end of what is remembered.
-    Rush {
+    /// Pushes one record many times, so that receipts age out.
+    PushMany {
         user: usize,
         pushes: usize,
     },
@@ -74,9 +74,9 @@ pub(crate) enum Step {
         device: usize,
         limit: usize,
     },
-    PullIn {
+    PullWithEpoch {
         user: usize,
-        off: Option<i64>,
+        offset: Option<i64>,
         names_epoch: bool,
     },
     Reopen,
@@ -85,11 +85,11 @@ pub(crate) enum Step {
 fn drafts() -> impl Strategy<Value = Vec<Draft>> {
     let base = prop_oneof![
         3 => Just(Base::Null),
-        6 => Just(Base::Off(0)),
-        1 => (-2_i64..=2).prop_map(Base::Off),
-        1 => (0_i64..4).prop_map(Base::Number),
+        6 => Just(Base::Relative(0)),
+        1 => (-2_i64..=2).prop_map(Base::Relative),
+        1 => (0_i64..4).prop_map(Base::Absolute),
     ];
-    // Few different ciphertexts, so that two devices often write the same.
+    // Few different ciphertexts, so that two devices often write the same one.
     let ciphertext = prop_oneof![Just(vec![1]), Just(vec![2; 5]), Just(vec![3; 11])];
     let draft = (base, ciphertext, prop::bool::weighted(0.2), any::<bool>());
     let records: Vec<_> = (0..RECORDS.len()).collect();
@@ -135,12 +135,12 @@ impl ReferenceStateMachine for Reference {
             10 => (0..USERS, drafts(), epoch(), time())
                 .prop_map(|(user, drafts, epoch, time)| Step::Push { user, drafts, epoch, time }),
             5 => (0..USERS, any::<Index>(), epoch(), time())
-                .prop_map(|(user, which, epoch, time)| Step::Replay { user, which, epoch, time }),
-            1 => (0..USERS, 1_usize..34).prop_map(|(user, pushes)| Step::Rush { user, pushes }),
+                .prop_map(|(user, which, epoch, time)| Step::Retry { user, which, epoch, time }),
+            1 => (0..USERS, 1_usize..34).prop_map(|(user, pushes)| Step::PushMany { user, pushes }),
             5 => (0..USERS, 0..DEVICES, 1_usize..8)
                 .prop_map(|(user, device, limit)| Step::Pull { user, device, limit }),
             1 => (0..USERS, prop::option::of(-8_i64..3), any::<bool>())
-                .prop_map(|(user, off, names_epoch)| Step::PullIn { user, off, names_epoch }),
+                .prop_map(|(user, offset, names_epoch)| Step::PullWithEpoch { user, offset, names_epoch }),
             1 => Just(Step::Reopen),
         ]
         .boxed()
@@ -157,17 +157,17 @@ impl ReferenceStateMachine for Reference {
                 state.vaults[*user].sent.push(writes.clone());
                 state.push(*user, writes, epoch);
             }
-            Step::Replay { user, which, epoch, time } => {
+            Step::Retry { user, which, epoch, time } => {
                 state.now += time;
                 let sent = &state.vaults[*user].sent;
                 let writes = if sent.is_empty() { Vec::new() } else { which.get(sent).clone() };
                 state.push(*user, writes, epoch);
             }
-            Step::Rush { user, pushes } => {
+            Step::PushMany { user, pushes } => {
                 for _ in 0..*pushes {
                     let draft = Draft {
                         record: 0,
-                        base: Base::Off(0),
+                        base: Base::Relative(0),
                         ciphertext: vec![4],
                         deleted: false,
                     };
@@ -182,10 +182,10 @@ impl ReferenceStateMachine for Reference {
                 let (user, device, limit) = (*user, *device, *limit);
                 state.expected.push(Expected::Pull { user, device, limit, page });
             }
-            Step::PullIn { user, off, names_epoch } => {
+            Step::PullWithEpoch { user, offset, names_epoch } => {
                 let (user, names_epoch) = (*user, *names_epoch);
                 let vault = &state.vaults[user];
-                let cursor = off.map(|off| vault.clock.unwrap_or(state.now) + off);
+                let cursor = offset.map(|offset| vault.clock.unwrap_or(state.now) + offset);
                 let answer = match vault.clock {
                     Some(clock) if names_epoch && cursor.is_some_and(|cursor| cursor > clock) => {
                         PullAnswer::CursorAhead
@@ -193,7 +193,7 @@ impl ReferenceStateMachine for Reference {
                     Some(_) if names_epoch => PullAnswer::Page(vault.page(cursor, 100)),
                     _ => PullAnswer::EpochChanged,
                 };
-                state.expected.push(Expected::PullIn { user, cursor, names_epoch, answer });
+                state.expected.push(Expected::PullWithEpoch { user, cursor, names_epoch, answer });
             }
         }
         state
@@ -218,16 +218,16 @@ impl State {
     }
 }
 
-/// What a client that knows this much of a vault sends.
+/// The operation that a client sends which knows the vault's current versions.
 fn write(vault: &VaultModel, draft: &Draft) -> Write {
     let id = RECORDS[draft.record];
     let current = vault.records.get(id).map_or(0, |record| record.version);
     let base = match draft.base {
         Base::Null => None,
-        // A client that edits a record the server does not have says so by `null`.
-        Base::Off(0) if current == 0 => None,
-        Base::Off(off) => Some((current + off).max(0)),
-        Base::Number(number) => Some(number),
+        // For a record that the server does not have, a client sends `null`.
+        Base::Relative(0) if current == 0 => None,
+        Base::Relative(offset) => Some((current + offset).max(0)),
+        Base::Absolute(version) => Some(version),
     };
     Write { id: id.to_owned(), base, ciphertext: draft.ciphertext.clone(), deleted: draft.deleted }
 }

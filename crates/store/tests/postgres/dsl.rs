@@ -1,4 +1,4 @@
-//! The words that the cases are written in.
+//! Helpers that the tests are written with.
 
 use std::time::Duration;
 
@@ -14,20 +14,20 @@ use crate::support::{batch, operation, postgres_options};
 
 pub(crate) const NOW: i64 = 1_705_314_600_000;
 
-/// How long a push may take where that is what a case is about. What is told late is allowed five
-/// times that: the machine may have much else to do.
+/// The store's timeout if a test is about it, and how long a response may then take: five times as long,
+/// because the machine may be busy.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
-pub(crate) const TOLD_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const RESPONSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a store may take to find a database that is back, five times what is aimed at.
-pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(25);
+/// How long a store may take to recover after its database has: five times the target.
+pub(crate) const RECOVERY_WITHIN: Duration = Duration::from_secs(25);
 
 pub(crate) fn store_options() -> StoreOptions {
     StoreOptions { page_bytes_max: 8 << 20, new_epoch: || Epoch::new(Uuid::new_v4()) }
 }
 
-/// The shared server's database by way of these addresses.
-pub(crate) fn by(primaries: Vec<DatabaseUrl>) -> PostgresOptions {
+/// Options for the shared database at these addresses.
+pub(crate) fn options_for(primaries: Vec<DatabaseUrl>) -> PostgresOptions {
     PostgresOptions { primaries, ..postgres_options() }
 }
 
@@ -39,10 +39,10 @@ pub(crate) async fn open(options: PostgresOptions) -> Store {
     try_open(options).await.expect("the database opens")
 }
 
-/// A store by way of a line that a case disturbs.
-pub(crate) async fn open_by(proxy: &crate::proxy::Proxy) -> Store {
+/// A store that connects through a proxy.
+pub(crate) async fn open_through(proxy: &crate::proxy::Proxy) -> Store {
     postgres_options();
-    open(by(vec![proxy.url("vaultsync")])).await
+    open(options_for(vec![proxy.url("vaultsync")])).await
 }
 
 /// A new empty database of the shared server.
@@ -56,7 +56,7 @@ pub(crate) fn user() -> Vault {
     Vault::of("https://issuer.test", format!("user_{}", Uuid::new_v4()))
 }
 
-/// Writes records, each given as its id, base version and ciphertext.
+/// Pushes live records, each given by its id, base version and ciphertext.
 pub(crate) async fn push(
     store: &Store,
     vault: &Vault,
@@ -69,8 +69,8 @@ pub(crate) async fn push(
     store.push(vault, batch(&operations, None), Timestamp::from_millis(NOW), ()).await
 }
 
-/// Writes what must be applied; the versions, in order.
-pub(crate) async fn applied(
+/// Pushes. The push must be applied. Returns the versions.
+pub(crate) async fn push_applied(
     store: &Store,
     vault: &Vault,
     writes: &[(&str, Option<i64>, &str)],
@@ -98,8 +98,8 @@ pub(crate) async fn try_page(
     }
 }
 
-/// Everything, page by page.
-pub(crate) async fn all(store: &Store, vault: &Vault) -> Vec<Record> {
+/// Pulls all records, page by page.
+pub(crate) async fn pull_all(store: &Store, vault: &Vault) -> Vec<Record> {
     let (mut records, mut cursor) = (Vec::new(), None);
     loop {
         let page = try_page(store, vault, cursor, 7).await.expect("a page");
@@ -111,34 +111,34 @@ pub(crate) async fn all(store: &Store, vault: &Vault) -> Vec<Record> {
     }
 }
 
-/// Everything in short: id, version, ciphertext.
+/// The id, version and text of all records, by id.
 pub(crate) async fn state(store: &Store, vault: &Vault) -> Vec<(String, i64, String)> {
-    let records = all(store, vault).await;
+    let records = pull_all(store, vault).await;
     assert!(records.is_sorted_by(|a, b| a.updated_at < b.updated_at), "{records:?}");
-    let mut short: Vec<_> = records
+    let mut summaries: Vec<_> = records
         .iter()
         .map(|record| {
             let text = String::from_utf8(record.ciphertext.as_bytes().to_vec()).expect("text");
             (record.record_id.to_string(), record.version.get(), text)
         })
         .collect();
-    short.sort();
-    short
+    summaries.sort();
+    summaries
 }
 
-/// Tries until it works, as clients do.
-pub(crate) async fn until_ok<T, F: Future<Output = Result<T, StoreError>>>(
+/// Retries until it succeeds, as clients do.
+pub(crate) async fn retry_until_ok<T, F: Future<Output = Result<T, StoreError>>>(
     within: Duration,
     mut attempt: impl FnMut() -> F,
 ) -> T {
-    let trying = async {
+    let retrying = async {
         loop {
             match attempt().await {
                 Ok(value) => return value,
-                Err(StoreError::Internal(told)) => panic!("a fault, not an outage: {told}"),
+                Err(StoreError::Internal(cause)) => panic!("a fault, not an outage: {cause}"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
     };
-    tokio::time::timeout(within, trying).await.expect("it works again soon")
+    tokio::time::timeout(within, retrying).await.expect("it succeeds in time")
 }

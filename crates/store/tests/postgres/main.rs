@@ -1,12 +1,11 @@
-//! PostgreSQL only: what a store makes of a database, and of a line to it, that fails.
+//! PostgreSQL only: failures of a database and of the connections to it, batches, query plans.
 
 #[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "other programs need the rest")]
+#[allow(dead_code, reason = "other test programs need the rest")]
 mod support;
 
-mod around;
-mod callers;
 mod commits;
+mod contention;
 mod dsl;
 mod head_reads;
 mod nodes;
@@ -18,3 +17,4 @@ mod proxy;
 mod push_batches;
 mod replicas;
 mod tls;
+mod unlocked_writers;

@@ -1,4 +1,4 @@
-//! Several stores on one database, and what upgrades do to them.
+//! Several stores on one database, and upgrades.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use vaultsync_store::{PostgresOptions, PushOutcome, migrate, pending_migrations}
 use vaultsync_test_servers::{query, shared_postgres};
 
 use crate::{
-    dsl::{all, applied, by, new_database, open, push, state, try_page, user},
+    dsl::{new_database, open, options_for, pull_all, push, push_applied, state, try_page, user},
     support::postgres_options,
 };
 
@@ -16,23 +16,23 @@ fn psql(url: &vaultsync_store::DatabaseUrl) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stores_that_are_opened_at_once_on_an_empty_database_all_come_up() {
+async fn stores_may_be_opened_at_once_on_an_empty_database() {
     for _ in 0..3 {
         let url = new_database();
-        let opening = (0..8).map(|_| open(by(vec![url.clone()])));
+        let opening = (0..8).map(|_| open(options_for(vec![url.clone()])));
         let stores = futures_util::future::join_all(opening).await;
         let vault = user();
         for (number, store) in stores.iter().enumerate() {
-            applied(store, &vault, &[(&format!("r{number}"), None, "v1")]).await;
+            push_applied(store, &vault, &[(&format!("r{number}"), None, "v1")]).await;
         }
         assert_eq!(state(&stores[0], &vault).await.len(), 8);
         let history = query(&psql(&url), "select count(*) from refinery_schema_history");
-        assert_eq!(history.trim(), "1", "each migration is there once");
+        assert_eq!(history.trim(), "1", "each migration is applied once");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writers_and_followers_on_three_stores_lose_and_skip_nothing() {
+async fn writers_and_followers_on_three_stores_lose_no_record() {
     let options = PostgresOptions { connections_max: 4, ..postgres_options() };
     let mut stores = Vec::new();
     for _ in 0..3 {
@@ -45,8 +45,12 @@ async fn writers_and_followers_on_three_stores_lose_and_skip_nothing() {
         writers.push(tokio::spawn(async move {
             for round in 0..30 {
                 let (own, shared) = (format!("{number}-{round}"), format!("shared {}", round % 5));
-                applied(&store, &vault, &[(&own, None, "v1"), (&format!("{own}b"), None, "v1")])
-                    .await;
+                push_applied(
+                    &store,
+                    &vault,
+                    &[(&own, None, "v1"), (&format!("{own}b"), None, "v1")],
+                )
+                .await;
                 let mut base = None;
                 loop {
                     let text = format!("{number} {round}");
@@ -71,11 +75,14 @@ async fn writers_and_followers_on_three_stores_lose_and_skip_nothing() {
                     let page =
                         try_page(&stores[turn % 3], &vault, cursor, 7).await.expect("a page");
                     for record in page.records {
-                        assert!(Some(record.updated_at) > cursor, "a page goes on");
+                        assert!(
+                            Some(record.updated_at) > cursor,
+                            "a page continues after its cursor"
+                        );
                         cursor = Some(record.updated_at);
                         seen.insert(record.record_id.to_string(), record.version.get());
                     }
-                    // Each writer leaves 60 records of its own; four of them share a vault.
+                    // Each writer creates 60 records of its own, and four writers share a vault.
                     let own: usize = seen.keys().filter(|id| !id.starts_with("shared")).count();
                     let shared: i64 = seen
                         .iter()
@@ -91,70 +98,72 @@ async fn writers_and_followers_on_three_stores_lose_and_skip_nothing() {
         })
         .collect();
     for writer in writers {
-        writer.await.expect("no promise is broken");
+        writer.await.expect("the writer does not fail");
     }
     for (follower, vault) in followers.into_iter().zip(&users) {
-        let seen = follower.await.expect("a follower misses nothing");
-        let records = all(&stores[0], vault).await;
-        let there = records.iter().map(|one| (one.record_id.to_string(), one.version.get()));
-        assert_eq!(seen, there.collect());
+        let seen = follower.await.expect("the follower does not fail");
+        let records = pull_all(&stores[0], vault).await;
+        let stored = records.iter().map(|one| (one.record_id.to_string(), one.version.get()));
+        assert_eq!(seen, stored.collect());
     }
 }
 
-/// Under a stricter isolation than the one that the lock needs, all but one of those who wait for it
-/// would fail.
+/// With a stricter isolation level, all but one of the transactions that wait for the lock would fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_isolation_that_a_database_has_by_default_does_not_matter() {
+async fn the_default_isolation_level_of_the_database_does_not_matter() {
     let url = new_database();
     let name = url.to_string().rsplit('/').next().expect("a name").to_owned();
     for level in ["serializable", "repeatable read"] {
         let set = format!("alter database {name} set default_transaction_isolation = '{level}'");
         query(&shared_postgres().url("postgres"), &set);
-        let stores = [open(by(vec![url.clone()])).await, open(by(vec![url.clone()])).await];
+        let stores = [
+            open(options_for(vec![url.clone()])).await,
+            open(options_for(vec![url.clone()])).await,
+        ];
         let vault = user();
         let writers = stores.iter().enumerate().map(|(number, store)| {
             let vault = &vault;
             async move {
                 for round in 0..40 {
                     let id = format!("{number}-{round}");
-                    assert_eq!(applied(store, vault, &[(&id, None, "v1")]).await, [1]);
+                    assert_eq!(push_applied(store, vault, &[(&id, None, "v1")]).await, [1]);
                 }
             }
         });
         futures_util::future::join_all(writers).await;
-        assert_eq!(all(&stores[0], &vault).await.len(), 80, "{level}");
+        assert_eq!(pull_all(&stores[0], &vault).await.len(), 80, "{level}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_serves_from_tables_of_a_later_version() {
+async fn a_store_works_with_tables_of_a_later_version() {
     let url = new_database();
-    let (store, vault) = (open(by(vec![url.clone()])).await, user());
-    applied(&store, &vault, &[("before", None, "v1")]).await;
+    let (store, vault) = (open(options_for(vec![url.clone()])).await, user());
+    push_applied(&store, &vault, &[("before", None, "v1")]).await;
     query(
         &psql(&url),
         "alter table records add column colour text; alter table vaults add column size bigint
            not null default 0;
          insert into refinery_schema_history values (999, 'later', '2030-01-01T00:00:00Z', '1')",
     );
-    // One that was open meanwhile, and one that starts after it.
-    applied(&store, &vault, &[("during", None, "v1")]).await;
+    // A store that was open during the migration, and one that is opened after it.
+    push_applied(&store, &vault, &[("during", None, "v1")]).await;
     try_page(&store, &vault, None, 10).await.expect("a page");
-    let store = open(by(vec![url])).await;
-    applied(&store, &vault, &[("after", None, "v1")]).await;
+    let store = open(options_for(vec![url])).await;
+    push_applied(&store, &vault, &[("after", None, "v1")]).await;
     assert_eq!(state(&store, &vault).await.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_would_be_migrated_is_told_and_not_done() {
+async fn pending_migrations_are_returned_and_not_applied() {
     let url = new_database();
     for _ in 0..2 {
-        let pending = pending_migrations(&url).await.expect("the database answers");
+        let pending = pending_migrations(&url).await.expect("the database responds");
         assert_eq!(pending, ["V1__vaults_and_records"]);
     }
     let tables = "select count(*) from pg_tables where schemaname = 'public'";
     assert_eq!(query(&psql(&url), tables).trim(), "0");
-    assert_eq!(migrate(&url).await.expect("it works"), ["V1__vaults_and_records"]);
-    assert!(migrate(&url).await.expect("it works").is_empty());
-    assert!(pending_migrations(&url).await.expect("the database answers").is_empty());
+    assert_eq!(migrate(&url).await.expect("the migration succeeds"), ["V1__vaults_and_records"]);
+    assert!(migrate(&url).await.expect("the migration succeeds").is_empty());
+    assert!(pending_migrations(&url).await.expect("the database responds").is_empty());
 }

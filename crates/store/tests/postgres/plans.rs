@@ -1,60 +1,64 @@
-//! How statements are carried out: by index, in few flights, and on Citus on one node.
+//! Query plans and round trips: by index, few round trips, and on Citus one node.
 
 use vaultsync_store::{batch_statements, hot_statements};
 use vaultsync_test_servers::{query, shared_postgres};
 
 use crate::{
-    dsl::{applied, by, new_database, open, push, try_page, user},
+    dsl::{new_database, open, options_for, push, push_applied, try_page, user},
     proxy::Proxy,
     support::postgres_options,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_push_takes_two_flights_and_a_pull_one() {
+async fn a_push_takes_two_round_trips_and_a_pull_one() {
     let proxy = Proxy::to(shared_postgres().port()).await;
     postgres_options();
-    let options =
-        vaultsync_store::PostgresOptions { connections_max: 1, ..by(vec![proxy.url("vaultsync")]) };
+    let options = vaultsync_store::PostgresOptions {
+        connections_max: 1,
+        ..options_for(vec![proxy.url("vaultsync")])
+    };
     let (store, vault) = (open(options).await, user());
-    // Statements are prepared, and the vault is there.
-    applied(&store, &vault, &[("warm", None, "v1")]).await;
-    applied(&store, &vault, &[("warm", Some(1), "v2")]).await;
-    push(&store, &vault, &[("warm", None, "other")]).await.expect("an answer");
+    // Prepare the statements and create the vault.
+    push_applied(&store, &vault, &[("warm", None, "v1")]).await;
+    push_applied(&store, &vault, &[("warm", Some(1), "v2")]).await;
+    push(&store, &vault, &[("warm", None, "other")]).await.expect("an outcome");
     try_page(&store, &vault, None, 10).await.expect("a page");
 
-    let writing = proxy.flights(async {
-        applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(2), "v3")]).await;
+    let writing = proxy.round_trips(async {
+        push_applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(2), "v3")]).await;
     });
     assert_eq!(writing.await, 2, "a push that is applied");
     let first = user();
-    let writing = proxy.flights(async {
-        applied(&store, &first, &[("a", None, "v1")]).await;
+    let writing = proxy.round_trips(async {
+        push_applied(&store, &first, &[("a", None, "v1")]).await;
     });
     assert_eq!(writing.await, 2, "the first push of a vault");
-    let refused = proxy.flights(async {
-        push(&store, &vault, &[("warm", Some(2), "v4"), ("b", None, "v1")]).await.expect("one");
+    let refused = proxy.round_trips(async {
+        push(&store, &vault, &[("warm", Some(2), "v4"), ("b", None, "v1")])
+            .await
+            .expect("an outcome");
     });
     assert_eq!(refused.await, 2, "a push that is refused");
-    let again = proxy.flights(async {
-        applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(2), "v3")]).await;
+    let again = proxy.round_trips(async {
+        push_applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(2), "v3")]).await;
     });
     assert_eq!(again.await, 2, "a push that is sent again");
-    let reading = proxy.flights(async {
+    let reading = proxy.round_trips(async {
         try_page(&store, &vault, None, 10).await.expect("a page");
     });
     assert_eq!(Box::pin(reading).await, 1, "a pull");
 }
 
-/// A plan that was made while the tables were empty must not be one that reads them whole.
+/// A plan that was made while the tables were empty must not read them whole when they are large.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_vault_is_read_by_index_with_plans_of_an_empty_one() {
+async fn plans_of_an_empty_vault_read_a_large_one_by_index() {
     let url = new_database();
     let psql = shared_postgres().url(url.to_string().rsplit('/').next().expect("a name"));
-    let options = vaultsync_store::PostgresOptions { connections_max: 1, ..by(vec![url]) };
+    let options = vaultsync_store::PostgresOptions { connections_max: 1, ..options_for(vec![url]) };
     let (store, vault) = (open(options).await, user());
-    // More often than PostgreSQL plans anew before it keeps a plan.
+    // More often than PostgreSQL makes custom plans before it keeps a generic one.
     for round in 0..12 {
-        applied(&store, &vault, &[(&format!("r{round}"), None, "v1")]).await;
+        push_applied(&store, &vault, &[(&format!("r{round}"), None, "v1")]).await;
         try_page(&store, &vault, None, 1).await.expect("a page");
     }
     let fill = "insert into records select vault_id, 'filled ' || n, 1, false, 'x', clock + n
@@ -63,17 +67,17 @@ async fn a_large_vault_is_read_by_index_with_plans_of_an_empty_one() {
          select pg_stat_force_next_flush(); select pg_stat_reset()";
     query(&psql, fill);
     for round in 0..12 {
-        applied(
+        push_applied(
             &store,
             &vault,
             &[(&format!("s{round}"), None, "v1"), ("r0", Some(round + 1), "v")],
         )
         .await;
-        push(&store, &vault, &[("r1", None, "other")]).await.expect("an answer");
+        push(&store, &vault, &[("r1", None, "other")]).await.expect("an outcome");
         try_page(&store, &vault, None, 7).await.expect("a page");
     }
     drop(store);
-    // Counts arrive when their connection has ended.
+    // The statistics are complete once the connections have ended.
     let scans = "select coalesce(seq_scan, 0), coalesce(seq_tup_read, 0),
            coalesce(idx_tup_fetch, 0) < 20000, coalesce(idx_scan, 0) > 30
          from pg_stat_user_tables where relname = 'records'";
@@ -86,11 +90,11 @@ async fn a_large_vault_is_read_by_index_with_plans_of_an_empty_one() {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     };
-    let counts = tokio::time::timeout(crate::dsl::BACK_WITHIN, counted).await.expect("counts");
-    assert!(counts.starts_with("0|0|t|"), "the vault, or the table, was read whole: {counts}");
+    let counts = tokio::time::timeout(crate::dsl::RECOVERY_WITHIN, counted).await.expect("counts");
+    assert!(counts.starts_with("0|0|t|"), "the vault or the table was read whole: {counts}");
 }
 
-/// How the database would carry out each statement of a push and of a pull, by its name.
+/// The plan of each statement, with its name.
 fn plans(psql: &str, statements: &[(&'static str, &'static str)]) -> Vec<(&'static str, String)> {
     let vault = "'11111111-1111-1111-1111-111111111111'";
     let vaults = "'{11111111-1111-1111-1111-111111111111,22222222-2222-2222-2222-222222222222}'";
@@ -114,7 +118,7 @@ fn plans(psql: &str, statements: &[(&'static str, &'static str)]) -> Vec<(&'stat
             "update vaults batch" => format!("{vaults}, '{{1,2}}', '{{x,y}}'"),
             other => panic!("a statement without values: {other}"),
         };
-        // As the store's own connections have it.
+        // The settings of the store's connections.
         let explain = format!(
             "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off;
              set plan_cache_mode = force_generic_plan;
@@ -125,13 +129,13 @@ fn plans(psql: &str, statements: &[(&'static str, &'static str)]) -> Vec<(&'stat
     explained.collect()
 }
 
-/// By all columns of a key, and never by its first one alone: that would be the vault whole. A plan may be
-/// made while the tables are empty, or while every vault has a few records, and kept when one has many.
+/// By all columns of a key, and never by the first one alone, which would read the whole vault. A plan may be
+/// made while the tables are empty, or while every vault has a few records, and kept until a vault has many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_are_looked_up_by_whole_keys() {
     let url = new_database();
     let psql = shared_postgres().url(url.to_string().rsplit('/').next().expect("a name"));
-    vaultsync_store::migrate(&url).await.expect("it works");
+    vaultsync_store::migrate(&url).await.expect("the migration succeeds");
     check_plans(&psql);
     let small_vaults = "insert into vaults
            select gen_random_uuid(), 'issuer', n::text, 3, gen_random_uuid()
@@ -166,20 +170,20 @@ fn check_plans(psql: &str) {
     }
 }
 
-/// With `VAULTSYNC_TEST_CITUS_URL` naming a coordinator's database that may be changed.
+/// Runs only if `VAULTSYNC_TEST_CITUS_URL` is the database of a Citus coordinator, which the test changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_citus_every_statement_of_a_push_and_a_pull_goes_to_one_shard() {
+async fn on_citus_every_statement_of_a_push_and_a_pull_uses_one_shard() {
     let Ok(text) = std::env::var("VAULTSYNC_TEST_CITUS_URL") else {
         println!("not run: VAULTSYNC_TEST_CITUS_URL is not set");
         return;
     };
     let url: vaultsync_store::DatabaseUrl = text.parse().expect("an address");
-    vaultsync_store::migrate(&url).await.expect("it works");
-    vaultsync_store::distribute(&url).await.expect("the tables are spread");
-    let (store, vault) = (open(by(vec![url])).await, user());
-    applied(&store, &vault, &[("a", None, "v1"), ("b", None, "v1")]).await;
-    applied(&store, &vault, &[("a", Some(1), "v2")]).await;
-    push(&store, &vault, &[("a", None, "other")]).await.expect("an answer");
+    vaultsync_store::migrate(&url).await.expect("the migration succeeds");
+    vaultsync_store::distribute(&url).await.expect("the tables are distributed");
+    let (store, vault) = (open(options_for(vec![url])).await, user());
+    push_applied(&store, &vault, &[("a", None, "v1"), ("b", None, "v1")]).await;
+    push_applied(&store, &vault, &[("a", Some(1), "v2")]).await;
+    push(&store, &vault, &[("a", None, "other")]).await.expect("an outcome");
     assert_eq!(try_page(&store, &vault, None, 10).await.expect("a page").records.len(), 2);
     for (name, plan) in plans(&text, &hot_statements()) {
         assert!(plan.contains("Task Count: 1"), "{name}: {plan}");

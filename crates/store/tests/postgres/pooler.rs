@@ -1,54 +1,55 @@
-//! A PgBouncer between store and database, in transaction mode.
+//! PgBouncer in transaction mode, in front of the database.
 
 use vaultsync_store::{PostgresOptions, PushOutcome, StoreError};
 use vaultsync_test_servers::{PgBouncer, shared_postgres};
 
 use crate::{
-    dsl::{all, applied, by, push, state, try_open, user},
+    dsl::{options_for, pull_all, push, push_applied, state, try_open, user},
     support::postgres_options,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_that_keeps_no_prepared_statements_works_without_them() {
+async fn a_pooler_without_prepared_statements_works_with_them_off() {
     postgres_options();
     let bouncer = PgBouncer::start(shared_postgres());
     let url = bouncer.url("vaultsync").parse().expect("an address");
-    let options = PostgresOptions { prepare: false, connections_max: 20, ..by(vec![url]) };
+    let options = PostgresOptions { prepare: false, connections_max: 20, ..options_for(vec![url]) };
     let store = std::sync::Arc::new(try_open(options).await.expect("the database opens"));
-    store.check().await.expect("it is well");
+    store.check().await.expect("the check passes");
     let vault = user();
-    assert_eq!(applied(&store, &vault, &[("a", None, "v1"), ("b", None, "v1")]).await, [1, 1]);
-    assert_eq!(applied(&store, &vault, &[("a", Some(1), "v2")]).await, [2]);
-    // Sent again, and a conflict.
-    assert_eq!(applied(&store, &vault, &[("a", Some(1), "v2")]).await, [2]);
+    assert_eq!(push_applied(&store, &vault, &[("a", None, "v1"), ("b", None, "v1")]).await, [1, 1]);
+    assert_eq!(push_applied(&store, &vault, &[("a", Some(1), "v2")]).await, [2]);
+    // A retry, and a conflict.
+    assert_eq!(push_applied(&store, &vault, &[("a", Some(1), "v2")]).await, [2]);
     let refused = push(&store, &vault, &[("a", Some(1), "other")]).await;
     let Ok(PushOutcome::Refused(refused)) = refused else { panic!("{refused:?}") };
     assert_eq!(refused.conflicts[0].current_version.get(), 2);
-    assert_eq!(all(&store, &vault).await.len(), 2);
+    assert_eq!(pull_all(&store, &vault).await.len(), 2);
 
-    // Many at once, so that connections of the pooler change hands.
+    // Many pushes at once, so that the pooler's server connections are shared.
     let pushes: Vec<_> = (0..200)
         .map(|number| {
             let (store, vault) = (store.clone(), user());
             tokio::spawn(async move {
                 let id = format!("r{number}");
-                assert_eq!(applied(&store, &vault, &[(&id, None, "v1")]).await, [1]);
-                assert_eq!(applied(&store, &vault, &[(&id, Some(1), "v2")]).await, [2]);
+                assert_eq!(push_applied(&store, &vault, &[(&id, None, "v1")]).await, [1]);
+                assert_eq!(push_applied(&store, &vault, &[(&id, Some(1), "v2")]).await, [2]);
                 assert_eq!(state(&store, &vault).await, [(id, 2, "v2".to_owned())]);
             })
         })
         .collect();
     for pushed in pushes {
-        pushed.await.expect("no push is lost in the pooler");
+        pushed.await.expect("no push fails");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_it_loses_prepared_statements_the_error_names_the_setting() {
+async fn an_error_of_a_pooler_that_loses_prepared_statements_names_the_setting() {
     postgres_options();
     let bouncer = PgBouncer::start(shared_postgres());
     let url = bouncer.url("vaultsync").parse().expect("an address");
-    let store = std::sync::Arc::new(try_open(by(vec![url])).await.expect("the database opens"));
+    let store =
+        std::sync::Arc::new(try_open(options_for(vec![url])).await.expect("the database opens"));
     let pushes: Vec<_> = (0..40)
         .map(|_| {
             let store = store.clone();
@@ -63,11 +64,11 @@ async fn where_it_loses_prepared_statements_the_error_names_the_setting() {
             })
         })
         .collect();
-    let mut told = Vec::new();
+    let mut errors = Vec::new();
     for pushed in pushes {
-        told.extend(pushed.await.expect("no panic"));
+        errors.extend(pushed.await.expect("no panic"));
     }
     let names_it = |error: &StoreError| error.to_string().contains("`database_prepare`");
-    // One from 1.21 on may be set up to keep them, and then all is well.
-    assert!(told.is_empty() || told.iter().any(names_it), "{told:?}");
+    // PgBouncer 1.21 and later can be configured to keep them; then there are no errors.
+    assert!(errors.is_empty() || errors.iter().any(names_it), "{errors:?}");
 }

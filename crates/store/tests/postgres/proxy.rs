@@ -1,4 +1,4 @@
-//! A line to the database that can be cut, held up, and made to lose an answer.
+//! A proxy to the database that can cut connections, delay them, and lose requests and responses.
 
 use std::{
     net::SocketAddr,
@@ -16,54 +16,54 @@ use tokio::{
 };
 use vaultsync_store::DatabaseUrl;
 
-/// The message that commits, and the one that says that it is done.
+/// The message that commits, and the response to it.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bcommit\0";
 const COMMITTED: &[u8] = b"COMMIT\0";
 
-/// A line that tests can disturb. It ends when dropped.
+/// A proxy that tests can disturb. It stops when dropped.
 pub(crate) struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// Counts up to cut all connections that there are.
+    /// Increased to cut all open connections.
     cuts: watch::Sender<u64>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
 #[derive(Default)]
 struct Shared {
-    /// How many commits are still to lose: done by the database, and the answer cut off.
-    answers_to_lose: AtomicUsize,
-    /// How many commits are still to be cut off before the database gets them.
+    /// How many responses to commits to lose: the database commits, and the connection is cut.
+    responses_to_lose: AtomicUsize,
+    /// How many commits to lose before they reach the database.
     commits_to_lose: AtomicUsize,
-    /// Bytes go nowhere, and nothing is closed.
+    /// Bytes are not forwarded, and connections stay open.
     is_stalled: AtomicBool,
     refuses: AtomicBool,
-    /// How long an answer is held, so that all of a flight is sent before it.
-    held_millis: AtomicUsize,
-    flights: AtomicUsize,
+    /// How long a response is delayed, so that all requests of a round trip are sent before it.
+    delay_millis: AtomicUsize,
+    round_trips: AtomicUsize,
     connections: AtomicUsize,
 }
 
 impl Proxy {
-    /// A line to a PostgreSQL server on this machine.
+    /// A proxy to a PostgreSQL server on this machine.
     pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let shared = Arc::new(Shared::default());
         let (cuts, cut) = watch::channel(0);
-        let lines = shared.clone();
+        let accepting_shared = shared.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if lines.refuses.load(Ordering::SeqCst) {
+                if accepting_shared.refuses.load(Ordering::SeqCst) {
                     continue;
                 }
-                let (shared, mut cut) = (lines.clone(), cut.clone());
+                let (shared, mut cut) = (accepting_shared.clone(), cut.clone());
                 cut.mark_unchanged();
                 tokio::spawn(async move {
                     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
                     shared.connections.fetch_add(1, Ordering::SeqCst);
                     tokio::select! {
-                        () = carry(client, server, &shared) => {}
+                        () = forward(client, server, &shared) => {}
                         _ = cut.changed() => {}
                     }
                     shared.connections.fetch_sub(1, Ordering::SeqCst);
@@ -78,47 +78,47 @@ impl Proxy {
         text.parse().expect("an address")
     }
 
-    /// The next `count` commits are done, and nobody is told.
-    pub(crate) fn lose_answers(&self, count: usize) {
-        self.shared.answers_to_lose.store(count, Ordering::SeqCst);
+    /// Loses the responses to the next `count` commits.
+    pub(crate) fn lose_responses(&self, count: usize) {
+        self.shared.responses_to_lose.store(count, Ordering::SeqCst);
     }
 
-    /// The next `count` commits do not reach the database.
+    /// Loses the next `count` commits before they reach the database.
     pub(crate) fn lose_commits(&self, count: usize) {
         self.shared.commits_to_lose.store(count, Ordering::SeqCst);
     }
 
-    /// How many commits are still to be lost, of either kind.
+    /// How many responses and commits are still to be lost.
     pub(crate) fn left_to_lose(&self) -> usize {
         let left = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
-        left(&self.shared.answers_to_lose) + left(&self.shared.commits_to_lose)
+        left(&self.shared.responses_to_lose) + left(&self.shared.commits_to_lose)
     }
 
-    /// Cuts every connection.
+    /// Cuts all connections.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Takes no more connections, or takes them again.
+    /// Refuses new connections, or accepts them again.
     pub(crate) fn refuse(&self, refuses: bool) {
         self.shared.refuses.store(refuses, Ordering::SeqCst);
     }
 
-    /// Lets bytes go nowhere, without a word to either side, or lets them go on.
+    /// Stops forwarding bytes while connections stay open, or resumes.
     pub(crate) fn stall(&self, is_stalled: bool) {
         self.shared.is_stalled.store(is_stalled, Ordering::SeqCst);
     }
 
-    /// How often something was sent to the database after it had answered, during `work`.
-    pub(crate) async fn flights(&self, work: impl Future<Output = ()>) -> usize {
-        self.shared.held_millis.store(100, Ordering::SeqCst);
-        self.shared.flights.store(0, Ordering::SeqCst);
+    /// The number of round trips during `work`: how often a request was sent after a response.
+    pub(crate) async fn round_trips(&self, work: impl Future<Output = ()>) -> usize {
+        self.shared.delay_millis.store(100, Ordering::SeqCst);
+        self.shared.round_trips.store(0, Ordering::SeqCst);
         work.await;
-        self.shared.held_millis.store(0, Ordering::SeqCst);
-        self.shared.flights.load(Ordering::SeqCst)
+        self.shared.delay_millis.store(0, Ordering::SeqCst);
+        self.shared.round_trips.load(Ordering::SeqCst)
     }
 
-    /// Connections that are open.
+    /// The number of open connections.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
@@ -131,33 +131,33 @@ impl Drop for Proxy {
     }
 }
 
-/// Takes one of `left`, if there is one.
+/// Decrements `left`, unless it is zero.
 fn take(left: &AtomicUsize) -> bool {
     left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
-/// Carries bytes both ways until either side ends, or an answer is lost.
-async fn carry(mut client: TcpStream, mut server: TcpStream, shared: &Shared) {
+/// Forwards bytes in both directions until either side closes, or a response is lost.
+async fn forward(mut client: TcpStream, mut server: TcpStream, shared: &Shared) {
     let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    let mut answered = true;
+    let mut has_responded = true;
     let mut is_losing = false;
-    // The end of what was read before: a message may be cut between two reads.
-    let (mut sent, mut told) = (Vec::new(), Vec::new());
+    // The last bytes of earlier reads: a message may be split between two reads.
+    let (mut sent, mut received) = (Vec::new(), Vec::new());
     loop {
         tokio::select! {
             read = client.read(&mut from_client) => {
                 let Ok(1..) = read else { return };
                 let bytes = &from_client[..read.unwrap_or(0)];
                 wait_while_stalled(shared).await;
-                if std::mem::take(&mut answered) {
-                    shared.flights.fetch_add(1, Ordering::SeqCst);
+                if std::mem::take(&mut has_responded) {
+                    shared.round_trips.fetch_add(1, Ordering::SeqCst);
                 }
                 if ends_within(&mut sent, bytes, COMMIT) {
                     if take(&shared.commits_to_lose) {
                         return;
                     }
-                    is_losing = take(&shared.answers_to_lose);
-                    told.clear();
+                    is_losing = take(&shared.responses_to_lose);
+                    received.clear();
                 }
                 if server.write_all(bytes).await.is_err() {
                     return;
@@ -168,14 +168,14 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, shared: &Shared) {
                 let bytes = &from_server[..read.unwrap_or(0)];
                 wait_while_stalled(shared).await;
                 if is_losing {
-                    if ends_within(&mut told, bytes, COMMITTED) {
+                    if ends_within(&mut received, bytes, COMMITTED) {
                         return;
                     }
                     continue;
                 }
-                let held = shared.held_millis.load(Ordering::SeqCst) as u64;
-                tokio::time::sleep(Duration::from_millis(held)).await;
-                answered = true;
+                let delay = shared.delay_millis.load(Ordering::SeqCst) as u64;
+                tokio::time::sleep(Duration::from_millis(delay)).await;
+                has_responded = true;
                 if client.write_all(bytes).await.is_err() {
                     return;
                 }
@@ -190,7 +190,7 @@ async fn wait_while_stalled(shared: &Shared) {
     }
 }
 
-/// Whether `wanted` ends within these bytes; keeps what the next ones may continue.
+/// Whether `wanted` ends within these bytes. Keeps the last bytes, which the next ones may continue.
 fn ends_within(before: &mut Vec<u8>, bytes: &[u8], wanted: &[u8]) -> bool {
     before.extend_from_slice(bytes);
     let found = before.windows(wanted.len()).any(|window| window == wanted);

@@ -1,4 +1,4 @@
-//! Pulls from replicas that lag.
+//! Pulls from lagging replicas.
 
 use std::time::Duration;
 
@@ -6,7 +6,9 @@ use vaultsync_protocol::{Cursor, KnownEpoch, Pull, Timestamp};
 use vaultsync_store::{DatabaseUrl, PostgresOptions, PullOutcome, Store, Unbounded, Vault};
 use vaultsync_test_servers::PostgresServer;
 
-use crate::dsl::{BACK_WITHIN, applied, by, open, try_page, until_ok, user};
+use crate::dsl::{
+    RECOVERY_WITHIN, open, options_for, push_applied, retry_until_ok, try_page, user,
+};
 
 fn address(server: &PostgresServer) -> DatabaseUrl {
     server.url("postgres").parse().expect("an address")
@@ -15,24 +17,24 @@ fn address(server: &PostgresServer) -> DatabaseUrl {
 struct Pair {
     primary: PostgresServer,
     replica: PostgresServer,
-    /// Pushes and pulls at the primary only.
+    /// Uses only the primary.
     store: Store,
-    /// Pulls from the replica.
+    /// Pulls from the replica, and pushes to the primary.
     reader: Store,
 }
 
 impl Pair {
     async fn start() -> Self {
         let primary = PostgresServer::start();
-        let store = open(by(vec![address(&primary)])).await;
+        let store = open(options_for(vec![address(&primary)])).await;
         let replica = primary.standby();
         let replicas = vec![address(&replica)];
-        let reader = PostgresOptions { replicas, ..by(vec![address(&primary)]) };
+        let reader = PostgresOptions { replicas, ..options_for(vec![address(&primary)]) };
         let reader = open(reader).await;
         Self { primary, replica, store, reader }
     }
 
-    /// The replica hears no more of what the primary does.
+    /// Pauses replication.
     fn pause(&self) {
         self.replica.query("postgres", "select pg_wal_replay_pause()");
         while self.replica.query("postgres", "select pg_get_wal_replay_pause_state()").trim()
@@ -46,8 +48,8 @@ impl Pair {
         self.replica.query("postgres", "select pg_wal_replay_resume()");
     }
 
-    /// Waits until the replica has all that the primary has.
-    async fn caught_up(&self) {
+    /// Waits until the replica has everything that the primary has.
+    async fn catch_up(&self) {
         let at = self.primary.query("postgres", "select pg_current_wal_lsn()");
         let has = format!("select pg_last_wal_replay_lsn() >= '{}'", at.trim());
         let waiting = async {
@@ -55,98 +57,101 @@ impl Pair {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(BACK_WITHIN, waiting).await.expect("the replica follows");
+        tokio::time::timeout(RECOVERY_WITHIN, waiting).await.expect("the replica catches up");
     }
 }
 
 async fn pull(store: &Store, vault: &Vault, pull: Pull) -> PullOutcome {
-    store.pull(vault, &pull, Unbounded).await.expect("the database answers").0
+    store.pull(vault, &pull, Unbounded).await.expect("the database responds").0
 }
 
 fn in_epoch(epoch: &str, cursor: Option<Timestamp>) -> Pull {
-    let epoch = KnownEpoch::new(epoch).expect("an epoch's text");
+    let epoch = KnownEpoch::new(epoch).expect("an epoch");
     Pull { epoch: Some(epoch), cursor: cursor.map(Cursor::from), limit: 10, ..Pull::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pulls_read_from_the_replica_and_lag_without_harm() {
+async fn pulls_from_a_lagging_replica_skip_nothing() {
     let pair = Pair::start().await;
     let vault = user();
-    applied(&pair.store, &vault, &[("a", None, "v1")]).await;
-    pair.caught_up().await;
+    push_applied(&pair.store, &vault, &[("a", None, "v1")]).await;
+    pair.catch_up().await;
     pair.pause();
-    applied(&pair.store, &vault, &[("b", None, "v1")]).await;
+    push_applied(&pair.store, &vault, &[("b", None, "v1")]).await;
 
     let page = try_page(&pair.reader, &vault, None, 10).await.expect("a page");
-    assert_eq!(page.records.len(), 1, "the replica is asked, and does not know better");
+    assert_eq!(page.records.len(), 1, "the page is the replica's");
     let cursor = page.next_cursor;
     let epoch = page.epoch.expect("a vault has one").to_string();
-    // Nothing is new there, and nobody here has heard of anything.
+    // The replica has nothing new, and the store was not notified of anything.
     assert!(try_page(&pair.reader, &vault, cursor, 10).await.expect("a page").records.is_empty());
     pair.resume();
-    pair.caught_up().await;
+    pair.catch_up().await;
     let rest = try_page(&pair.reader, &vault, cursor, 10).await.expect("a page");
     assert_eq!(rest.records.len(), 1, "nothing is skipped");
 
-    // A vault that the replica does not know yet has a history all the same.
+    // A vault that the replica does not have yet must not be reported as another epoch.
     pair.pause();
     let newer = user();
-    applied(&pair.store, &newer, &[("a", None, "v1")]).await;
+    push_applied(&pair.store, &newer, &[("a", None, "v1")]).await;
     let page = try_page(&pair.store, &newer, None, 10).await.expect("a page");
     let newest = page.epoch.expect("a vault has one").to_string();
-    let told = pull(&pair.reader, &newer, in_epoch(&newest, page.next_cursor)).await;
-    assert!(matches!(told, PullOutcome::Page(_)), "{told:?}");
+    let outcome = pull(&pair.reader, &newer, in_epoch(&newest, page.next_cursor)).await;
+    assert!(matches!(outcome, PullOutcome::Page(_)), "{outcome:?}");
 
-    // A cursor that the primary gave out is not ahead.
-    applied(&pair.store, &vault, &[("c", None, "v1")]).await;
+    // A cursor from the primary is not ahead.
+    push_applied(&pair.store, &vault, &[("c", None, "v1")]).await;
     let ahead = try_page(&pair.store, &vault, None, 10).await.expect("a page").next_cursor;
-    let told = pull(&pair.reader, &vault, in_epoch(&epoch, ahead)).await;
-    assert!(matches!(told, PullOutcome::Page(_)), "{told:?}");
-    // One that nobody gave out is, and the primary says so.
+    let outcome = pull(&pair.reader, &vault, in_epoch(&epoch, ahead)).await;
+    assert!(matches!(outcome, PullOutcome::Page(_)), "{outcome:?}");
+    // A later cursor is, which only the primary can report.
     let beyond = ahead.map(|last| last.plus_millis(1));
-    let told = pull(&pair.reader, &vault, in_epoch(&epoch, beyond)).await;
-    assert_eq!(told, PullOutcome::CursorAhead);
+    let outcome = pull(&pair.reader, &vault, in_epoch(&epoch, beyond)).await;
+    assert_eq!(outcome, PullOutcome::CursorAhead);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_empty_page_older_than_the_last_hint_is_read_from_the_primary() {
+async fn an_empty_page_older_than_the_latest_notification_is_read_from_the_primary() {
     let pair = Pair::start().await;
     let vault = user();
-    applied(&pair.reader, &vault, &[("a", None, "v1")]).await;
-    pair.caught_up().await;
+    push_applied(&pair.reader, &vault, &[("a", None, "v1")]).await;
+    pair.catch_up().await;
     let cursor = try_page(&pair.reader, &vault, None, 10).await.expect("a page").next_cursor;
     pair.pause();
-    // By the store that reads: it knows that there is something new.
-    applied(&pair.reader, &vault, &[("b", None, "v1")]).await;
+    // Pushed through the store that reads: it knows of the new head.
+    push_applied(&pair.reader, &vault, &[("b", None, "v1")]).await;
     let page = try_page(&pair.reader, &vault, cursor, 10).await.expect("a page");
     assert_eq!(page.records.len(), 1);
 }
 
-/// Whoever was told of a change pulls once, and takes the end of a page for the end of what there is.
+/// A notified client pulls once, and takes the end of the last page for the end of the changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn so_is_the_last_page_where_it_is_older_than_the_last_hint() {
+async fn a_last_page_older_than_the_latest_notification_is_read_from_the_primary() {
     let pair = Pair::start().await;
     let vault = user();
-    applied(&pair.reader, &vault, &[("a", None, "v1")]).await;
+    push_applied(&pair.reader, &vault, &[("a", None, "v1")]).await;
     let cursor = try_page(&pair.store, &vault, None, 10).await.expect("a page").next_cursor;
-    applied(&pair.reader, &vault, &[("b", None, "v1")]).await;
-    pair.caught_up().await;
+    push_applied(&pair.reader, &vault, &[("b", None, "v1")]).await;
+    pair.catch_up().await;
     pair.pause();
-    applied(&pair.reader, &vault, &[("c", None, "v1")]).await;
+    push_applied(&pair.reader, &vault, &[("c", None, "v1")]).await;
     let page = try_page(&pair.reader, &vault, cursor, 10).await.expect("a page");
     assert_eq!(page.records.len(), 2);
     let page = try_page(&pair.reader, &vault, None, 1).await.expect("a page");
-    assert!(page.records.len() == 1 && page.has_more, "a page that goes on may be the replica's");
+    assert!(
+        page.records.len() == 1 && page.has_more,
+        "a page with more after it may be the replica's"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_the_replica_is_away_the_primary_answers() {
+async fn the_primary_serves_pulls_while_the_replica_is_down() {
     let pair = Pair::start().await;
     let vault = user();
-    applied(&pair.store, &vault, &[("a", None, "v1")]).await;
+    push_applied(&pair.store, &vault, &[("a", None, "v1")]).await;
     pair.replica.stop();
     let page = try_page(&pair.reader, &vault, None, 10).await.expect("a page");
     assert_eq!(page.records.len(), 1);
     pair.replica.start_again();
-    until_ok(BACK_WITHIN, || try_page(&pair.reader, &vault, None, 10)).await;
+    retry_until_ok(RECOVERY_WITHIN, || try_page(&pair.reader, &vault, None, 10)).await;
 }

@@ -1,24 +1,24 @@
-//! What can happen next, in any state.
+//! The actions that are possible in a state.
 
 use std::collections::BTreeSet;
 
 use stateright::{Model, Property};
 
 use crate::{
-    promises::promises,
+    invariants::invariants,
     push::Protocol,
     state::{RECORDS, Reader, Stage, State, Vault, WRITERS, Writer},
 };
 
-/// Times that the wall clock may show. Any order of them is possible.
+/// The times of the wall clock. It may jump between them in any order.
 const NOWS: [i64; 2] = [1, 4];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// The push of that writer takes its next step.
+    /// A writer's push takes its next step.
     Step(usize),
-    /// The answer to that writer is lost, so it sends the same push again.
-    LoseAnswer(usize),
+    /// The response to a writer is lost, so it sends the same push again.
+    LoseResponse(usize),
     Pull,
     SetClock(i64),
     Crash,
@@ -35,7 +35,7 @@ impl Model for Protocol {
             locked: false,
             now: NOWS[0],
             crashes: 0,
-            answers_lost: 0,
+            responses_lost: 0,
             writers: [writer.clone(), writer],
             reader: Reader::default(),
             acknowledged: BTreeSet::new(),
@@ -44,7 +44,7 @@ impl Model for Protocol {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         actions.extend((0..WRITERS).map(Action::Step));
-        actions.extend((0..WRITERS).map(Action::LoseAnswer));
+        actions.extend((0..WRITERS).map(Action::LoseResponse));
         actions.push(Action::Pull);
         actions.extend(NOWS.into_iter().filter(|now| *now != state.now).map(Action::SetClock));
         actions.push(Action::Crash);
@@ -54,12 +54,12 @@ impl Model for Protocol {
         let mut state = last.clone();
         match action {
             Action::Step(writer) => return self.step(state, writer),
-            Action::LoseAnswer(writer) => {
-                let is_sent = matches!(state.writers[writer].stage, Stage::Committed(_));
-                if !is_sent || state.answers_lost == self.answers_lost_max {
+            Action::LoseResponse(writer) => {
+                let is_committed = matches!(state.writers[writer].stage, Stage::Committed(_));
+                if !is_committed || state.responses_lost == self.responses_lost_max {
                     return None;
                 }
-                state.answers_lost += 1;
+                state.responses_lost += 1;
                 state.writers[writer].stage = Stage::Idle;
             }
             Action::Pull => state.pull()?,
@@ -71,6 +71,6 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        promises()
+        invariants()
     }
 }

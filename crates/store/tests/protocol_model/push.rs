@@ -1,32 +1,32 @@
-//! The steps of a push, with the real rule for what becomes of each write.
+//! The steps of a push, with the real version check.
 
 use vaultsync_protocol::{Ciphertext, Operation, RecordId, Version};
 use vaultsync_store::{RecordState, WriteDecision, check_version};
 
-use crate::state::{Judged, RECORDS, Row, Stage, State, Vault, Writer, records_of};
+use crate::state::{Decided, RECORDS, Row, Stage, State, Vault, Writer, records_of};
 
-/// What the protocol says, or a mistake.
+/// The rules of the protocol. A rule that is off is a mistake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Protocol {
     /// Whether a push takes the vault's lock before it reads.
     pub(crate) locks: bool,
-    /// Whether a time is never at or before the vault's clock, whatever the wall clock says.
-    pub(crate) clock_only_grows: bool,
-    /// Whether the commit comes before the answer.
-    pub(crate) commits_first: bool,
-    /// Pushes that each writer makes.
+    /// Whether each time is later than the vault's head, whatever the wall clock says.
+    pub(crate) head_only_increases: bool,
+    /// Whether the commit comes before the response.
+    pub(crate) commits_before_response: bool,
+    /// The number of pushes of each writer.
     pub(crate) pushes: u8,
     pub(crate) crashes_max: u8,
-    pub(crate) answers_lost_max: u8,
+    pub(crate) responses_lost_max: u8,
 }
 
 pub(crate) const PROTOCOL: Protocol = Protocol {
     locks: true,
-    clock_only_grows: true,
-    commits_first: true,
+    head_only_increases: true,
+    commits_before_response: true,
     pushes: 2,
     crashes_max: 1,
-    answers_lost_max: 1,
+    responses_lost_max: 1,
 };
 
 fn operation(record: usize, base: i64, writer: usize, push: u8) -> Operation {
@@ -40,39 +40,40 @@ fn operation(record: usize, base: i64, writer: usize, push: u8) -> Operation {
 }
 
 impl Protocol {
-    /// Judges a push against what it has read, and gives each write its place in the vault's order;
-    /// `None` where something stands in the way.
-    fn decide(self, read: &Vault, writer: usize, state: &State) -> Option<Judged> {
+    /// Decides a push by the vault that it has read, and assigns each write its time. `None` if a record
+    /// conflicts.
+    fn decide(self, read: &Vault, writer: usize, state: &State) -> Option<Decided> {
         let Writer { done: push, known, .. } = state.writers[writer];
-        let mut judged =
-            Judged { rows: [None; RECORDS], clock: read.clock, versions: [0; RECORDS] };
+        let mut decided =
+            Decided { rows: [None; RECORDS], head: read.head, versions: [0; RECORDS] };
         let mut next =
-            if self.clock_only_grows { state.now.max(read.clock + 1) } else { state.now };
+            if self.head_only_increases { state.now.max(read.head + 1) } else { state.now };
         for record in records_of(writer) {
             let found = read.rows[record];
-            let head = found.map(|row| RecordState {
+            let current = found.map(|row| RecordState {
                 version: Version::new(row.version).expect("a version"),
                 deleted: false,
             });
-            let holds = || found.is_some_and(|row| (row.writer, row.push) == (writer, push));
+            let has_same_ciphertext =
+                || found.is_some_and(|row| (row.writer, row.push) == (writer, push));
             let operation = operation(record, known[record], writer, push);
-            let version = match check_version(&operation, head, false, holds) {
+            let version = match check_version(&operation, current, false, has_same_ciphertext) {
                 WriteDecision::Conflict => return None,
                 WriteDecision::AlreadyApplied(version) => version,
                 WriteDecision::Apply(version) => {
                     let row = Row { version: version.get(), writer, push, at: next };
-                    judged.rows[record] = Some(row);
-                    judged.clock = next;
+                    decided.rows[record] = Some(row);
+                    decided.head = next;
                     next += 1;
                     version
                 }
             };
-            judged.versions[record] = version.get();
+            decided.versions[record] = version.get();
         }
-        Some(judged)
+        Some(decided)
     }
 
-    /// The next step of a writer's push; `None` where it has to wait, or has nothing left to do.
+    /// The next step of a writer's push. `None` if it has to wait, or has nothing left to do.
     pub(crate) fn step(self, mut state: State, number: usize) -> Option<State> {
         let next = match state.writers[number].stage.clone() {
             Stage::Idle if state.writers[number].done == self.pushes => return None,
@@ -84,30 +85,30 @@ impl Protocol {
             }
             Stage::Locked => Stage::Read(state.vault.clone()),
             Stage::Read(read) => match self.decide(&read, number, &state) {
-                Some(judged) if self.commits_first => Stage::Written(judged),
-                Some(judged) => {
-                    state.acknowledge(number, &judged);
-                    Stage::Answered(judged)
+                Some(decided) if self.commits_before_response => Stage::Written(decided),
+                Some(decided) => {
+                    state.acknowledge(number, &decided);
+                    Stage::Acknowledged(decided)
                 }
                 None => {
                     for record in records_of(number) {
-                        let shown = read.rows[record].map_or(0, |row| row.version);
-                        state.writers[number].known[record] = shown;
+                        let current = read.rows[record].map_or(0, |row| row.version);
+                        state.writers[number].known[record] = current;
                     }
                     state.locked = false;
                     Stage::Idle
                 }
             },
-            Stage::Written(judged) => {
-                state.commit(&judged);
-                Stage::Committed(judged)
+            Stage::Written(decided) => {
+                state.commit(&decided);
+                Stage::Committed(decided)
             }
-            Stage::Committed(judged) => {
-                state.acknowledge(number, &judged);
+            Stage::Committed(decided) => {
+                state.acknowledge(number, &decided);
                 Stage::Idle
             }
-            Stage::Answered(judged) => {
-                state.commit(&judged);
+            Stage::Acknowledged(decided) => {
+                state.commit(&decided);
                 Stage::Idle
             }
         };

@@ -1,4 +1,4 @@
-//! What every test of the store stands on: a database of its own and pushes written in Rust.
+//! Shared by the test programs of the store: opening a database, building pushes.
 //!
 //! Not here: anything that only one of the test programs needs.
 
@@ -15,15 +15,15 @@ use vaultsync_store::{
 };
 use vaultsync_test_servers::shared_postgres;
 
-/// The databases that the suites run on.
+/// The backends that the suites run on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Backend {
     Sqlite,
     Postgres,
 }
 
-/// An open store. SQLite's database is its own; PostgreSQL's is shared by all tests of a program, each
-/// of which has users of its own.
+/// An open store. Each has a SQLite database of its own. The PostgreSQL database is shared by all tests of a
+/// program, and each test has users of its own.
 pub(crate) struct TestStore {
     pub(crate) store: Store,
     pub(crate) backend: Backend,
@@ -37,15 +37,15 @@ impl TestStore {
         Self::open_in(tempfile::tempdir().unwrap(), backend, options).await
     }
 
-    /// The same database, closed and opened again.
-    pub(crate) async fn reopened(self) -> Self {
+    /// Closes the store and opens its database again.
+    pub(crate) async fn reopen(self) -> Self {
         self.store.close().await;
         let Self { store, backend, options, folder } = self;
         drop(store);
         Self::open_in(folder, backend, options).await
     }
 
-    /// Opens the database of that folder, a new one where there is none.
+    /// Opens the database in a folder, or creates it.
     pub(crate) async fn open_in(folder: TempDir, backend: Backend, options: StoreOptions) -> Self {
         let store = match backend {
             Backend::Sqlite => Store::open_sqlite(Self::sqlite_path(&folder), options),
@@ -54,35 +54,35 @@ impl TestStore {
         Self { store: store.expect("the database opens"), backend, options, folder }
     }
 
-    /// Where SQLite's file lies.
+    /// The path of the SQLite file.
     pub(crate) fn sqlite_path(folder: &TempDir) -> PathBuf {
         folder.path().join("vaultsync.db")
     }
 
-    /// Pushes at `now`, in milliseconds, to a store that does not fail. One that has too much to do says
-    /// so, and is asked again.
+    /// Pushes at `now`, in milliseconds. The push must not fail, but it is repeated while the store is
+    /// overloaded.
     pub(crate) async fn push(&self, vault: &Vault, push: Push, now: i64) -> PushOutcome {
         let now = Timestamp::from_millis(now);
         loop {
             match self.store.push(vault, push.clone(), now, ()).await {
                 Err(StoreError::Unavailable(_)) => {}
-                outcome => return outcome.expect("the store takes a push"),
+                outcome => return outcome.expect("a push does not fail"),
             }
         }
     }
 
-    /// Pulls from a store that does not fail, as [`Self::push`] pushes.
+    /// Pulls, likewise.
     pub(crate) async fn pull(&self, vault: &Vault, pull: &Pull) -> PullOutcome {
         loop {
             match self.store.pull(vault, pull, Unbounded).await {
                 Err(StoreError::Unavailable(_)) => {}
-                outcome => return outcome.expect("the store answers a pull").0,
+                outcome => return outcome.expect("a pull does not fail").0,
             }
         }
     }
 }
 
-/// How the program's PostgreSQL database is opened.
+/// The options of the program's PostgreSQL database.
 pub(crate) fn postgres_options() -> PostgresOptions {
     static URL: OnceLock<String> = OnceLock::new();
     let url = URL.get_or_init(|| {
@@ -93,7 +93,7 @@ pub(crate) fn postgres_options() -> PostgresOptions {
         primaries: vec![url.parse().expect("a URL")],
         replicas: vec![],
         connections_max: 8,
-        // Long, because nothing here is about it and a machine may have much else to do.
+        // Long, because most tests are not about it, and the machine may be busy.
         timeout: Duration::from_secs(20),
         prepare: true,
         migrate: true,
@@ -102,7 +102,7 @@ pub(crate) fn postgres_options() -> PostgresOptions {
     }
 }
 
-/// A write of those bytes.
+/// An operation.
 pub(crate) fn operation(
     id: &str,
     base: Option<i64>,
@@ -117,7 +117,7 @@ pub(crate) fn operation(
     }
 }
 
-/// The push of these writes, read from the body that a client would send.
+/// A push of these operations, parsed from the body that a client would send.
 pub(crate) fn batch(operations: &[Operation], epoch: Option<&str>) -> Push {
     let operations: Vec<_> = operations
         .iter()
@@ -135,6 +135,6 @@ pub(crate) fn batch(operations: &[Operation], epoch: Option<&str>) -> Push {
 }
 
 /// The epoch as a client sends it back.
-pub(crate) fn known(epoch: Epoch) -> KnownEpoch {
-    KnownEpoch::new(&epoch.to_string()).expect("an epoch's text")
+pub(crate) fn known_epoch(epoch: Epoch) -> KnownEpoch {
+    KnownEpoch::new(&epoch.to_string()).expect("an epoch")
 }

@@ -1,4 +1,4 @@
-//! Callers that go away, vaults that are wanted by many, pools that are too small.
+//! Cancelled callers, many pushes of one vault, exhausted pools.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,13 +7,13 @@ use vaultsync_store::{PostgresOptions, PushOutcome, StoreError};
 use vaultsync_test_servers::{query, shared_postgres};
 
 use crate::{
-    dsl::{TIMEOUT, applied, by, new_database, open, push, state, user},
+    dsl::{TIMEOUT, new_database, open, options_for, push, push_applied, state, user},
     proxy::Proxy,
     support::postgres_options,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_that_go_away_leave_no_lock_and_no_half_push() {
+async fn cancelled_callers_leave_no_lock_and_no_partial_push() {
     let options = PostgresOptions { connections_max: 3, ..postgres_options() };
     let (store, vault) = (Arc::new(open(options).await), user());
     for round in 0..60 {
@@ -25,29 +25,29 @@ async fn callers_that_go_away_leave_no_lock_and_no_half_push() {
         tokio::time::sleep(Duration::from_micros(rand::rng().random_range(0..4000))).await;
         pushing.abort();
     }
-    assert_eq!(applied(&store, &vault, &[("last", None, "v1")]).await, [1]);
+    assert_eq!(push_applied(&store, &vault, &[("last", None, "v1")]).await, [1]);
     store.close().await;
     let store = open(postgres_options()).await;
     let ids: Vec<_> = state(&store, &vault).await.into_iter().map(|(id, ..)| id).collect();
     for round in 0..60 {
         let has = |letter| ids.contains(&format!("{letter}{round}"));
-        assert_eq!(has('a'), has('b'), "half of push {round}");
+        assert_eq!(has('a'), has('b'), "push {round} is applied partly");
     }
 }
 
-/// A push to a vault whose row somebody holds waits for it; others of the same vault must not wait
-/// with a connection in their hands.
+/// A push waits for the row of its vault if another transaction has locked it. Other pushes of the vault must
+/// not occupy a connection while they wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_pushes_of_one_vault_take_one_connection() {
+async fn many_pushes_of_one_vault_use_one_connection() {
     let proxy = Proxy::to(shared_postgres().port()).await;
     let url = new_database();
     let name = url.to_string().rsplit('/').next().map(str::to_owned).expect("a name");
-    let options = PostgresOptions { connections_max: 4, ..by(vec![proxy.url(&name)]) };
+    let options = PostgresOptions { connections_max: 4, ..options_for(vec![proxy.url(&name)]) };
     let (store, vault, other) = (Arc::new(open(options).await), user(), user());
-    applied(&store, &vault, &[("first", None, "v1")]).await;
-    let holding = std::thread::spawn(move || {
-        let hold = "begin; select from vaults for update; select pg_sleep(2); commit";
-        query(&shared_postgres().url(&name), hold);
+    push_applied(&store, &vault, &[("first", None, "v1")]).await;
+    let locking = std::thread::spawn(move || {
+        let lock = "begin; select from vaults for update; select pg_sleep(2); commit";
+        query(&shared_postgres().url(&name), lock);
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let pushes: Vec<_> = (0..40)
@@ -60,9 +60,9 @@ async fn many_pushes_of_one_vault_take_one_connection() {
         .collect();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(proxy.connections() <= 2, "{} connections", proxy.connections());
-    assert_eq!(applied(&store, &other, &[("theirs", None, "v1")]).await, [1]);
+    assert_eq!(push_applied(&store, &other, &[("theirs", None, "v1")]).await, [1]);
     assert!(proxy.connections() <= 3, "{} connections", proxy.connections());
-    holding.join().expect("the row was held");
+    locking.join().expect("the row was locked");
     for push in pushes {
         let outcome = push.await.expect("no panic");
         assert!(matches!(outcome, Ok(PushOutcome::Applied(_))), "{outcome:?}");
@@ -70,15 +70,16 @@ async fn many_pushes_of_one_vault_take_one_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pool_without_a_free_connection_says_so() {
+async fn an_exhausted_pool_is_reported() {
     let url = new_database();
     let name = url.to_string().rsplit('/').next().map(str::to_owned).expect("a name");
-    let options = PostgresOptions { connections_max: 1, timeout: TIMEOUT, ..by(vec![url]) };
+    let options =
+        PostgresOptions { connections_max: 1, timeout: TIMEOUT, ..options_for(vec![url]) };
     let (store, vault) = (Arc::new(open(options).await), user());
-    applied(&store, &vault, &[("first", None, "v1")]).await;
-    let holding = std::thread::spawn(move || {
-        let hold = "begin; select from vaults for update; select pg_sleep(6); commit";
-        query(&shared_postgres().url(&name), hold)
+    push_applied(&store, &vault, &[("first", None, "v1")]).await;
+    let locking = std::thread::spawn(move || {
+        let lock = "begin; select from vaults for update; select pg_sleep(6); commit";
+        query(&shared_postgres().url(&name), lock)
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let (waiting, waited_for) = (store.clone(), vault.clone());
@@ -90,6 +91,6 @@ async fn a_pool_without_a_free_connection_says_so() {
     assert!(matches!(pulled, Err(StoreError::Unavailable(_))), "{pulled:?}");
     let first = first.await.expect("no panic");
     assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
-    holding.join().expect("the row was held");
-    assert_eq!(applied(&store, &vault, &[("second", None, "v1")]).await, [1]);
+    locking.join().expect("the row was locked");
+    assert_eq!(push_applied(&store, &vault, &[("second", None, "v1")]).await, [1]);
 }

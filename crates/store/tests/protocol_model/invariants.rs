@@ -1,4 +1,4 @@
-//! What holds in each state, and what must be reached.
+//! Invariants of every state, and the final state that must be reachable.
 
 use std::collections::BTreeSet;
 
@@ -9,19 +9,18 @@ use crate::{
     state::{Stage, State, Writer},
 };
 
-pub(crate) const ACKNOWLEDGED_IS_THERE: &str = "what was acknowledged is there or was superseded";
+pub(crate) const ACKNOWLEDGED_IS_DURABLE: &str = "an acknowledged write is stored or superseded";
 pub(crate) const EACH_VERSION_IS_ONE_WRITE: &str = "no version is acknowledged for two writes";
 pub(crate) const NO_UPDATE_IS_LOST: &str = "a record's version counts its writes";
-pub(crate) const NO_READER_SKIPS: &str = "a reader holds all up to its cursor";
+pub(crate) const NO_READER_SKIPS: &str = "a reader has every record up to its cursor";
 pub(crate) const TIMES_ARE_UNIQUE: &str = "no two records share a time";
-pub(crate) const ALL_COMES_TO_AN_END: &str = "all are done, after a crash and a lost answer";
+pub(crate) const ALL_COMPLETE: &str = "all pushes complete, after a crash and a lost response";
 
-/// All of them.
-pub(crate) fn promises() -> Vec<Property<Protocol>> {
+pub(crate) fn invariants() -> Vec<Property<Protocol>> {
     vec![
-        Property::always(ACKNOWLEDGED_IS_THERE, |_, state: &State| {
-            let is_under_way = |writer: &Writer| matches!(writer.stage, Stage::Answered(_));
-            state.writers.iter().any(is_under_way)
+        Property::always(ACKNOWLEDGED_IS_DURABLE, |_, state: &State| {
+            let is_uncommitted = |writer: &Writer| matches!(writer.stage, Stage::Acknowledged(_));
+            state.writers.iter().any(is_uncommitted)
                 || state.acknowledged.iter().all(|one| {
                     let row = state.vault.rows[one.record];
                     row.is_some_and(|row| match row.version - one.version {
@@ -31,7 +30,7 @@ pub(crate) fn promises() -> Vec<Property<Protocol>> {
                 })
         }),
         Property::always(EACH_VERSION_IS_ONE_WRITE, |_, state: &State| {
-            // In the order of the set, those of one version stand side by side.
+            // The set is ordered, so writes of one version are adjacent.
             let all: Vec<_> = state.acknowledged.iter().collect();
             all.windows(2)
                 .all(|pair| (pair[0].record, pair[0].version) != (pair[1].record, pair[1].version))
@@ -41,9 +40,9 @@ pub(crate) fn promises() -> Vec<Property<Protocol>> {
             rows.into_iter().all(|(row, writes)| row.map_or(0, |row| row.version) == writes)
         }),
         Property::always(NO_READER_SKIPS, |_, state: &State| {
-            let rows = state.vault.rows.iter().zip(&state.reader.held);
-            rows.into_iter().all(|(row, held)| {
-                row.is_none_or(|row| row.at > state.reader.cursor) || row == held
+            let rows = state.vault.rows.iter().zip(&state.reader.rows);
+            rows.into_iter().all(|(row, read)| {
+                row.is_none_or(|row| row.at > state.reader.cursor) || row == read
             })
         }),
         Property::always(TIMES_ARE_UNIQUE, |_, state: &State| {
@@ -51,12 +50,12 @@ pub(crate) fn promises() -> Vec<Property<Protocol>> {
             let mut seen = BTreeSet::new();
             times.all(|at| seen.insert(at))
         }),
-        Property::sometimes(ALL_COMES_TO_AN_END, |model: &Protocol, state: &State| {
-            state.is_at_rest()
+        Property::sometimes(ALL_COMPLETE, |model: &Protocol, state: &State| {
+            state.is_idle()
                 && state.writers.iter().all(|writer| writer.done == model.pushes)
-                && (state.crashes, state.answers_lost)
-                    == (model.crashes_max, model.answers_lost_max)
-                && state.reader.held == state.vault.rows
+                && (state.crashes, state.responses_lost)
+                    == (model.crashes_max, model.responses_lost_max)
+                && state.reader.rows == state.vault.rows
         }),
     ]
 }
