@@ -75,7 +75,7 @@ async fn a_push_is_rolled_back_and_decided_again_after_an_unlocked_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_pushes_of_its_batch_are_applied() {
+async fn other_pushes_of_a_batch_are_applied_despite_an_unlocked_write() {
     let store = open(postgres_options()).await;
     let vaults: Vec<_> = (0..40).map(|_| user()).collect();
     join_all(vaults.iter().map(|vault| push_applied(&store, vault, &[("old", None, "v1")]))).await;
