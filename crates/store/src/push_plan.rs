@@ -138,7 +138,7 @@ impl<'a> PushPlan<'a> {
             return Self::Return(PushOutcome::Applied(results));
         }
         let vault = vault.unwrap_or_else(|| VaultState::new(context.new_epoch));
-        Self::Write(Writes::new(push, &decisions, vault, digest, context.now))
+        Self::Write(Writes::new(push, &decisions, vault, &digest, context.now))
     }
 }
 
@@ -196,7 +196,7 @@ impl<'a> Writes<'a> {
         push: &'a Push,
         decisions: &[WriteDecision],
         mut vault: VaultState,
-        digest: BatchDigest,
+        digest: &BatchDigest,
         now: Timestamp,
     ) -> Self {
         let mut next = now.min(NOW_MAX).max(vault.clock.plus_millis(1));
@@ -214,7 +214,7 @@ impl<'a> Writes<'a> {
             };
             results.push(Written { record_id: operation.record_id.clone(), version });
         }
-        vault.receipts.add(&digest, decisions);
+        vault.receipts.add(digest, decisions);
         Self { records, vault, results }
     }
 
@@ -257,6 +257,7 @@ mod tests {
     }
 
     /// A live record whose ciphertext is not the operation's.
+    #[expect(clippy::unnecessary_wraps, reason = "a record that is not there is `None`")]
     fn record(version: i64, ciphertext_bytes: usize) -> Option<LoadedRecord> {
         let state = RecordState { version: Version::new(version).unwrap(), deleted: false };
         Some(LoadedRecord { state, ciphertext_bytes, has_same_ciphertext: false })

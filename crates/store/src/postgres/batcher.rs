@@ -40,6 +40,8 @@ pub(super) enum NoResponse {
     Lost,
 }
 
+type Response<R> = oneshot::Receiver<R>;
+
 struct Queue<T, R> {
     /// In ascending order of `id`.
     waiters: VecDeque<Waiter<T, R>>,
@@ -87,7 +89,7 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
     }
 
     /// Queues a request. The slot is there if another batch may be in flight.
-    fn enqueue(&self, request: T) -> (Queued<T, R>, oneshot::Receiver<R>, Option<BatchSlot<T, R>>) {
+    fn enqueue(&self, request: T) -> (Queued<T, R>, Response<R>, Option<BatchSlot<T, R>>) {
         let (reply, response) = oneshot::channel();
         let mut queue = self.lock();
         let id = queue.next_id;

@@ -141,9 +141,10 @@ impl Inner {
         vault: VaultId,
     ) -> Result<Option<Timestamp>, DbError> {
         let deadlines = Deadlines::new(self.timeout, 0);
-        let in_batch = match self.primaries.are_citus() {
-            true => None,
-            false => self.read_head_in_batch(vault, deadlines).await,
+        let in_batch = if self.primaries.are_citus() {
+            None
+        } else {
+            self.read_head_in_batch(vault, deadlines).await
         };
         let head = match in_batch {
             Some(head) => head,

@@ -12,7 +12,7 @@ use tokio_postgres::{Error, Row, types::ToSql};
 use super::{
     connection::{Connection, Sql},
     db_error::DbError,
-    deadlines::{begin, with_deadline},
+    deadlines::{begin as begin_statements, with_deadline},
 };
 
 /// A statement with its parameters.
@@ -40,14 +40,14 @@ pub(super) async fn lock_and_read(
         let ready =
             tokio::try_join!(biased; connection.prepare(lock.sql), connection.prepare(read.sql));
         let (lock_ref, read_ref) = ready.map_err(of)?;
-        let begin = begin(deadline, lock_timeout);
-        let (begun, locked, read) = tokio::join!(
+        let first = begin_statements(deadline, lock_timeout);
+        let (begin, locked, read) = tokio::join!(
             biased;
-            connection.send(&begin),
+            connection.send(&first),
             connection.rows(&lock_ref, lock.values),
             connection.rows(&read_ref, read.values),
         );
-        begun.map_err(of)?;
+        begin.map_err(of)?;
         Ok((locked.map_err(of)?, read.map_err(of)?))
     };
     with_deadline(deadline, DbError::ConnectionLost, round_trip).await

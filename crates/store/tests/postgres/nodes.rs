@@ -103,8 +103,8 @@ async fn writers_and_followers_on_three_stores_lose_no_record() {
     for (follower, vault) in followers.into_iter().zip(&users) {
         let seen = follower.await.expect("the follower does not fail");
         let records = pull_all(&stores[0], vault).await;
-        let stored = records.iter().map(|one| (one.record_id.to_string(), one.version.get()));
-        assert_eq!(seen, stored.collect());
+        let in_store = records.iter().map(|one| (one.record_id.to_string(), one.version.get()));
+        assert_eq!(seen, in_store.collect());
     }
 }
 
