@@ -51,9 +51,11 @@ impl Rules {
     const fn files(self) -> &'static [&'static str] {
         match self {
             Self::Requests => &["crates/protocol/src/*.rs"],
-            Self::VersionChecks => {
-                &["crates/store/src/check_version.rs", "crates/store/src/receipts.rs"]
-            }
+            Self::VersionChecks => &[
+                "crates/store/src/check_version.rs",
+                "crates/store/src/push_plan.rs",
+                "crates/store/src/receipts.rs",
+            ],
             Self::SignIn => &[
                 "crates/server/src/auth/bearer.rs",
                 "crates/server/src/auth/claims*.rs",
@@ -75,7 +77,7 @@ impl Rules {
             Self::VersionChecks => &[
                 Tests {
                     files: &["--lib", "--test=conformance"],
-                    names: &["sqlite", "check_version", "receipts"],
+                    names: &["sqlite", "check_version", "push_plan", "receipts"],
                 },
                 Tests { files: &["--test=postgres"], names: &["push_batches"] },
             ],

@@ -7,6 +7,7 @@
 //! | `pull.rs` | what the vault's head alone decides about a pull |
 //! | `sqlite/`, `postgres/` | the backends: they load, call the above, and write |
 //! | `notifier.rs`, `pubsub/` | waking waiters in this process, and in others |
+//! | `postgres_client/` | addresses of PostgreSQL, and connections outside a pool |
 //!
 //! Not here: HTTP, JSON, authentication.
 

@@ -40,8 +40,6 @@ pub(super) enum NoResponse {
     Lost,
 }
 
-type Response<R> = oneshot::Receiver<R>;
-
 struct Queue<T, R> {
     /// In ascending order of `id`.
     waiters: VecDeque<Waiter<T, R>>,
@@ -75,21 +73,21 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
     where
         F: Future<Output = Vec<R>> + Send + 'static,
     {
-        let (queued, mut response, slot) = self.enqueue(request);
+        let (mut queued, slot) = self.enqueue(request);
         if let Some(slot) = slot {
             // In a task of its own: this caller may go away, and others wait for the same batch.
             tokio::spawn(slot.run_batches(run_batch));
         }
-        let response = match timeout_at(wait_until, &mut response).await {
+        let response = match timeout_at(wait_until, &mut queued.response).await {
             Ok(response) => response,
             Err(_) if queued.leave() => return Err(NoResponse::Expired),
-            Err(_) => response.await,
+            Err(_) => (&mut queued.response).await,
         };
         response.map_err(|_| NoResponse::Lost)
     }
 
     /// Queues a request. The slot is there if another batch may be in flight.
-    fn enqueue(&self, request: T) -> (Queued<T, R>, Response<R>, Option<BatchSlot<T, R>>) {
+    fn enqueue(&self, request: T) -> (Queued<T, R>, Option<BatchSlot<T, R>>) {
         let (reply, response) = oneshot::channel();
         let mut queue = self.lock();
         let id = queue.next_id;
@@ -100,7 +98,7 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
             BatchSlot { batcher: self.clone(), is_returned: false }
         });
         drop(queue);
-        (Queued { batcher: self.clone(), id }, response, slot)
+        (Queued { batcher: self.clone(), id, response }, slot)
     }
 }
 
@@ -127,6 +125,7 @@ impl<T, R> std::fmt::Debug for Batcher<T, R> {
 struct Queued<T, R> {
     batcher: Batcher<T, R>,
     id: u64,
+    response: oneshot::Receiver<R>,
 }
 
 impl<T, R> Queued<T, R> {
@@ -377,13 +376,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slot_is_returned_when_its_task_is_dropped() {
         let batcher: Batcher<u32, u32> = Batcher::new(LIMITS);
-        let (queued, response, slot) = batcher.enqueue(1);
+        let (queued, slot) = batcher.enqueue(1);
         let mut running = Box::pin(slot.unwrap().run_batches(|_| std::future::pending()));
         assert!(running.as_mut().now_or_never().is_none());
         assert_eq!(batcher.lock().in_flight, 1);
         drop(running);
         assert_eq!(batcher.lock().in_flight, 0);
-        drop((queued, response));
+        drop(queued);
         assert!(batcher.lock().waiters.is_empty());
     }
 }

@@ -227,7 +227,7 @@ fn reader_count() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
 
-/// Tells an link, after which the same request may succeed, from a fault.
+/// Distinguishes an outage, after which the same request may succeed, from a fault.
 fn failed(error: &rusqlite::Error) -> StoreError {
     use rusqlite::ErrorCode::{
         CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure,
