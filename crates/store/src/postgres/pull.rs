@@ -155,7 +155,8 @@ impl PageRows {
         }
         self.last = Some(updated_at);
         let ciphertext: &[u8] = column(row, 7)?;
-        self.is_full |= !budget.take(ciphertext.len()) && !self.records.is_empty();
+        // Once the page is full, nothing more is taken for it.
+        self.is_full = self.is_full || (!budget.take(ciphertext.len()) && !self.records.is_empty());
         if !self.is_full {
             self.records.push(record(row, updated_at, ciphertext)?);
         }

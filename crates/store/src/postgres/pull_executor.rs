@@ -135,12 +135,19 @@ impl Inner {
         Ok(outcome)
     }
 
-    /// The head of a vault, from the primary: in a batch, or alone if that fails.
+    /// The head of a vault: from a replica that is recent enough, otherwise from the primary, in a batch
+    /// or alone.
     pub(super) async fn head(
         self: &Arc<Self>,
         vault: VaultId,
     ) -> Result<Option<Timestamp>, DbError> {
-        let deadlines = Deadlines::new(self.timeout, 0);
+        let mut deadlines = Deadlines::new(self.timeout, 0);
+        if !self.replicas.are_down() {
+            if let Some(head) = self.head_from_replica(vault, deadlines).await {
+                return Ok(Some(head));
+            }
+            deadlines.wait_until = deadlines.deadline;
+        }
         let in_batch = if self.primaries.are_citus() {
             None
         } else {
@@ -157,6 +164,23 @@ impl Inner {
         Ok(head)
     }
 
+    /// `None` if no replica responds, or if it has no head that is recent enough.
+    async fn head_from_replica(&self, vault: VaultId, deadlines: Deadlines) -> Option<Timestamp> {
+        let wait_until = Instant::now() + self.timeout / 4;
+        let shorter = Deadlines { wait_until, deadline: deadlines.wait_until };
+        let attempt = PullAttempt { endpoints: &self.replicas, number: 0, deadlines: shorter };
+        match Box::pin(self.try_head(vault, attempt)).await {
+            Ok(head) => {
+                let head = head.map(|head| head.clock);
+                head.filter(|_| head >= self.notifier.latest(vault))
+            }
+            Err(failure) => {
+                tracing::warn!(?failure, "a replica cannot serve a head read");
+                None
+            }
+        }
+    }
+
     async fn read_head_alone(
         &self,
         vault: VaultId,
@@ -164,7 +188,8 @@ impl Inner {
     ) -> Result<Option<VaultHead>, DbError> {
         let mut number = 0;
         loop {
-            let tried = Box::pin(self.try_head(vault, number, deadlines)).await;
+            let attempt = PullAttempt { endpoints: &self.primaries, number, deadlines };
+            let tried = Box::pin(self.try_head(vault, attempt)).await;
             number += 1;
             match tried {
                 Err(failure) if may_read_again(&failure, number, deadlines) => {}
@@ -176,10 +201,9 @@ impl Inner {
     async fn try_head(
         &self,
         vault: VaultId,
-        number: usize,
-        deadlines: Deadlines,
+        PullAttempt { endpoints, number, deadlines }: PullAttempt<'_>,
     ) -> Result<Option<VaultHead>, DbError> {
-        let connection = self.primaries.connect(vault, number, deadlines).await?;
+        let connection = endpoints.connect(vault, number, deadlines).await?;
         self.gauge();
         let read = pull::read_head(&connection, vault, deadlines.deadline);
         let head = connection.endpoint().watch(read).await?;
@@ -217,7 +241,7 @@ impl Inner {
     }
 }
 
-/// One attempt at a pull.
+/// One attempt at a pull or a head read.
 struct PullAttempt<'a> {
     endpoints: &'a Endpoints,
     number: usize,

@@ -155,3 +155,19 @@ async fn the_primary_serves_pulls_while_the_replica_is_down() {
     pair.replica.start_again();
     retry_until_ok(RECOVERY_WITHIN, || try_page(&pair.reader, &vault, None, 10)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_is_read_from_a_replica_unless_the_replica_lags() {
+    let pair = Pair::start().await;
+    let vault = user();
+    push_applied(&pair.reader, &vault, &[("a", None, "v1")]).await;
+    pair.catch_up().await;
+    pair.pause();
+    push_applied(&pair.reader, &vault, &[("b", None, "v1")]).await;
+    let head = pair.reader.head(&vault).await.expect("a head");
+    assert_eq!(head, pair.store.head(&vault).await.expect("a head"), "the primary's");
+    pair.resume();
+    pair.catch_up().await;
+    pair.primary.stop();
+    assert_eq!(pair.reader.head(&vault).await.expect("a head"), head, "the replica's");
+}
