@@ -209,7 +209,7 @@ impl Connection {
             }
             Workload::PullAll => self.page().await,
             Workload::PullIdle => {
-                let rows = self.client.query(&self.statements["look"], &[&self.vault]).await?;
+                let rows = self.client.query(&self.statements["head"], &[&self.vault]).await?;
                 ensure!(rows.len() == 1, "the vault does not exist");
                 Ok(0)
             }
@@ -235,7 +235,7 @@ impl Connection {
             biased;
             self.client.batch_execute(BEGIN),
             self.client.query(&self.statements["lock"], &lock),
-            self.client.query(&self.statements["heads"], &heads),
+            self.client.query(&self.statements["record states"], &heads),
         )?;
         let () = began;
         ensure!(locked.len() == 1, "the vault does not exist");
@@ -253,7 +253,7 @@ impl Connection {
         let (written, saved, committed) = tokio::try_join!(
             biased;
             self.client.execute(&self.statements[statement], &write),
-            self.client.execute(&self.statements["save"], &save),
+            self.client.execute(&self.statements["update vault"], &save),
             self.client.batch_execute("commit"),
         )?;
         let () = committed;
