@@ -6,12 +6,14 @@
 //! | `push_plan.rs`, `check_version.rs`, `receipts.rs` | the decision on a push, for every backend |
 //! | `pull.rs` | what the vault's head alone decides about a pull |
 //! | `sqlite/`, `postgres/` | the backends: they load, call the above, and write |
+//! | `migrations.rs` | the list of migrations of both databases |
 //! | `notifier.rs`, `pubsub/` | waking waiters in this process, and in others |
 //! | `postgres_client/` | addresses of PostgreSQL, and connections outside a pool |
 //!
 //! Not here: HTTP, JSON, authentication.
 
 mod check_version;
+mod migrations;
 mod notifier;
 mod postgres;
 mod postgres_client;

@@ -4,17 +4,13 @@
 
 use std::time::Duration;
 
-use refinery::Runner;
+use refinery_core::Runner;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::{
-    OpenError,
+    OpenError, migrations,
     postgres_client::{DatabaseUrl, connect, describe, open_error},
 };
-
-mod embedded {
-    refinery::embed_migrations!("migrations/postgres");
-}
 
 /// Refinery's table of applied migrations.
 const HISTORY: &str = "refinery_schema_history";
@@ -42,7 +38,7 @@ pub async fn distribute(url: &DatabaseUrl) -> Result<Vec<String>, OpenError> {
 
 /// Missing migrations are no error: a later version may have applied more, which this one does not need.
 fn runner() -> Runner {
-    embedded::migrations::runner().set_grouped(true).set_abort_missing(false)
+    migrations::postgres().set_grouped(true).set_abort_missing(false)
 }
 
 /// Applies the pending migrations, all or none, and returns their names.
@@ -134,7 +130,7 @@ async fn first_column(client: &Client, query: &str) -> Result<Vec<String>, tokio
 }
 
 /// The error with its causes: refinery's message does not include the database's.
-fn with_causes(error: &refinery::Error) -> String {
+fn with_causes(error: &refinery_core::Error) -> String {
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -11,11 +11,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use super::beside;
-use crate::OpenError;
-
-mod embedded {
-    refinery::embed_migrations!("migrations/sqlite");
-}
+use crate::{OpenError, migrations};
 
 /// Marks the file as a Vaultsync database in its header: `VSNC`.
 const APPLICATION_ID: i32 = 0x5653_4e43;
@@ -120,7 +116,7 @@ pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
         .pragma_update(None, "wal_autocheckpoint", LOG_PAGES)
         .map_err(|error| to_open_error(&error))?;
     keep_plans(&connection).map_err(|error| to_open_error(&error))?;
-    embedded::migrations::runner()
+    migrations::sqlite()
         .set_grouped(true)
         .run(&mut connection)
         .map_err(|error| database(path, format!("its migrations cannot be applied: {error}")))?;
