@@ -13,6 +13,17 @@ pub const PAGE_RECORDS_MAX: usize = 100;
 /// Maximum time that a pull waits for a change if its page is empty, in seconds.
 pub const WAIT_SECONDS_MAX: u64 = 55;
 
+/// Maximum number of parameters in a query, unknown ones included. A client sends at most four, and
+/// proxies add a few.
+const PARAMETERS_MAX: usize = 64;
+
+/// Maximum length of the value of a parameter that the protocol defines, in bytes. The longest useful
+/// one is a cursor, of some 30 bytes.
+const VALUE_BYTES_MAX: usize = 256;
+
+/// Parameters that the protocol defines.
+const PARAMETERS: [&str; 4] = ["cursor", "limit", "wait", "epoch"];
+
 /// Request for one page of changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pull {
@@ -36,20 +47,25 @@ impl Default for Pull {
 impl Pull {
     /// Parses the query of a request, without its `?`.
     ///
-    /// Unknown parameters are ignored. An empty `cursor` or `epoch` counts as absent.
+    /// Unknown parameters are ignored. An empty `cursor` or `epoch` counts as absent. The time is
+    /// linear in the length of the query, whatever it contains.
     pub fn from_query(query: &str) -> Result<Self, Vec<Issue>> {
         let mut pull = Self::default();
         let mut issues = Issues::default();
-        let mut seen = Vec::new();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            if seen.contains(&name) && is_parameter(&name) {
+        let mut seen = [false; PARAMETERS.len()];
+        for (index, (name, value)) in form_urlencoded::parse(query.as_bytes()).enumerate() {
+            if index == PARAMETERS_MAX {
+                issues.add("query", format!("must have at most {PARAMETERS_MAX} parameters"));
+                break;
+            }
+            let Some(known) = PARAMETERS.iter().position(|known| *known == name) else { continue };
+            if std::mem::replace(&mut seen[known], true) {
                 issues.add(name, "must not be given twice");
-                continue;
+            } else if value.len() > VALUE_BYTES_MAX {
+                issues.add(name, format!("must be at most {VALUE_BYTES_MAX} bytes long"));
+            } else if let Err(message) = pull.set(&name, &value) {
+                issues.add(name, message);
             }
-            if let Err(message) = pull.set(&name, &value) {
-                issues.add(name.clone(), message);
-            }
-            seen.push(name);
         }
         if issues.is_empty() { Ok(pull) } else { Err(issues.into_vec()) }
     }
@@ -81,10 +97,6 @@ impl Pull {
         }
         Ok(())
     }
-}
-
-fn is_parameter(name: &str) -> bool {
-    ["cursor", "limit", "wait", "epoch"].contains(&name)
 }
 
 /// Parses digits only: `str::parse` would also accept a `+`.
@@ -204,6 +216,30 @@ mod tests {
         check_issues("limit=5&limit=5", &["limit"]);
         check_issues(&format!("epoch={}", "e".repeat(65)), &["epoch"]);
         check_issues("limit=0&cursor=%FF&wait=x", &["limit", "cursor", "wait"]);
+    }
+
+    #[test]
+    fn the_number_of_parameters_is_bounded() {
+        let many = |count: usize| {
+            (0..count).map(|number| format!("x{number}={number}")).collect::<Vec<_>>().join("&")
+        };
+        assert_eq!(Pull::from_query(&many(PARAMETERS_MAX)), Ok(Pull::default()));
+        check_issues(&many(PARAMETERS_MAX + 1), &["query"]);
+        check_issues(&many(10_000), &["query"]);
+        check_issues(&format!("limit=0&{}", many(10_000)), &["limit", "query"]);
+        let separators_only = "&".repeat(10_000);
+        assert_eq!(Pull::from_query(&separators_only), Ok(Pull::default()));
+    }
+
+    #[test]
+    fn the_length_of_a_known_parameter_is_bounded() {
+        let fraction =
+            |digits: usize| format!("cursor=2024-01-15T10:30:00.{}Z", "0".repeat(digits));
+        assert!(Pull::from_query(&fraction(200)).is_ok());
+        check_issues(&fraction(VALUE_BYTES_MAX), &["cursor"]);
+        check_issues(&format!("limit={}7", "0".repeat(VALUE_BYTES_MAX)), &["limit"]);
+        let unknown = format!("x={}", "0".repeat(10_000));
+        assert_eq!(Pull::from_query(&unknown), Ok(Pull::default()));
     }
 
     #[test]
