@@ -9,6 +9,10 @@ use ipnet::IpNet;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// The client's address of a request that was admitted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
+
 /// The client's address: the remote end of the connection or, if that is a trusted proxy, the last
 /// address in `X-Forwarded-For` that is not a trusted proxy. The client can forge what precedes it.
 pub(crate) fn client_address(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {

@@ -12,7 +12,7 @@ use axum::{
 use vaultsync_protocol::Issues;
 
 use crate::{
-    address::{Peer, client_address},
+    address::{ClientAddress, Peer, client_address},
     app::App,
     error::ApiError,
     request_body,
@@ -21,10 +21,10 @@ use crate::{
 /// Middleware that admits a request or refuses it.
 pub(crate) async fn admit(
     State(app): State<App>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    check(&app, &request)?;
+    check(&app, &mut request)?;
     if let Err(overloaded) = refuse_if_overloaded(&app) {
         // Boxed, because most requests do not need it and its future is large.
         Box::pin(request_body::discard(request, &app.limits)).await;
@@ -37,10 +37,10 @@ pub(crate) async fn admit(
 /// would take the node out, and its load would overload the other nodes.
 pub(crate) async fn admit_probe(
     State(app): State<App>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    check(&app, &request)?;
+    check(&app, &mut request)?;
     Ok(next.run(request).await)
 }
 
@@ -52,10 +52,11 @@ pub(crate) fn refuse_if_overloaded(app: &App) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check(app: &App, request: &Request) -> Result<(), ApiError> {
+fn check(app: &App, request: &mut Request) -> Result<(), ApiError> {
     if let Some(peer) = request.extensions().get::<Peer>() {
         let address = client_address(*peer, request.headers(), &app.trusted_proxies);
         app.rates.charge_address(address).map_err(ApiError::RateLimited)?;
+        request.extensions_mut().insert(ClientAddress(address));
     }
     check_header_size(request, app.limits.header_bytes_max)?;
     check_host(request)

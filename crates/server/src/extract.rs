@@ -10,10 +10,10 @@ use vaultsync_protocol::{Pull, Push, Timestamp};
 use vaultsync_store::Vault;
 
 use crate::{
-    address::{Peer, client_address},
+    address::ClientAddress,
     admission::refuse_if_overloaded,
     app::App,
-    auth::{AuthError, Outcome},
+    auth::AuthError,
     error::ApiError,
     memory_budget::Reservation,
     request_body,
@@ -43,17 +43,15 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// Counts a failed sign-in, and charges the address for it unless the server is at fault.
+/// Counts a failed sign-in, and charges the address for it if no key verified the token.
 fn sign_in_failed(app: &App, parts: &Parts, error: AuthError) -> ApiError {
     metrics::counter!("vaultsync_sign_in_failures_total", "reason" => error.reason().as_str())
         .increment(1);
-    let is_callers_fault = !matches!(error.outcome(), Outcome::Unavailable { .. });
-    let peer = parts.extensions.get::<Peer>().copied();
-    if let (true, Some(peer)) = (is_callers_fault, peer) {
-        let address = client_address(peer, &parts.headers, &app.trusted_proxies);
-        if let Err(limited) = app.rates.charge_sign_in_failure(address) {
-            return ApiError::RateLimited(limited);
-        }
+    if error.is_charged()
+        && let Some(ClientAddress(address)) = parts.extensions.get()
+        && let Err(limited) = app.rates.charge_sign_in_failure(*address)
+    {
+        return ApiError::RateLimited(limited);
     }
     ApiError::SignIn(error)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
-use vaultsync_server::Limits;
+use vaultsync_server::{Clock as _, Limits, SystemClock};
 use vaultsync_testkit::{
     Answer, Backend, RawClient, Setup, TestServer, backends, operation, push_of, send,
 };
@@ -17,6 +17,7 @@ backends!(
     a_forwarded_address_is_ignored_without_a_trusted_proxy,
     each_address_behind_a_trusted_proxy_has_its_own_rate,
     every_path_except_the_health_check_is_charged_to_its_address,
+    an_expired_token_gets_a_401_while_others_of_its_address_fail_to_sign_in,
     a_rate_of_zero_disables_every_rate,
     a_wait_above_the_limit_is_refused_and_other_users_can_wait,
     a_disconnected_client_no_longer_counts_as_waiting,
@@ -185,6 +186,21 @@ async fn every_path_except_the_health_check_is_charged_to_its_address(backend: B
             assert_eq!(health.status, 200, "{path}");
         }
     }
+}
+
+async fn an_expired_token_gets_a_401_while_others_of_its_address_fail_to_sign_in(backend: Backend) {
+    let server = server_with_rates(backend, HIGH, HIGH, 1).await;
+    let forged = format!("{}x", server.token("ada").rsplit_once('.').expect("a token").0);
+    let pull = || server.request(Method::GET, "/api/sync/pull");
+    exhaust_rate(401, || pull().bearer_auth(&forged)).await;
+    let an_hour_ago = SystemClock::start().now().plus_millis(-3_600_000);
+    let expired = server.key.mint("bob", an_hour_ago, Duration::from_secs(60)).expect("a token");
+    for _ in 0..20 {
+        let answer = send(pull().bearer_auth(&expired)).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (401, &"token_expired".into()));
+        assert_eq!(send(pull()).await.status, 401, "no token");
+    }
+    assert_eq!(send(pull().bearer_auth(&forged)).await.status, 429);
 }
 
 async fn a_rate_of_zero_disables_every_rate(backend: Backend) {

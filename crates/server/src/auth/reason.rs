@@ -183,6 +183,15 @@ impl AuthError {
         self.outcome
     }
 
+    /// Whether the failure counts against the address of the caller: a token was presented that no
+    /// key of an issuer verifies. A verified token that has expired, or is not allowed, was really
+    /// issued; a client that presents it must learn so, to get another one, whatever other clients
+    /// behind the same address send.
+    pub const fn is_charged(&self) -> bool {
+        matches!(self.outcome, Outcome::Unauthorized { signature_verified: false })
+            && !matches!(self.reason, Reason::SessionTokenMissing)
+    }
+
     /// Member `code` of the response: the reason if the signature was verified, else only the kind
     /// of error.
     pub const fn code(&self) -> &'static str {
@@ -217,6 +226,16 @@ impl AuthError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_token_that_no_key_verifies_is_charged() {
+        for reason in Reason::ALL {
+            assert!(!AuthError::verified(reason).is_charged(), "{reason}");
+            assert!(!AuthError::unavailable(reason, Duration::from_secs(1)).is_charged());
+            let is_missing = reason == Reason::SessionTokenMissing;
+            assert_eq!(AuthError::unverified(reason).is_charged(), !is_missing, "{reason}");
+        }
+    }
 
     #[test]
     fn codes_are_unique_and_the_reason_with_underscores() {
