@@ -10,6 +10,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod faults;
+pub mod http;
 pub mod report;
 pub mod scenario;
 pub mod scenarios;

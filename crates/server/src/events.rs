@@ -110,6 +110,11 @@ impl Events {
                 change = self.changes.changed() => Some(change),
                 () = tokio::time::sleep(time_left.min(KEEP_ALIVE_INTERVAL)) => None,
             };
+            if self.changes.is_displaced() {
+                // A newer wait of the same user needs the place. If this client is still there, it
+                // connects again.
+                return None;
+            }
             match change {
                 Some(Some(head)) => (self.latest, self.quiet_intervals) = (Some(head), 0),
                 None if self.quiet_intervals + 1 < INTERVALS_PER_REREAD => {
@@ -214,6 +219,35 @@ mod tests {
             assert_eq!(keep_alives_within(&mut events, LONG).await, 40);
             tokio::time::resume();
         }
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_when_a_newer_one_needs_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = Parts::in_folder(folder.path());
+        let app = App::new(Parts {
+            limits: crate::Limits { waits_per_user_max: 1, ..parts.limits },
+            ..parts
+        });
+        let expires_at = app.clock.now().plus_millis(3_600_000);
+        let notifier = app.store.notifier().clone();
+        let vault = Vault::of("issuer", "ada");
+        let open = || {
+            Events::with_subscription(
+                app.clone(),
+                vault.clone(),
+                expires_at,
+                notifier.subscribe(vault.id(), 1).unwrap(),
+            )
+        };
+        let mut old = open().await.unwrap();
+        tokio::time::pause();
+        assert_eq!(keep_alives_within(&mut old, Duration::from_secs(50)).await, 3);
+        assert!(notifier.subscribe(vault.id(), 1).is_none());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let newer = notifier.subscribe(vault.id(), 1).unwrap();
+        assert_eq!(old.next().await, None);
+        drop((old, newer));
     }
 
     #[tokio::test]

@@ -203,7 +203,7 @@ limits! {
     "Maximum time from the end of a request's body to the response, in seconds, without the time of a `wait`."
     handler_seconds: u64 = 10, Seconds(1, HOUR);
 
-    "Maximum time without progress while the server writes to the client, in seconds."
+    "Maximum time without progress while the server writes to the client, in seconds. On Linux, a connection is also closed if sent bytes are not acknowledged for that long."
     write_stall_seconds: u64 = 30, Seconds(1, HOUR);
 
     "Maximum time that a connection may stay open without a request, in seconds."

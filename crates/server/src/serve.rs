@@ -113,6 +113,7 @@ async fn serve_connection(
 ) -> hyper::Result<()> {
     // Responses are written as a whole, so delaying a packet to fill it gains nothing.
     let _ = stream.set_nodelay(true);
+    set_user_timeout(&stream, app.limits.write_stall_seconds);
     let stream = Connection::new(stream, &app.limits);
     let progress = stream.progress();
     let stop = app.stop.clone();
@@ -155,6 +156,17 @@ async fn serve_connection(
             connection.as_mut().graceful_shutdown();
             connection.await
         })).await.unwrap_or(Ok(())),
+    }
+}
+
+/// Closes a connection if sent bytes are not acknowledged for that long. A peer that vanished without
+/// closing it would otherwise keep it, and a place among its user's event streams, for 16 minutes: until
+/// then the system accepts more bytes and sends them again. Only Linux has this option.
+#[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "nothing to set"))]
+fn set_user_timeout(stream: &TcpStream, timeout: Duration) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout)) {
+        tracing::debug!(%error, "TCP_USER_TIMEOUT cannot be set");
     }
 }
 

@@ -13,6 +13,7 @@ mod slow_clients;
 mod soak;
 mod sqlite_disk_full;
 mod sqlite_io_errors;
+mod vanished_peer;
 
 use anyhow::Context as _;
 
@@ -35,6 +36,7 @@ pub const ALL: &[Scenario] = &[
     overload::ON_POSTGRES,
     overload::ON_SQLITE,
     slow_clients::SCENARIO,
+    vanished_peer::SCENARIO,
     soak::SCENARIO,
 ];
 
