@@ -158,7 +158,9 @@ impl ApiError {
             Self::MethodNotAllowed => {
                 "This path does not support the request method. See the Allow header."
             }
-            Self::RequestTimeout => "The request body did not arrive in time. Send it again.",
+            Self::RequestTimeout => {
+                "The request body did not arrive in time. Send fewer operations at a time."
+            }
             Self::EpochChanged => {
                 "The vault's history is not the one of this epoch. \
                  Discard cursor and epoch, then pull from the start."
@@ -300,6 +302,7 @@ impl From<BudgetExceeded> for ApiError {
                 Self::Unavailable("the memory budget for bodies is used up".to_owned())
             }
             BudgetExceeded::User => Self::TooMuchInFlight,
+            BudgetExceeded::SlowBodies => Self::RequestTimeout,
         }
     }
 }

@@ -38,6 +38,8 @@ pub enum Unit {
     Seconds,
     /// `u32`
     PerSecond,
+    /// `usize`
+    BytesPerSecond,
 }
 
 /// The setting of a limit.
@@ -197,8 +199,11 @@ limits! {
     "Maximum time from a request's first byte to the end of its headers, in seconds."
     header_seconds: u64 = 10, Seconds(1, HOUR);
 
-    "Maximum time from the end of a request's headers to the end of its body, in seconds. A larger body gets the time that it takes at 1 MiB/s."
+    "Maximum time from the end of a request's headers to the end of its body, in seconds. A body may take longer if each such period brings as much as `body_bytes_per_second_min` asks for."
     body_seconds: u64 = 30, Seconds(1, HOUR);
+
+    "Maximum time from the end of a request's headers to the end of its body, in seconds, for a body that arrives at the minimum rate or faster. A body that arrives at 1 MiB/s may take longer."
+    body_seconds_max: u64 = 600, Seconds(1, HOUR);
 
     "Maximum time from the end of a request's body to the response, in seconds, without the time of a `wait`."
     handler_seconds: u64 = 10, Seconds(1, HOUR);
@@ -215,13 +220,16 @@ limits! {
     "Maximum time for requests in flight to finish when the server is stopped, in seconds."
     drain_seconds: u64 = 20, Seconds(1, HOUR);
 
+    "Minimum rate at which a request body arrives, in bytes per second, measured over each period of `body_seconds`."
+    body_bytes_per_second_min: usize = 4 * KIB, BytesPerSecond(1, GIB);
+
     "Requests per second for each user, with bursts of three times as many. 0 disables all rate limits."
     rate_limit as "ratePerUser": u32 = 100, PerSecond(0, 1_000_000);
 
     "Requests per second for each client address, counted before sign-in, with bursts of three times as many. 0 disables this limit."
     rate_limit_address as "ratePerAddress": u32 = 500, PerSecond(0, 1_000_000);
 
-    "Failed sign-ins per second for each client address, with bursts of three times as many. 0 disables this limit."
+    "Failed sign-ins per second for each client address, with bursts of three times as many. A token counts if no key of an issuer verifies it. 0 disables this limit."
     rate_limit_sign_in_failures as "signInFailuresPerAddress": u32 = 20, PerSecond(0, 1_000_000);
 }
 

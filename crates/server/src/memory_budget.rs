@@ -9,6 +9,10 @@ use vaultsync_store::{ReadBudget, VaultId};
 
 use crate::Limits;
 
+/// The part of each budget that bodies may hold that are slow to arrive: a quarter. They hold their
+/// memory for minutes, and the rest must stay for others.
+const SLOW_PART: usize = 4;
+
 /// Bytes of a record in a response besides its ciphertext: its id and the other members.
 const RECORD_BYTES: usize = 512;
 
@@ -23,12 +27,20 @@ struct Inner {
     reserved: Mutex<Reserved>,
 }
 
-/// Reserved memory, in bytes.
+/// Reserved memory.
 #[derive(Debug, Default)]
 struct Reserved {
-    total: usize,
+    total: Bytes,
     /// By user; a user without a reservation has no entry.
-    by_user: HashMap<VaultId, usize>,
+    by_user: HashMap<VaultId, Bytes>,
+}
+
+/// Reserved memory, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bytes {
+    all: usize,
+    /// Those of `all` that belong to slow bodies.
+    slow: usize,
 }
 
 /// Which budget is exceeded. Nothing was reserved.
@@ -38,6 +50,8 @@ pub(crate) enum BudgetExceeded {
     Server,
     /// The budget of this user, who does not read responses, say, or sends bodies and stalls.
     User,
+    /// The part of either budget for slow bodies.
+    SlowBodies,
 }
 
 impl MemoryBudget {
@@ -51,12 +65,12 @@ impl MemoryBudget {
 
     /// Bytes reserved by all users.
     pub(crate) fn reserved_bytes(&self) -> usize {
-        self.reserved().total
+        self.reserved().total.all
     }
 
     /// An empty reservation, to be grown.
     pub(crate) fn reserve(&self, user: VaultId) -> Reservation {
-        Reservation { memory: self.clone(), user, bytes: 0 }
+        Reservation { memory: self.clone(), user, bytes: 0, is_slow: false }
     }
 
     /// The budget of a page that is about to be read.
@@ -69,26 +83,60 @@ impl MemoryBudget {
         self.0.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, user: VaultId, bytes: usize) -> Result<(), BudgetExceeded> {
+    fn take(&self, user: VaultId, bytes: usize, is_slow: bool) -> Result<(), BudgetExceeded> {
         let mut reserved = self.reserved();
-        let of_user = reserved.by_user.get(&user).copied().unwrap_or(0);
-        if bytes > self.0.bytes_per_user_max.saturating_sub(of_user) {
+        let of_user = reserved.by_user.get(&user).copied().unwrap_or_default();
+        if bytes > self.0.bytes_per_user_max.saturating_sub(of_user.all) {
             return Err(BudgetExceeded::User);
         }
-        if bytes > self.0.bytes_max.saturating_sub(reserved.total) {
+        if bytes > self.0.bytes_max.saturating_sub(reserved.total.all) {
             return Err(BudgetExceeded::Server);
         }
-        reserved.total += bytes;
-        reserved.by_user.insert(user, of_user + bytes);
+        if is_slow {
+            self.check_slow(reserved.total, of_user, bytes)?;
+        }
+        let slow = if is_slow { bytes } else { 0 };
+        reserved.total.all += bytes;
+        reserved.total.slow += slow;
+        let of_user = Bytes { all: of_user.all + bytes, slow: of_user.slow + slow };
+        reserved.by_user.insert(user, of_user);
         Ok(())
     }
 
-    fn give_back(&self, user: VaultId, bytes: usize) {
+    /// Makes that many reserved bytes part of what slow bodies hold.
+    fn mark_slow(&self, user: VaultId, bytes: usize) -> Result<(), BudgetExceeded> {
         let mut reserved = self.reserved();
-        reserved.total -= bytes;
+        let of_user = reserved.by_user.get(&user).copied().unwrap_or_default();
+        self.check_slow(reserved.total, of_user, bytes)?;
+        reserved.total.slow += bytes;
+        // An empty reservation has no entry, and needs none.
+        if let Some(of_user) = reserved.by_user.get_mut(&user) {
+            of_user.slow += bytes;
+        }
+        Ok(())
+    }
+
+    fn check_slow(&self, total: Bytes, of_user: Bytes, bytes: usize) -> Result<(), BudgetExceeded> {
+        let has_room = |bytes_max: usize, reserved: Bytes| {
+            bytes <= (bytes_max / SLOW_PART).saturating_sub(reserved.slow)
+        };
+        if has_room(self.0.bytes_max, total) && has_room(self.0.bytes_per_user_max, of_user) {
+            Ok(())
+        } else {
+            Err(BudgetExceeded::SlowBodies)
+        }
+    }
+
+    fn give_back(&self, user: VaultId, bytes: usize, is_slow: bool) {
+        let slow = if is_slow { bytes } else { 0 };
+        let mut reserved = self.reserved();
+        reserved.total.all -= bytes;
+        reserved.total.slow -= slow;
         if let Entry::Occupied(mut of_user) = reserved.by_user.entry(user) {
-            *of_user.get_mut() -= bytes;
-            if *of_user.get() == 0 {
+            let left = of_user.get_mut();
+            left.all -= bytes;
+            left.slow -= slow;
+            if left.all == 0 {
                 of_user.remove();
             }
         }
@@ -101,6 +149,7 @@ pub(crate) struct Reservation {
     memory: MemoryBudget,
     user: VaultId,
     bytes: usize,
+    is_slow: bool,
 }
 
 impl Reservation {
@@ -108,17 +157,38 @@ impl Reservation {
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), BudgetExceeded> {
         let missing = bytes.saturating_sub(self.bytes);
         if missing > 0 {
-            self.memory.take(self.user, missing)?;
+            self.memory.take(self.user, missing, self.is_slow)?;
             self.bytes = bytes;
         }
         Ok(())
+    }
+
+    /// Counts the reservation, and what it grows by, as that of a body that is slow to arrive. On an
+    /// error it is not counted so.
+    pub(crate) fn mark_slow(&mut self) -> Result<(), BudgetExceeded> {
+        if !self.is_slow {
+            self.memory.mark_slow(self.user, self.bytes)?;
+            self.is_slow = true;
+        }
+        Ok(())
+    }
+
+    /// Counts the reservation as any other again: the body has arrived.
+    pub(crate) fn unmark_slow(&mut self) {
+        if std::mem::take(&mut self.is_slow) {
+            let mut reserved = self.memory.reserved();
+            reserved.total.slow -= self.bytes;
+            if let Some(of_user) = reserved.by_user.get_mut(&self.user) {
+                of_user.slow -= self.bytes;
+            }
+        }
     }
 
     /// Gives back what exceeds `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         let spare = self.bytes.saturating_sub(bytes);
         if spare > 0 {
-            self.memory.give_back(self.user, spare);
+            self.memory.give_back(self.user, spare, self.is_slow);
             self.bytes = bytes;
         }
     }
@@ -234,6 +304,30 @@ mod tests {
         assert_eq!(of_ben.grow(4 * KIB + 1), Err(BudgetExceeded::Server));
         drop(first);
         assert_eq!(second.grow(6 * KIB), Ok(()));
+    }
+
+    #[test]
+    fn slow_bodies_leave_most_of_the_budget() {
+        let memory = memory(8 * KIB);
+        let [ada, ben, eve] = ["ada", "ben", "eve"].map(user);
+        let slow = |user, bytes| {
+            let mut body = memory.reserve(user);
+            body.grow(bytes).unwrap();
+            body.mark_slow().map(|()| body)
+        };
+        let mut of_ada = slow(ada, KIB).unwrap();
+        assert_eq!(of_ada.grow(2 * KIB), Ok(()));
+        assert_eq!(of_ada.grow(2 * KIB + 1), Err(BudgetExceeded::SlowBodies), "a quarter of 8 KiB");
+        assert_eq!(slow(ada, 1).unwrap_err(), BudgetExceeded::SlowBodies);
+        let of_ben = slow(ben, KIB / 2).unwrap();
+        assert_eq!(slow(eve, 1).unwrap_err(), BudgetExceeded::SlowBodies, "a quarter of 10 KiB");
+        assert_eq!(memory.reserve(eve).grow(7 * KIB), Ok(()), "others are not affected");
+        of_ada.unmark_slow();
+        let of_eve = slow(eve, KIB).unwrap();
+        drop((of_ada, of_ben, of_eve));
+        let reserved = memory.reserved();
+        assert_eq!((reserved.total.all, reserved.total.slow), (0, 0));
+        assert!(reserved.by_user.is_empty());
     }
 
     #[test]

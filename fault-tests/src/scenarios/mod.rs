@@ -10,6 +10,7 @@ mod overload;
 mod postgres_disk_full;
 mod rolling_upgrade;
 mod slow_clients;
+mod slow_uplink;
 mod soak;
 mod sqlite_disk_full;
 mod sqlite_io_errors;
@@ -36,6 +37,7 @@ pub const ALL: &[Scenario] = &[
     overload::ON_POSTGRES,
     overload::ON_SQLITE,
     slow_clients::SCENARIO,
+    slow_uplink::SCENARIO,
     vanished_peer::SCENARIO,
     soak::SCENARIO,
 ];

@@ -31,6 +31,7 @@ fn limit_setting(limit: &Limit) -> Setting {
         Unit::Count => (Group::Limits, "count"),
         Unit::Seconds => (Group::Deadlines, "seconds"),
         Unit::PerSecond => (Group::Rates, "per second"),
+        Unit::BytesPerSecond => (Group::Rates, "bytes per second"),
     };
     let default = i64::try_from(limit.default).expect("a default fits into TOML");
     let kind = Kind::Number { unit, min: limit.min, max: limit.max };
