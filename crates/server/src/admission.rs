@@ -47,7 +47,7 @@ pub(crate) async fn admit_probe(
 /// Fails if the server is overloaded. Call it again after a wait and before expensive work.
 pub(crate) fn refuse_if_overloaded(app: &App) -> Result<(), ApiError> {
     if app.overload.is_overloaded(app.clock.uptime()) {
-        return Err(ApiError::Unavailable("the server is overloaded".to_owned()));
+        return Err(ApiError::Busy("the server is overloaded".to_owned()));
     }
     Ok(())
 }

@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use vaultsync_store::Store;
 
 use crate::{
-    Clock, Limits, auth::Authenticator, memory_budget::MemoryBudget, overload::OverloadDetector,
-    rates::Rates, record_hash::RecordHash, request_metrics::RequestMetrics,
+    Clock, Limits, auth::Authenticator, log_limit::LogLimit, memory_budget::MemoryBudget,
+    overload::OverloadDetector, rates::Rates, record_hash::RecordHash,
+    request_metrics::RequestMetrics,
 };
 
 /// What a server is built from.
@@ -53,6 +54,7 @@ pub struct Inner {
     pub(crate) memory: MemoryBudget,
     pub(crate) rates: Rates,
     pub(crate) overload: OverloadDetector,
+    pub(crate) busy_warnings: LogLimit,
     pub(crate) request_metrics: RequestMetrics,
 }
 
@@ -63,6 +65,7 @@ impl App {
             memory: MemoryBudget::new(&parts.limits),
             rates: Rates::new(&parts.limits),
             overload: OverloadDetector::default(),
+            busy_warnings: LogLimit::default(),
             request_metrics: RequestMetrics::default(),
             record_hash: RecordHash::new(&parts.log_key),
             store: parts.store,

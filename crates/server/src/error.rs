@@ -7,7 +7,7 @@
 //!
 //! - A handler or extractor returns `Result<_, ApiError>`. Errors of the store, of the protocol and
 //!   of the memory budget convert with `?`.
-//! - The text in `Internal`, `Unavailable` and `OutcomeUnknown` is the cause: the log has it, the
+//! - The text in `Internal`, `Unavailable`, `Busy` and `OutcomeUnknown` is the cause: the log has it, the
 //!   client does not get it.
 //! - [`ApiError`] becomes a response without a body. `observe` adds the body, because only that
 //!   layer knows the request's id.
@@ -79,14 +79,20 @@ pub(crate) enum ApiError {
     RequestTimeout,
     EpochChanged,
     CursorAhead,
-    BodyTooLarge { bytes_max: usize },
-    HeadersTooLarge { bytes_max: usize },
+    BodyTooLarge {
+        bytes_max: usize,
+    },
+    HeadersTooLarge {
+        bytes_max: usize,
+    },
     UnsupportedMediaType(&'static str),
     RateLimited(RateLimited),
     TooManyWaits,
     TooMuchInFlight,
     Internal(String),
     Unavailable(String),
+    /// Too many requests are before this one.
+    Busy(String),
     NotReady(Vec<String>),
     OutcomeUnknown(String),
 }
@@ -111,7 +117,7 @@ impl ApiError {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable(_) | Self::NotReady(_) | Self::OutcomeUnknown(_) => {
+            Self::Unavailable(_) | Self::Busy(_) | Self::NotReady(_) | Self::OutcomeUnknown(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -133,7 +139,7 @@ impl ApiError {
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
             Self::RateLimited(_) | Self::TooManyWaits | Self::TooMuchInFlight => "rate_limited",
             Self::Internal(_) => "internal",
-            Self::Unavailable(_) | Self::NotReady(_) => "unavailable",
+            Self::Unavailable(_) | Self::Busy(_) | Self::NotReady(_) => "unavailable",
             Self::OutcomeUnknown(_) => "outcome_unknown",
         }
     }
@@ -193,7 +199,7 @@ impl ApiError {
                 "The server could not process the request. \
                  Its log has the cause under this requestId."
             }
-            Self::Unavailable(_) => {
+            Self::Unavailable(_) | Self::Busy(_) => {
                 "The server cannot process the request at the moment. \
                  Retry after the time in Retry-After."
             }
@@ -208,9 +214,10 @@ impl ApiError {
     /// The cause, for the log only; `None` if the response says everything.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
-            Self::Internal(cause) | Self::Unavailable(cause) | Self::OutcomeUnknown(cause) => {
-                Some(cause)
-            }
+            Self::Internal(cause)
+            | Self::Unavailable(cause)
+            | Self::Busy(cause)
+            | Self::OutcomeUnknown(cause) => Some(cause),
             Self::SignIn(error) => Some(error.reason().as_str()),
             _ => None,
         }
@@ -226,6 +233,7 @@ impl ApiError {
             Self::TooManyWaits
             | Self::TooMuchInFlight
             | Self::Unavailable(_)
+            | Self::Busy(_)
             | Self::NotReady(_)
             | Self::OutcomeUnknown(_) => Some(RETRY_AFTER),
             _ => None,
@@ -289,6 +297,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(cause) => Self::Unavailable(cause),
+            StoreError::Busy(cause) => Self::Busy(cause),
             StoreError::OutcomeUnknown(cause) => Self::OutcomeUnknown(cause),
             StoreError::Internal(cause) => Self::Internal(cause),
         }

@@ -10,13 +10,8 @@ use vaultsync_protocol::{Pull, Push, Timestamp};
 use vaultsync_store::Vault;
 
 use crate::{
-    address::ClientAddress,
-    admission::refuse_if_overloaded,
-    app::App,
-    auth::AuthError,
-    error::ApiError,
-    memory_budget::Reservation,
-    request_body,
+    address::ClientAddress, admission::refuse_if_overloaded, app::App, auth::AuthError,
+    error::ApiError, memory_budget::Reservation, request_body,
 };
 
 /// A caller who is signed in and within the rate of the user.

@@ -21,6 +21,7 @@ mod guarded_body;
 mod json;
 mod layers;
 mod limits;
+mod log_limit;
 mod memory_budget;
 mod observe;
 mod openapi;

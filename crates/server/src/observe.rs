@@ -40,6 +40,11 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     let duration = app.clock.uptime().saturating_sub(started);
     let _entered = span.enter();
     log(&response, failure.as_deref(), duration);
+    if let Some(ApiError::Busy(cause)) = failure.as_deref()
+        && let Some(requests) = app.busy_warnings.count(started + duration)
+    {
+        tracing::warn!(requests, cause, "requests are refused because the server is too busy");
+    }
     app.request_metrics.record(route, method, response.status().as_u16(), duration);
     response
 }
@@ -67,7 +72,9 @@ fn log(response: &Response, failure: Option<&ApiError>, duration: Duration) {
     let cause = failure.and_then(ApiError::cause).unwrap_or_default();
     #[expect(clippy::cast_possible_truncation, reason = "no request takes that long")]
     let micros = duration.as_micros() as u64;
-    if response.status().is_server_error() {
+    let is_busy = matches!(failure, Some(ApiError::Busy(_)));
+    // An error at each request that is shed would be one more load.
+    if response.status().is_server_error() && !is_busy {
         tracing::error!(status, micros, code, cause, "request handled");
     } else if failure.is_some() {
         tracing::info!(status, micros, code, cause, "request handled");

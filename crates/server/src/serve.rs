@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     address::Peer, app::App, connection::Connection, guarded_body::GuardedBody,
-    telemetry::OpenGauge,
+    overload::ActiveConnection, telemetry::OpenGauge,
 };
 
 /// Buffer of hyper for a request's headers, as a multiple of their limit. Headers that are somewhat
@@ -114,12 +114,14 @@ async fn serve_connection(
     // Responses are written as a whole, so delaying a packet to fill it gains nothing.
     let _ = stream.set_nodelay(true);
     set_user_timeout(&stream, app.limits.write_stall_seconds);
+    let active = ActiveConnection::new(app.overload.active().clone());
     let stream = Connection::new(stream, &app.limits);
     let progress = stream.progress();
     let stop = app.stop.clone();
     let stopping = stop.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = progress.serve();
+        active.note_request();
         let mut request = request.map(|body| Body::new(progress.clone().track(body)));
         request.extensions_mut().insert(peer);
         let responding = router.clone().oneshot(request);

@@ -64,8 +64,11 @@ pub enum PullOutcome {
 /// Failure of a use case.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Nothing was written, and a later attempt may succeed: too many pushes are queued, or the disk is
-    /// full.
+    /// Nothing was written, and a later attempt may succeed: too many requests are before this one.
+    #[error("the database is busy: {0}")]
+    Busy(String),
+    /// Nothing was written, and a later attempt may succeed: the database does not respond, or the disk
+    /// is full.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
     /// The commit failed, and may have been carried out. The same push, sent again, finds its receipt.

@@ -9,6 +9,7 @@ mod network_cut;
 mod overload;
 mod postgres_disk_full;
 mod rolling_upgrade;
+mod short_stall;
 mod slow_clients;
 mod slow_uplink;
 mod soak;
@@ -36,6 +37,8 @@ pub const ALL: &[Scenario] = &[
     rolling_upgrade::SCENARIO,
     overload::ON_POSTGRES,
     overload::ON_SQLITE,
+    short_stall::ON_POSTGRES,
+    short_stall::ON_SQLITE,
     slow_clients::SCENARIO,
     slow_uplink::SCENARIO,
     vanished_peer::SCENARIO,

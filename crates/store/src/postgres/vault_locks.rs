@@ -13,21 +13,38 @@ use tokio::sync::{Mutex as VaultMutex, OwnedMutexGuard};
 
 use crate::VaultId;
 
-type Mutexes = HashMap<VaultId, Arc<VaultMutex<()>>>;
+#[derive(Debug, Default)]
+struct Locks {
+    mutexes: HashMap<VaultId, Arc<VaultMutex<()>>>,
+    /// Uses of all entries together.
+    pushes: usize,
+}
 
 /// A keyed mutex. It has an entry only for vaults that a push has locked or waits for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct VaultLocks(Arc<Mutex<Mutexes>>);
+pub(super) struct VaultLocks(Arc<Mutex<Locks>>);
 
 impl VaultLocks {
     /// Locks the vault until the guard is dropped. Waiters are served in order of arrival.
     pub(super) async fn lock(&self, vault: VaultId) -> VaultGuard {
-        let mutex = self.mutexes().entry(vault).or_default().clone();
-        let entry = Entry { locks: self.clone(), vault };
+        let (mutex, entry) = self.enter(vault);
         VaultGuard { _guard: mutex.lock_owned().await, _entry: entry }
     }
 
-    fn mutexes(&self) -> MutexGuard<'_, Mutexes> {
+    fn enter(&self, vault: VaultId) -> (Arc<VaultMutex<()>>, Entry) {
+        let mut locks = self.locks();
+        locks.pushes += 1;
+        let mutex = locks.mutexes.entry(vault).or_default().clone();
+        drop(locks);
+        (mutex, Entry { locks: self.clone(), vault })
+    }
+
+    /// The number of pushes that have locked a vault or wait for one: those that this process is serving.
+    pub(super) fn pushes(&self) -> usize {
+        self.locks().pushes
+    }
+
+    fn locks(&self) -> MutexGuard<'_, Locks> {
         // No code panics while it holds this lock, so the map is consistent even if the lock is poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,9 +67,10 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut mutexes = self.locks.mutexes();
-        if mutexes.get(&self.vault).is_some_and(|mutex| Arc::strong_count(mutex) == 1) {
-            mutexes.remove(&self.vault);
+        let mut locks = self.locks.locks();
+        locks.pushes -= 1;
+        if locks.mutexes.get(&self.vault).is_some_and(|mutex| Arc::strong_count(mutex) == 1) {
+            locks.mutexes.remove(&self.vault);
         }
     }
 }
@@ -89,6 +107,7 @@ mod tests {
         assert!(poll_once!(second).is_none() && poll_once!(third).is_none());
         let other = poll_once!(pin!(locks.lock(vault("b"))));
         assert!(other.is_some(), "another vault is not blocked");
+        assert_eq!(locks.pushes(), 4);
         drop(other);
         drop(first);
         assert!(poll_once!(third).is_none());
@@ -96,7 +115,8 @@ mod tests {
         assert!(poll_once!(third).is_none());
         drop(second);
         assert!(poll_once!(third).is_some());
-        assert!(locks.mutexes().is_empty());
+        assert!(locks.locks().mutexes.is_empty());
+        assert_eq!(locks.pushes(), 0);
     }
 
     #[test]
@@ -108,6 +128,7 @@ mod tests {
             assert!(poll_once!(second).is_none());
             drop(first);
         }
-        assert!(locks.mutexes().is_empty());
+        assert!(locks.locks().mutexes.is_empty());
+        assert_eq!(locks.pushes(), 0);
     }
 }

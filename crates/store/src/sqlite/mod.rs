@@ -198,9 +198,11 @@ impl Sqlite {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let connection = tokio::time::timeout(READER_TIMEOUT, self.readers.get())
+        let is_short = self.readers.status().waiting < READERS_WAITING_SHORT;
+        let wait = if is_short { SHORT_QUEUE_TIMEOUT } else { READER_TIMEOUT };
+        let connection = tokio::time::timeout(wait, self.readers.get())
             .await
-            .map_err(|_| StoreError::Unavailable("all read connections are busy".to_owned()))?
+            .map_err(|_| StoreError::Busy("too many reads wait for a connection".to_owned()))?
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         tokio::task::spawn_blocking(move || query(&connection))
             .await
@@ -215,8 +217,17 @@ impl std::fmt::Debug for Sqlite {
     }
 }
 
-/// How long a read waits for a connection. An overloaded server must say so within a second.
+/// How long a read waits for a connection if many others wait. An overloaded server must say so within a
+/// second.
 const READER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a read waits if few others do: a disk that stalls is no overload, and a short queue is served
+/// late rather than refused.
+const SHORT_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many reads may wait for a queue that counts as short. Pages of 8 MiB take some 50 ms each, so the
+/// last of them waits less than half a second.
+const READERS_WAITING_SHORT: usize = 16;
 
 /// How long a page may be read on the caller's thread, which other requests wait for. A page of 100 records
 /// of 1 KiB takes a fifth of that; one that comes from a disk, or has megabytes, takes more.

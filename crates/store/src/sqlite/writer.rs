@@ -34,9 +34,14 @@ use crate::{
 /// cores, the last one waits less than a second. Further pushes are rejected.
 const QUEUE_MAX: usize = 512;
 
-/// How long a push may have been queued when the writer reaches it. With the busy timeout of a
-/// statement that makes a second. A disk that stalls in a commit is waited for.
+/// How long a push may have been queued when the writer reaches it, while the queue is a standing one
+/// ([`StandingQueue`]). With the busy timeout of a statement that makes a second. A disk that stalls in a
+/// commit is waited for.
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a queue must have been too slow until pushes are rejected. One that a stall of the disk or of
+/// the machine has filled drains faster.
+const STANDING_FOR: Duration = Duration::from_millis(250);
 
 /// How many pushes share a commit. Past some dozens the sync is a small part of the cost, and the first
 /// push waits for the last.
@@ -99,6 +104,7 @@ impl Writer {
                 head_cache,
                 log_path,
                 batches_since_log_check,
+                standing_queue: StandingQueue::default(),
             };
             writer_loop.run();
         })?;
@@ -109,11 +115,13 @@ impl Writer {
     pub(super) fn send(&self, job: Job) -> Result<(), StoreError> {
         let sent = self.queue.try_send(Message::Push(Box::new(job)));
         gauge_queue(self.queue.max_capacity() - self.queue.capacity());
-        sent.map_err(|error| {
-            StoreError::Unavailable(match error {
-                mpsc::error::TrySendError::Full(_) => format!("{QUEUE_MAX} pushes are queued"),
-                mpsc::error::TrySendError::Closed(_) => "the database is closing".to_owned(),
-            })
+        sent.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                StoreError::Busy(format!("{QUEUE_MAX} pushes are queued"))
+            }
+            mpsc::error::TrySendError::Closed(_) => {
+                StoreError::Unavailable("the database is closing".to_owned())
+            }
         })
     }
 
@@ -152,6 +160,28 @@ struct WriterLoop {
     head_cache: HeadCache,
     log_path: PathBuf,
     batches_since_log_check: u32,
+    standing_queue: StandingQueue,
+}
+
+/// Tells a standing queue, which grows faster than it drains, from one that a stall has filled and that
+/// drains at once (RFC 8289, CoDel): only the first is cut, because late is better than refused.
+#[derive(Debug, Default)]
+struct StandingQueue {
+    /// Since when each batch has found pushes that were queued too long, and more than one batch.
+    slow_since: Option<Instant>,
+}
+
+impl StandingQueue {
+    /// Adds what a batch found: how many pushes were queued, and how long its first one was. Returns
+    /// whether the queue is a standing one.
+    fn add(&mut self, pushes: usize, waited: Duration, now: Instant) -> bool {
+        // What fits into one batch is served by it, however late.
+        if pushes <= BATCH_PUSHES_MAX || waited <= QUEUE_TIMEOUT {
+            self.slow_since = None;
+            return false;
+        }
+        now - *self.slow_since.get_or_insert(now) >= STANDING_FOR
+    }
 }
 
 impl WriterLoop {
@@ -175,6 +205,7 @@ impl WriterLoop {
     /// The first push and those queued behind it, without the ones that are abandoned or late.
     fn drain_queue(&mut self, first: Job) -> Vec<Job> {
         let mut bytes = first.push.ciphertext_bytes();
+        let first_waited = first.queued_at.elapsed();
         let mut batch = vec![first];
         while batch.len() < BATCH_PUSHES_MAX && bytes < BATCH_BYTES_MAX {
             match self.messages.try_recv() {
@@ -187,11 +218,13 @@ impl WriterLoop {
             }
         }
         gauge_queue(self.messages.len());
+        let queued = batch.len() + self.messages.len();
+        let is_standing = self.standing_queue.add(queued, first_waited, Instant::now());
         // The caller is gone and cannot learn the outcome, so the push is not begun.
         batch.retain(|job| !job.reply.is_closed());
-        let is_late = |job: &mut Job| job.queued_at.elapsed() > QUEUE_TIMEOUT;
+        let is_late = |job: &mut Job| is_standing && job.queued_at.elapsed() > QUEUE_TIMEOUT;
         for job in batch.extract_if(.., is_late) {
-            let late = StoreError::Unavailable("the push was queued for too long".to_owned());
+            let late = StoreError::Busy("the push was queued for too long".to_owned());
             drop((job.push, job.guard));
             let _ = job.reply.send(Err(late));
         }
@@ -322,5 +355,48 @@ fn not_committed(error: &rusqlite::Error) -> StoreError {
             StoreError::OutcomeUnknown(error.to_string())
         }
         _ => failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_drains_after_a_stall_is_not_a_standing_one() {
+        let mut queue = StandingQueue::default();
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let late = QUEUE_TIMEOUT + Duration::from_millis(100);
+        // 200 pushes were queued while the disk stalled; each batch takes 60 ms.
+        for (batch, pushes) in [200, 136, 72, 8].into_iter().enumerate() {
+            assert!(!queue.add(pushes, late, at(60 * batch as u64)));
+        }
+        assert_eq!(queue.slow_since, None);
+    }
+
+    #[test]
+    fn a_queue_of_one_batch_is_never_a_standing_one() {
+        let mut queue = StandingQueue::default();
+        let start = Instant::now();
+        for second in 0..10 {
+            let now = start + Duration::from_secs(second);
+            assert!(!queue.add(BATCH_PUSHES_MAX, Duration::from_secs(1), now));
+        }
+    }
+
+    #[test]
+    fn a_queue_that_stays_too_slow_is_a_standing_one_until_it_is_fast_again() {
+        let mut queue = StandingQueue::default();
+        let start = Instant::now();
+        let late = QUEUE_TIMEOUT + Duration::from_millis(1);
+        let mut add =
+            |millis, waited| queue.add(400, waited, start + Duration::from_millis(millis));
+        assert!(!add(0, late));
+        assert!(!add(249, late));
+        assert!(add(250, late));
+        assert!(add(900, late));
+        assert!(!add(1000, QUEUE_TIMEOUT));
+        assert!(!add(1100, late), "a new interval begins");
     }
 }

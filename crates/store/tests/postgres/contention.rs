@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 use vaultsync_store::{PostgresOptions, PushOutcome, StoreError};
-use vaultsync_test_servers::{query, shared_postgres};
+use vaultsync_test_servers::{PostgresServer, query, shared_postgres};
 
 use crate::{
     dsl::{TIMEOUT, new_database, open, options_for, push, push_applied, state, user},
@@ -93,4 +93,32 @@ async fn an_exhausted_pool_is_reported() {
     assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
     locking.join().expect("the row was locked");
     assert_eq!(push_applied(&store, &vault, &[("second", None, "v1")]).await, [1]);
+}
+
+/// A database that stands still for a moment is no overload, if few pushes wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_queue_is_served_after_a_stall() {
+    let server = PostgresServer::start();
+    let primaries = vec![server.url("postgres").parse().expect("an address")];
+    let options = PostgresOptions { primaries, timeout: 4 * TIMEOUT, ..postgres_options() };
+    let (store, shared) = (Arc::new(open(options).await), user());
+    push_applied(&store, &shared, &[("first", None, "v1")]).await;
+    server.pause();
+    let pushes: Vec<_> = (0..12)
+        .map(|number| {
+            let store = store.clone();
+            // Half of them wait for one vault, and the others for a batch.
+            let vault = if number % 2 == 0 { shared.clone() } else { user() };
+            tokio::spawn(async move {
+                push(&store, &vault, &[(&format!("r{number}"), None, "v1")]).await
+            })
+        })
+        .collect();
+    // Longer than a push waits in a long queue.
+    tokio::time::sleep(TIMEOUT + Duration::from_secs(1)).await;
+    server.resume();
+    for push in pushes {
+        let outcome = push.await.expect("no panic");
+        assert!(matches!(outcome, Ok(PushOutcome::Applied(_))), "{outcome:?}");
+    }
 }

@@ -103,7 +103,7 @@ fn parse(operations: &[Operation]) -> Result<Push, String> {
 
 fn outcome_of(error: &StoreError) -> Result<Outcome, String> {
     match error {
-        StoreError::Unavailable(_) => Ok(Outcome::Refused),
+        StoreError::Busy(_) | StoreError::Unavailable(_) => Ok(Outcome::Refused),
         StoreError::OutcomeUnknown(_) => Ok(Outcome::Unknown),
         StoreError::Internal(message) => Err(message.clone()),
     }

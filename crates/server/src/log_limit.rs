@@ -1,0 +1,47 @@
+//! Log lines about something that can happen at every request: one now and then, with a count.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// Time between two lines.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Limit on the lines about one kind of event.
+#[derive(Debug, Default)]
+pub(crate) struct LogLimit {
+    /// Events since the last line.
+    events: AtomicU64,
+    /// Uptime from which the next line may be written, in milliseconds.
+    next_millis: AtomicU64,
+}
+
+impl LogLimit {
+    /// Counts an event. If a line is due, returns the number of events since the last one.
+    pub(crate) fn count(&self, uptime: Duration) -> Option<u64> {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        let now = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
+        let next = self.next_millis.load(Ordering::Relaxed);
+        let after = now.saturating_add(u64::try_from(INTERVAL.as_millis()).unwrap_or(u64::MAX));
+        let is_due = now >= next
+            && self
+                .next_millis
+                .compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        is_due.then(|| self.events.swap(0, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_due_at_the_first_event_and_after_each_interval() {
+        let limit = LogLimit::default();
+        let mut count = |seconds| limit.count(Duration::from_secs(seconds));
+        assert_eq!([0, 1, 9, 10, 11].map(&mut count), [Some(1), None, None, Some(3), None]);
+        assert_eq!(count(100), Some(2));
+    }
+}
