@@ -24,7 +24,15 @@ pub(crate) async fn admit(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    check(&app, &mut request)?;
+    let address = request
+        .extensions()
+        .get::<Peer>()
+        .map(|peer| client_address(*peer, request.headers(), &app.trusted_proxies));
+    if let Some(address) = address {
+        app.rates.charge_address(address).map_err(ApiError::RateLimited)?;
+        request.extensions_mut().insert(ClientAddress(address));
+    }
+    check(&app, &request)?;
     if let Err(overloaded) = refuse_if_overloaded(&app) {
         // Boxed, because most requests do not need it and its future is large.
         Box::pin(request_body::discard(request, &app.limits)).await;
@@ -33,14 +41,14 @@ pub(crate) async fn admit(
     Ok(next.run(request).await)
 }
 
-/// Middleware for readiness checks: as [`admit`], but overload does not refuse them. A load balancer
-/// would take the node out, and its load would overload the other nodes.
+/// Middleware for readiness checks: as [`admit`], but neither a rate nor overload refuses them. A load
+/// balancer would take the node out, and its load would overload the other nodes.
 pub(crate) async fn admit_probe(
     State(app): State<App>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    check(&app, &mut request)?;
+    check(&app, &request)?;
     Ok(next.run(request).await)
 }
 
@@ -52,12 +60,7 @@ pub(crate) fn refuse_if_overloaded(app: &App) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check(app: &App, request: &mut Request) -> Result<(), ApiError> {
-    if let Some(peer) = request.extensions().get::<Peer>() {
-        let address = client_address(*peer, request.headers(), &app.trusted_proxies);
-        app.rates.charge_address(address).map_err(ApiError::RateLimited)?;
-        request.extensions_mut().insert(ClientAddress(address));
-    }
+fn check(app: &App, request: &Request) -> Result<(), ApiError> {
     check_header_size(request, app.limits.header_bytes_max)?;
     check_host(request)
 }
@@ -163,6 +166,26 @@ mod tests {
             statuses.push(send(&router, request).await.0.status().as_u16());
         }
         assert_eq!((statuses[0], statuses.contains(&429)), (503, true), "{statuses:?}");
+    }
+
+    #[tokio::test]
+    async fn a_readiness_check_is_charged_to_no_rate() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { rate_limit_address: 1, ..Limits::default() };
+        let router = crate::router(App::new(Parts { limits, ..Parts::in_folder(folder.path()) }));
+        let from_one_address = |path: &str| {
+            let mut request = request(Method::GET, path);
+            request.extensions_mut().insert(Peer(([192, 0, 2, 1], 1).into()));
+            request
+        };
+        for _ in 0..20 {
+            send(&router, from_one_address("/api/sync/info")).await;
+            // It is not ready because it has no issuer.
+            let (response, _) = send(&router, from_one_address("/readyz")).await;
+            assert_eq!(response.status().as_u16(), 503);
+        }
+        let (response, _) = send(&router, from_one_address("/api/sync/info")).await;
+        assert_eq!(response.status().as_u16(), 429);
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use vaultsync_store::Store;
 
 use crate::{
     Clock, Limits, auth::Authenticator, log_limit::LogLimit, memory_budget::MemoryBudget,
-    overload::OverloadDetector, rates::Rates, record_hash::RecordHash,
+    overload::OverloadDetector, rates::Rates, readiness::Readiness, record_hash::RecordHash,
     request_metrics::RequestMetrics,
 };
 
@@ -55,6 +55,7 @@ pub struct Inner {
     pub(crate) rates: Rates,
     pub(crate) overload: OverloadDetector,
     pub(crate) busy_warnings: LogLimit,
+    pub(crate) readiness: Readiness,
     pub(crate) request_metrics: RequestMetrics,
 }
 
@@ -66,6 +67,7 @@ impl App {
             rates: Rates::new(&parts.limits),
             overload: OverloadDetector::default(),
             busy_warnings: LogLimit::default(),
+            readiness: Readiness::default(),
             request_metrics: RequestMetrics::default(),
             record_hash: RecordHash::new(&parts.log_key),
             store: parts.store,

@@ -27,6 +27,7 @@ mod observe;
 mod openapi;
 mod overload;
 mod rates;
+mod readiness;
 mod record_hash;
 mod request_body;
 mod request_metrics;

@@ -8,12 +8,14 @@
 //! | `sqlite/`, `postgres/` | the backends: they load, call the above, and write |
 //! | `migrations.rs` | the list of migrations of both databases |
 //! | `notifier.rs`, `pubsub/` | waking waiters in this process, and in others |
+//! | `request_results.rs`, `disk_room.rs` | whether a push could be served now |
 //! | `postgres_client/` | addresses of PostgreSQL, and connections outside a pool |
 //!
 //! Not here: HTTP, JSON, authentication.
 
 mod check_version;
 mod migrations;
+mod disk_room;
 mod notifier;
 mod postgres;
 mod postgres_client;
@@ -22,11 +24,13 @@ mod pull;
 mod push_plan;
 mod read_budget;
 mod receipts;
+mod request_results;
 mod sqlite;
 mod store;
 mod vault;
 
 pub use check_version::{RecordState, WriteDecision, check_version};
+pub use disk_room::DISK_FREE_BYTES_MIN;
 pub use notifier::{ChangeNotifier, Subscription};
 pub use postgres::{
     PostgresOptions, batch_statements, distribute, hot_statements, migrate, pending_migrations,

@@ -180,11 +180,29 @@ impl Store {
         }
     }
 
-    /// Checks that the database answers and has its tables.
+    /// Checks that the database answers and has its tables. Takes no part in the load of real requests:
+    /// it needs no place in a queue or a pool, and a busy database passes.
     pub async fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.check().await,
             Self::Postgres(postgres) => postgres.check().await,
+        }
+    }
+
+    /// Checks that the latest pushes did not all fail because of the database.
+    pub fn check_pushes(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.results().check_pushes(),
+            Self::Postgres(postgres) => postgres.results().check_pushes(),
+        }
+    }
+
+    /// Checks that the disk has room for a push, as far as this machine can tell: not for PostgreSQL,
+    /// which knows its own disks.
+    pub async fn check_disk(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.check_disk().await,
+            Self::Postgres(_) => Ok(()),
         }
     }
 

@@ -35,7 +35,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(info::info))
 }
 
-/// Routes that are charged to the address, but answered during overload too.
+/// Routes that are always answered, like liveness, but only to valid requests.
 fn readiness() -> OpenApiRouter<App> {
     OpenApiRouter::default().routes(routes!(health::readyz))
 }

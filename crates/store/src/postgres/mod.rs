@@ -16,6 +16,7 @@ mod head_reads;
 mod migrate;
 mod open;
 mod pool;
+mod probe;
 mod pull;
 mod pull_executor;
 mod push_batch;
@@ -33,16 +34,16 @@ use vaultsync_protocol::{Pull, Push, Timestamp};
 pub use self::migrate::{distribute, migrate, pending_migrations};
 use self::{
     batcher::Batcher,
-    db_error::DbError,
-    deadlines::{Deadlines, with_deadline},
     endpoints::Endpoints,
     head_reads::HEAD_READ_BATCHES,
+    probe::Probe,
     push_executor::{BatchOutcome, PUSH_BATCHES, QueuedPush},
     vault_locks::VaultLocks,
 };
 use crate::{
     ChangeNotifier, DatabaseUrl, OpenError, PubsubBackend, PullOutcome, PushOutcome, ReadBudget,
     StoreError, StoreOptions, Vault, VaultId, pubsub::Relay, pull::VaultHead,
+    request_results::RequestResults,
 };
 
 /// Options of a PostgreSQL store.
@@ -100,6 +101,8 @@ pub struct Postgres {
     /// The pushes that are running.
     pushes: TaskTracker,
     relay: Relay,
+    results: RequestResults,
+    probe: Probe,
 }
 
 /// A push on its way to the database.
@@ -142,7 +145,14 @@ impl Postgres {
         });
         inner.primaries.check_all(&postgres.primaries).await?;
         inner.replicas.check_all(&postgres.replicas).await?;
-        Ok(Self { inner, pushes: TaskTracker::new(), relay })
+        let probe = Probe::new(&postgres, deployment);
+        Ok(Self {
+            inner,
+            pushes: TaskTracker::new(),
+            relay,
+            results: RequestResults::default(),
+            probe,
+        })
     }
 
     pub(crate) async fn push(
@@ -164,9 +174,11 @@ impl Postgres {
             drop((job, guard));
             outcome
         });
-        pushing.await.unwrap_or_else(|_| {
+        let outcome = pushing.await.unwrap_or_else(|_| {
             Err(StoreError::OutcomeUnknown("the task of a push panicked".to_owned()))
-        })
+        });
+        self.results.record_push(&outcome);
+        outcome
     }
 
     pub(crate) async fn pull<R: ReadBudget>(
@@ -175,18 +187,29 @@ impl Postgres {
         pull: &Pull,
         budget: R,
     ) -> Result<(PullOutcome, R), StoreError> {
-        self.inner.pull(vault, pull, budget).await.map_err(StoreError::from)
+        let outcome = self.inner.pull(vault, pull, budget).await.map_err(StoreError::from);
+        self.results.record_read(&outcome);
+        outcome
     }
 
     pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<Timestamp>, StoreError> {
-        self.inner.head(vault).await.map_err(StoreError::from)
+        let head = self.inner.head(vault).await.map_err(StoreError::from);
+        self.results.record_read(&head);
+        head
     }
 
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         if self.pushes.is_closed() {
             return Err(StoreError::Unavailable("the database is closing".to_owned()));
         }
-        self.inner.check().await.map_err(StoreError::from)
+        if self.results.has_just_served() {
+            return Ok(());
+        }
+        self.probe.check().await.map_err(StoreError::from)
+    }
+
+    pub(crate) const fn results(&self) -> &RequestResults {
+        &self.results
     }
 
     pub(crate) fn notifier(&self) -> &ChangeNotifier {
@@ -198,28 +221,13 @@ impl Postgres {
         self.pushes.close();
         self.pushes.wait().await;
         self.relay.close().await;
+        self.probe.close().await;
         self.inner.primaries.close();
         self.inner.replicas.close();
     }
 }
 
 impl Inner {
-    async fn check(&self) -> Result<(), DbError> {
-        let deadlines = Deadlines::new(self.timeout, 0);
-        let any_vault = Vault::of("", "").id();
-        let connection = self.primaries.connect(any_vault, 0, deadlines).await?;
-        let look = async {
-            let looked = connection.send("select from vaults limit 0; select from records limit 0");
-            looked.await.map_err(|error| DbError::of(&error))
-        };
-        connection
-            .endpoint()
-            .watch(with_deadline(deadlines.deadline, DbError::ConnectionLost, look))
-            .await?;
-        connection.release();
-        Ok(())
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "a pool is far smaller than 2^53")]
     fn gauge(&self) {
         let (open, idle) = self.primaries.count();

@@ -26,8 +26,9 @@ use self::{
 };
 use crate::{
     ChangeNotifier, OpenError, PullOutcome, PushOutcome, ReadBudget, StoreError, StoreOptions,
-    Vault, VaultId,
+    Vault, VaultId, disk_room,
     pull::{VaultHead, without_records},
+    request_results::RequestResults,
 };
 
 /// An open SQLite database.
@@ -40,6 +41,7 @@ pub struct Sqlite {
     readers: Pool<Connection>,
     notifier: ChangeNotifier,
     head_cache: HeadCache,
+    results: RequestResults,
     options: StoreOptions,
     /// Locked while this process serves from the file; see [`open::lock`].
     _lock: File,
@@ -71,6 +73,7 @@ impl Sqlite {
             readers,
             notifier,
             head_cache,
+            results: RequestResults::default(),
             options,
             _lock: lock,
         })
@@ -86,9 +89,11 @@ impl Sqlite {
         let (reply, outcome) = oneshot::channel();
         let queued_at = Instant::now();
         self.writer.send(Job { vault: vault.clone(), push, now, queued_at, reply, guard })?;
-        outcome.await.unwrap_or_else(|_| {
+        let outcome = outcome.await.unwrap_or_else(|_| {
             Err(StoreError::OutcomeUnknown("the writer thread dropped the push".to_owned()))
-        })
+        });
+        self.results.record_push(&outcome);
+        outcome
     }
 
     /// Reads a page from the first of these that can serve it:
@@ -174,10 +179,29 @@ impl Sqlite {
 
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         self.writer.check()?;
-        self.read_blocking(|connection| {
+        // Real requests show that the disk responds, whether or not a connection is free.
+        if self.results.has_just_served() {
+            return Ok(());
+        }
+        let hangs = |_| StoreError::Unavailable("reads do not end".to_owned());
+        let connection = tokio::time::timeout(CHECK_TIMEOUT, self.readers.get())
+            .await
+            .map_err(hangs)?
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        blocking(move || {
             connection.query_row("select count(*) from vaults where vault_id = x''", [], |_| Ok(()))
         })
         .await
+    }
+
+    pub(crate) async fn check_disk(&self) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let checked = tokio::task::spawn_blocking(move || disk_room::check(&path)).await;
+        checked.map_err(|error| StoreError::Internal(error.to_string()))?
+    }
+
+    pub(crate) const fn results(&self) -> &RequestResults {
+        &self.results
     }
 
     pub(crate) const fn notifier(&self) -> &ChangeNotifier {
@@ -204,11 +228,20 @@ impl Sqlite {
             .await
             .map_err(|_| StoreError::Busy("too many reads wait for a connection".to_owned()))?
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        tokio::task::spawn_blocking(move || query(&connection))
-            .await
-            .map_err(|error| StoreError::Internal(error.to_string()))?
-            .map_err(|error| failed(&error))
+        let result = blocking(move || query(&connection)).await;
+        self.results.record_read(&result);
+        result
     }
+}
+
+/// Runs a query on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    query: impl FnOnce() -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(query)
+        .await
+        .map_err(|error| StoreError::Internal(error.to_string()))?
+        .map_err(|error| failed(&error))
 }
 
 impl std::fmt::Debug for Sqlite {
@@ -224,6 +257,9 @@ const READER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a read waits if few others do: a disk that stalls is no overload, and a short queue is served
 /// late rather than refused.
 const SHORT_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a readiness check waits for a connection if no request has just been served.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many reads may wait for a queue that counts as short. Pages of 8 MiB take some 50 ms each, so the
 /// last of them waits less than half a second.

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -42,6 +42,9 @@ const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a queue must have been too slow until pushes are rejected. One that a stall of the disk or of
 /// the machine has filled drains faster.
 const STANDING_FOR: Duration = Duration::from_millis(250);
+
+/// How long one batch may take until the disk counts as one that does not respond.
+const BATCH_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How many pushes share a commit. Past some dozens the sync is a small part of the cost, and the first
 /// push waits for the last.
@@ -80,6 +83,7 @@ enum Message {
 /// Handle of the writer thread.
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
+    batch_began: BatchBegan,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -94,6 +98,8 @@ impl Writer {
         // SQLite creates the log beside the file itself, not beside a link to it.
         let log_path = beside(&std::fs::canonicalize(path)?, "-wal");
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
+        let batch_began = BatchBegan::default();
+        let began = Arc::clone(&batch_began);
         let thread = thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || {
             let batches_since_log_check = 0;
             let writer_loop = WriterLoop {
@@ -104,11 +110,12 @@ impl Writer {
                 head_cache,
                 log_path,
                 batches_since_log_check,
+                batch_began: began,
                 standing_queue: StandingQueue::default(),
             };
             writer_loop.run();
         })?;
-        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, batch_began, thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues a push, or rejects it at once if the queue is full.
@@ -125,10 +132,14 @@ impl Writer {
         })
     }
 
-    /// Returns an error if the thread no longer takes pushes.
+    /// Returns an error if the thread no longer takes pushes, or hangs in a batch.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         if self.queue.is_closed() {
             return Err(StoreError::Unavailable("the database is closing".to_owned()));
+        }
+        let began = *self.batch_began.lock().unwrap_or_else(PoisonError::into_inner);
+        if began.is_some_and(|began| began.elapsed() > BATCH_TIME_MAX) {
+            return Err(StoreError::Unavailable("the disk does not respond".to_owned()));
         }
         Ok(())
     }
@@ -152,6 +163,9 @@ fn gauge_queue(pushes: usize) {
 /// The heads of the vaults that a batch has written to.
 type NewHeads = HashMap<VaultId, VaultHead>;
 
+/// When the batch began that the thread is working on.
+type BatchBegan = Arc<Mutex<Option<Instant>>>;
+
 struct WriterLoop {
     connection: Connection,
     messages: mpsc::Receiver<Message>,
@@ -160,6 +174,7 @@ struct WriterLoop {
     head_cache: HeadCache,
     log_path: PathBuf,
     batches_since_log_check: u32,
+    batch_began: BatchBegan,
     standing_queue: StandingQueue,
 }
 
@@ -191,15 +206,21 @@ impl WriterLoop {
                 Message::Stop => self.messages.close(),
                 Message::Push(first) => {
                     let batch = self.drain_queue(*first);
+                    self.set_batch_began(Some(Instant::now()));
                     // A panic drops the transaction, which rolls it back, and the replies, which fails
                     // the pushes. The connection is as good as before for the next batch.
                     if catch_unwind(AssertUnwindSafe(|| self.commit(batch))).is_err() {
                         tracing::error!("the writer thread panicked in a batch of pushes");
                     }
                     self.bound_log();
+                    self.set_batch_began(None);
                 }
             }
         }
+    }
+
+    fn set_batch_began(&self, began: Option<Instant>) {
+        *self.batch_began.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
 
     /// The first push and those queued behind it, without the ones that are abandoned or late.

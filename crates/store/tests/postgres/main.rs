@@ -15,6 +15,7 @@ mod plans;
 mod pooler;
 mod proxy;
 mod push_batches;
+mod readiness;
 mod replicas;
 mod tls;
 mod unlocked_writers;

@@ -1,0 +1,195 @@
+//! Readiness: whether this node could serve a push now.
+//!
+//! The checks take no part in the load of real requests, so a busy node stays ready. They run at most once
+//! in [`FRESH_FOR`], however many clients ask, and readiness is charged to no rate: nobody can load the
+//! database through it, and a load balancer always gets its response.
+//!
+//! To add a check, write its function and add it to [`CHECKS`].
+//!
+//! Not here: the route (`routes/health.rs`), what the store checks (`vaultsync-store`).
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+use vaultsync_store::{DISK_FREE_BYTES_MIN, StoreError};
+
+use crate::app::App;
+
+/// Time for which a result is returned again.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// A condition for serving a push.
+struct Check {
+    /// Its name in the log.
+    name: &'static str,
+    /// Returns why the condition does not hold, in sentences that anybody may read; none if it does.
+    run: fn(&App) -> Reasons<'_>,
+    /// The reason if it does not return in time.
+    late: &'static str,
+}
+
+type Reasons<'a> = Pin<Box<dyn Future<Output = Vec<String>> + Send + 'a>>;
+
+const CHECKS: [Check; 4] = [
+    Check {
+        name: "keys",
+        run: |app| Box::pin(keys(app)),
+        late: "an issuer did not respond in time",
+    },
+    Check {
+        name: "database",
+        run: |app| Box::pin(database(app)),
+        late: "the database did not respond in time",
+    },
+    Check {
+        name: "pushes",
+        run: |app| Box::pin(pushes(app)),
+        late: "the results of pushes are not available",
+    },
+    Check {
+        name: "disk",
+        run: |app| Box::pin(disk(app)),
+        late: "the disk did not respond in time",
+    },
+];
+
+async fn keys(app: &App) -> Vec<String> {
+    app.authenticator.ready().await.err().unwrap_or_default()
+}
+
+async fn database(app: &App) -> Vec<String> {
+    reasons("database", app.store.check().await, "the database is not available".to_owned())
+}
+
+async fn pushes(app: &App) -> Vec<String> {
+    let reason = "the latest pushes failed because of the database".to_owned();
+    reasons("pushes", app.store.check_pushes(), reason)
+}
+
+async fn disk(app: &App) -> Vec<String> {
+    let mebibytes = DISK_FREE_BYTES_MIN / (1024 * 1024);
+    let reason = format!("the disk of the database has less than {mebibytes} MiB of free space");
+    reasons("disk", app.store.check_disk().await, reason)
+}
+
+/// The public reason of a failed check. The error may name files and hosts, so only the log has it.
+fn reasons(check: &str, result: Result<(), StoreError>, reason: String) -> Vec<String> {
+    match result {
+        Ok(()) => Vec::new(),
+        Err(error) => {
+            tracing::debug!(check, %error, "a readiness check failed");
+            vec![reason]
+        }
+    }
+}
+
+/// The latest result of the checks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Readiness(Arc<Mutex<Option<Checked>>>);
+
+/// A result.
+#[derive(Clone, Debug)]
+struct Checked {
+    at: Instant,
+    reasons: Vec<String>,
+}
+
+impl Readiness {
+    /// Returns why this node could not serve a push now; nothing if it could.
+    pub(crate) async fn reasons_against(&self, app: &App) -> Vec<String> {
+        let (checked, app_of_task) = (Arc::clone(&self.0), app.clone());
+        // In a task of its own: if each client that goes away ended the checks, the next one would begin
+        // them again at once.
+        let checking = tokio::spawn(async move {
+            let mut checked = checked.lock().await;
+            if let Some(fresh) = checked.as_ref().filter(|last| last.at.elapsed() < FRESH_FOR) {
+                return fresh.reasons.clone();
+            }
+            let reasons = run(&app_of_task).await;
+            log_change(checked.as_ref(), &reasons);
+            *checked = Some(Checked { at: Instant::now(), reasons: reasons.clone() });
+            reasons
+        });
+        let failed = |_| vec!["the readiness checks failed".to_owned()];
+        let mut reasons = checking.await.unwrap_or_else(failed);
+        // Not part of the stored result, so that it takes effect at once.
+        if app.stop.is_cancelled() {
+            reasons.push("the server is stopping".to_owned());
+        }
+        reasons
+    }
+}
+
+/// Runs all checks at the same time, each for at most the time of a request.
+async fn run(app: &App) -> Vec<String> {
+    let checks = CHECKS.iter().map(|check| async move {
+        let late = |_| {
+            tracing::debug!(check = check.name, "a readiness check took too long");
+            vec![check.late.to_owned()]
+        };
+        timeout(app.limits.handler_seconds, (check.run)(app)).await.unwrap_or_else(late)
+    });
+    futures_util::future::join_all(checks).await.concat()
+}
+
+/// Logs when the result changes, and not each time that a probe asks.
+fn log_change(last: Option<&Checked>, reasons: &[String]) {
+    let before = last.map(|last| last.reasons.as_slice()).unwrap_or_default();
+    if before == reasons {
+        return;
+    }
+    if reasons.is_empty() {
+        tracing::warn!("the server is ready again");
+    } else {
+        tracing::warn!(reasons = reasons.join("; "), "the server is not ready");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Parts;
+
+    /// An app whose only reason is that it has no issuer, and the folder of its database.
+    fn app() -> (App, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        (App::new(Parts::in_folder(folder.path())), folder)
+    }
+
+    #[tokio::test]
+    async fn a_result_is_used_again_for_a_moment_and_then_renewed() {
+        let (app, _folder) = app();
+        let reasons = || app.readiness.reasons_against(&app);
+        assert_eq!(reasons().await, ["no issuer is configured"]);
+        app.store.close().await;
+        assert_eq!(reasons().await, ["no issuer is configured"], "not asked again");
+        if let Some(checked) = app.readiness.0.lock().await.as_mut() {
+            checked.at -= FRESH_FOR;
+        }
+        assert_eq!(reasons().await, ["no issuer is configured", "the database is not available"]);
+        app.stop.cancel();
+        assert_eq!(reasons().await.last().unwrap(), "the server is stopping", "at once");
+    }
+
+    #[tokio::test]
+    async fn names_of_checks_are_unique() {
+        for check in &CHECKS {
+            assert_eq!(CHECKS.iter().filter(|other| other.name == check.name).count(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_check_goes_on_when_its_client_goes_away() {
+        let (app, _folder) = app();
+        let guard = app.readiness.0.lock().await;
+        let asked = timeout(Duration::ZERO, app.readiness.reasons_against(&app)).await;
+        assert!(asked.is_err(), "the client does not wait");
+        drop(guard);
+        while app.readiness.0.lock().await.is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Free space of the file system that holds a database.
+
+use std::path::Path;
+
+use crate::StoreError;
+
+/// Free space below which a disk counts as full, in bytes: enough for a push of the largest record of the
+/// default size, in the write-ahead log and in the database.
+pub const DISK_FREE_BYTES_MIN: u64 = 4 * 1024 * 1024;
+
+/// Fails if the file system of a file or folder is almost full, or if it cannot be asked. May block.
+pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
+    let free = free_bytes(path).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    if free < DISK_FREE_BYTES_MIN {
+        return Err(StoreError::Unavailable(format!("{free} bytes are free on the disk")));
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn free_bytes(path: &Path) -> std::io::Result<u64> {
+    let file_system = rustix::fs::statvfs(path)?;
+    Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
+}
+
+/// Not known without a system call that the standard library does not have.
+#[cfg(not(unix))]
+fn free_bytes(_: &Path) -> std::io::Result<u64> {
+    Ok(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_with_room_passes_and_a_missing_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        check(folder.path()).unwrap();
+        assert!(cfg!(not(unix)) || check(&folder.path().join("missing")).is_err());
+    }
+}
