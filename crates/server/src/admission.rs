@@ -1,7 +1,7 @@
 //! Admission: the checks that a request passes before sign-in and before its body is read.
 //!
-//! The order is the rate of the address, the size of the headers, `Host`, and overload. Sign-in and
-//! the rate of the user follow in `extract`.
+//! The order is the rates of the address, the size of the headers, `Host`, and overload. Sign-in and
+//! the rates of the user follow in `extract`.
 
 use axum::{
     extract::{Request, State},
@@ -16,9 +16,10 @@ use crate::{
     app::App,
     error::ApiError,
     request_body,
+    response::body_bytes,
 };
 
-/// Middleware that admits a request or refuses it.
+/// Middleware that admits a request or refuses it, and charges the response to its address.
 pub(crate) async fn admit(
     State(app): State<App>,
     mut request: Request,
@@ -38,7 +39,11 @@ pub(crate) async fn admit(
         Box::pin(request_body::discard(request, &app.limits)).await;
         return Err(overloaded);
     }
-    Ok(next.run(request).await)
+    let response = next.run(request).await;
+    if let Some(address) = address {
+        app.rates.debit_address(address, body_bytes(&response));
+    }
+    Ok(response)
 }
 
 /// Middleware for readiness checks: as [`admit`], but neither a rate nor overload refuses them. A load
@@ -171,7 +176,8 @@ mod tests {
     #[tokio::test]
     async fn a_readiness_check_is_charged_to_no_rate() {
         let folder = tempfile::tempdir().unwrap();
-        let limits = Limits { rate_limit_address: 1, ..Limits::default() };
+        let limits =
+            Limits { rate_limit_address: 1, rate_limit_address_bytes: 1, ..Limits::default() };
         let router = crate::router(App::new(Parts { limits, ..Parts::in_folder(folder.path()) }));
         let from_one_address = |path: &str| {
             let mut request = request(Method::GET, path);

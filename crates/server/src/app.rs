@@ -64,7 +64,7 @@ impl App {
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner {
             memory: MemoryBudget::new(&parts.limits),
-            rates: Rates::new(&parts.limits),
+            rates: Rates::new(&parts.limits, Arc::clone(&parts.clock)),
             overload: OverloadDetector::default(),
             busy_warnings: LogLimit::default(),
             readiness: Readiness::default(),

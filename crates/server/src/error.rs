@@ -36,7 +36,7 @@ use crate::{
     auth::{AuthError, Outcome},
     json,
     memory_budget::BudgetExceeded,
-    rates::RateLimited,
+    rates::{Counted, RateLimited},
 };
 
 /// Status of a push of which nothing was written because of conflicts.
@@ -186,6 +186,9 @@ impl ApiError {
                 );
             }
             Self::UnsupportedMediaType(message) => message,
+            Self::RateLimited(RateLimited { counted: Counted::Bytes, .. }) => {
+                "Too many bytes were sent and received. Retry after the time in Retry-After."
+            }
             Self::RateLimited(_) => "Too many requests. Retry after the time in Retry-After.",
             Self::TooManyWaits => {
                 "This user has too many waiting pulls and event streams open. \
@@ -267,11 +270,15 @@ impl IntoResponse for ApiError {
         if let Some(retry_after) = self.retry_after() {
             insert(header::RETRY_AFTER, retry_after.as_secs().max(1).to_string());
         }
-        if let Self::RateLimited(RateLimited { policy, burst, retry_after }) = &self {
+        if let Self::RateLimited(RateLimited { policy, counted, burst, retry_after }) = &self {
             let reset = retry_after.as_secs();
             let name = HeaderName::from_static;
+            let unit = match counted {
+                Counted::Requests => "",
+                Counted::Bytes => r#";qu="content-bytes""#,
+            };
             // draft-ietf-httpapi-ratelimit-headers-11
-            insert(name("ratelimit-policy"), format!(r#""{policy}";q={burst};w=3"#));
+            insert(name("ratelimit-policy"), format!(r#""{policy}";q={burst}{unit};w=3"#));
             insert(name("ratelimit"), format!(r#""{policy}";r=0;t={reset}"#));
         }
         if let Self::SignIn(error) = &self

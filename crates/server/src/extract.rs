@@ -14,7 +14,7 @@ use crate::{
     error::ApiError, memory_budget::Reservation, request_body,
 };
 
-/// A caller who is signed in and within the rate of the user.
+/// A caller who is signed in and within the rates of the user.
 pub(crate) struct Caller {
     /// The caller's vault.
     pub(crate) vault: Vault,
@@ -83,6 +83,10 @@ impl FromRequest<App> for ReadPush {
         request_body::check_media_type(&parts.headers)?;
         let mut memory = app.memory.reserve(vault.id());
         let body = request_body::read(&parts.headers, body, &app.limits, &mut memory).await?;
+        app.rates.debit_user(vault.id(), body.len());
+        if let Some(ClientAddress(address)) = parts.extensions.get() {
+            app.rates.debit_address(*address, body.len());
+        }
         // Overload may have begun while the body arrived, and most of the work is still to be done.
         refuse_if_overloaded(app)?;
         let push = Push::from_json(&body, app.limits.ciphertext_bytes_max)?;

@@ -1,7 +1,7 @@
 //! The HTTP server of Vaultsync: sign-in, limits, routes.
 //!
 //! A request passes `serve` and `connection` (bytes), `layers` and `observe` (every response),
-//! `admission` (address rate, header size, overload), `extract` (sign-in, user rate, body), and then
+//! `admission` (address rates, header size, overload), `extract` (sign-in, user rates, body), and then
 //! one file of `routes`, which makes one call to the store. `response` and `error` encode the result.
 //!
 //! Not here: SQL (`vaultsync-store`), settings and their sources (`vaultsync`), any cryptography
@@ -12,6 +12,7 @@ mod admin;
 mod admission;
 mod app;
 pub mod auth;
+mod byte_rate;
 mod clock;
 mod connection;
 mod error;

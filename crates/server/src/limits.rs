@@ -231,15 +231,23 @@ limits! {
 
     "Failed sign-ins per second for each client address, with bursts of three times as many. A token counts if no key of an issuer verifies it. 0 disables this limit."
     rate_limit_sign_in_failures as "signInFailuresPerAddress": u32 = 20, PerSecond(0, 1_000_000);
+
+    "Bytes per second of request and response bodies for each user, with bursts of three times as many. They are counted once a body is complete, whether or not the client reads it. 0 disables this limit."
+    rate_limit_bytes as "byteRatePerUser": usize = 64 * MIB, BytesPerSecond(0, 1024 * GIB);
+
+    "Bytes per second of request and response bodies for each client address, with bursts of three times as many. 0 disables this limit."
+    rate_limit_address_bytes as "byteRatePerAddress": usize = 256 * MIB, BytesPerSecond(0, 1024 * GIB);
 }
 
 impl Limits {
-    /// The limits in force: with `rate_limit` at 0, the other two rates are off as well.
+    /// The limits in force: with `rate_limit` at 0, the other rates are off as well.
     pub(crate) fn in_force(&self) -> Self {
         let mut limits = self.clone();
         if limits.rate_limit == 0 {
             limits.rate_limit_address = 0;
             limits.rate_limit_sign_in_failures = 0;
+            limits.rate_limit_bytes = 0;
+            limits.rate_limit_address_bytes = 0;
         }
         limits
     }

@@ -1,4 +1,4 @@
-//! Rate limits per user and per client address.
+//! Rate limits per user and per client address: requests, failed sign-ins, and bytes.
 //!
 //! Each node counts by itself.
 
@@ -6,6 +6,7 @@ use std::{
     hash::Hash,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,16 +17,26 @@ use governor::{
 };
 use vaultsync_store::VaultId;
 
-use crate::Limits;
+use crate::{Clock, Limits, byte_rate::ByteRate};
 
-/// Size of a burst, in seconds of requests.
-const BURST_SECONDS: u32 = 3;
+/// Size of a burst, in seconds of requests or bytes.
+pub(crate) const BURST_SECONDS: u32 = 3;
 
 /// The rate limits of [`Limits`] and their use so far. `None` is a limit that is off.
 pub(crate) struct Rates {
     users: Option<Rate<VaultId>>,
     addresses: Option<Rate<IpAddr>>,
     sign_in_failures: Option<Rate<IpAddr>>,
+    user_bytes: Option<ByteRate<VaultId>>,
+    address_bytes: Option<ByteRate<IpAddr>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a rate limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Requests,
+    Bytes,
 }
 
 /// Rejection of a request that exceeds a rate limit.
@@ -33,30 +44,38 @@ pub(crate) struct Rates {
 pub(crate) struct RateLimited {
     /// Name of the limit in the `RateLimit` header.
     pub(crate) policy: &'static str,
-    /// Number of requests in a burst.
-    pub(crate) burst: u32,
+    pub(crate) counted: Counted,
+    /// Number of requests or bytes in a burst.
+    pub(crate) burst: u64,
     /// Time until the next request is accepted, at least a second.
     pub(crate) retry_after: Duration,
 }
 
 impl Rates {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, clock: Arc<dyn Clock>) -> Self {
         let limits = limits.in_force();
         Self {
             users: Rate::new("user", limits.rate_limit),
             addresses: Rate::new("address", limits.rate_limit_address),
             sign_in_failures: Rate::new("sign-in", limits.rate_limit_sign_in_failures),
+            user_bytes: ByteRate::new("user-bytes", limits.rate_limit_bytes),
+            address_bytes: ByteRate::new("address-bytes", limits.rate_limit_address_bytes),
+            clock,
         }
     }
 
-    /// Counts a request of a user.
+    /// Counts a request of a user, unless the user has to wait because of earlier bytes.
     pub(crate) fn charge_user(&self, vault: VaultId) -> Result<(), RateLimited> {
+        self.user_bytes.as_ref().map_or(Ok(()), |rate| rate.check(&vault, self.clock.uptime()))?;
         self.users.as_ref().map_or(Ok(()), |rate| rate.charge(&vault))
     }
 
-    /// Counts a request from an address.
+    /// Counts a request from an address, unless it has to wait because of earlier bytes.
     pub(crate) fn charge_address(&self, address: IpAddr) -> Result<(), RateLimited> {
-        self.addresses.as_ref().map_or(Ok(()), |rate| rate.charge(&network(address)))
+        let network = network(address);
+        let bytes = self.address_bytes.as_ref();
+        bytes.map_or(Ok(()), |rate| rate.check(&network, self.clock.uptime()))?;
+        self.addresses.as_ref().map_or(Ok(()), |rate| rate.charge(&network))
     }
 
     /// Counts a failed sign-in from an address.
@@ -64,10 +83,27 @@ impl Rates {
         self.sign_in_failures.as_ref().map_or(Ok(()), |rate| rate.charge(&network(address)))
     }
 
+    /// Counts bytes that a user sent, or that were read for the user.
+    pub(crate) fn debit_user(&self, vault: VaultId, bytes: usize) {
+        if let Some(rate) = &self.user_bytes {
+            rate.debit(vault, bytes, self.clock.uptime());
+        }
+    }
+
+    /// Counts bytes that came from an address, or are sent to it.
+    pub(crate) fn debit_address(&self, address: IpAddr, bytes: usize) {
+        if let Some(rate) = &self.address_bytes {
+            rate.debit(network(address), bytes, self.clock.uptime());
+        }
+    }
+
     /// Drops the counters of users and addresses whose whole burst is available again.
     pub(crate) fn remove_idle(&self) {
         self.users.iter().for_each(Rate::remove_idle);
         self.addresses.iter().chain(&self.sign_in_failures).for_each(Rate::remove_idle);
+        let now = self.clock.uptime();
+        self.user_bytes.iter().for_each(|rate| rate.remove_idle(now));
+        self.address_bytes.iter().for_each(|rate| rate.remove_idle(now));
     }
 }
 
@@ -99,7 +135,8 @@ impl<K: Hash + Eq + Clone> Rate<K> {
         self.limiter.check_key(key).map_err(|not_until| {
             let wait = not_until.wait_time_from(self.limiter.clock().now());
             let retry_after = Duration::from_secs(wait.as_secs() + 1);
-            RateLimited { policy: self.policy, burst: self.burst, retry_after }
+            let (policy, burst) = (self.policy, self.burst.into());
+            RateLimited { policy, counted: Counted::Requests, burst, retry_after }
         })
     }
 
@@ -111,15 +148,20 @@ impl<K: Hash + Eq + Clone> Rate<K> {
 
 #[cfg(test)]
 mod tests {
+    use vaultsync_store::Vault;
+
     use super::*;
 
     fn rates(rate_limit: u32) -> Rates {
-        Rates::new(&Limits {
+        let limits = Limits {
             rate_limit,
             rate_limit_address: 1,
             rate_limit_sign_in_failures: 1,
+            rate_limit_bytes: 1,
+            rate_limit_address_bytes: 1,
             ..Limits::default()
-        })
+        };
+        Rates::new(&limits, Arc::new(crate::SystemClock::start()))
     }
 
     #[test]
@@ -145,10 +187,29 @@ mod tests {
     }
 
     #[test]
+    fn bytes_count_against_the_user_and_the_address() {
+        let rates = rates(1000);
+        let [ada, ben] = ["ada", "ben"].map(|name| Vault::of("i", name).id());
+        assert_eq!(rates.charge_user(ada), Ok(()));
+        rates.debit_user(ada, 100);
+        let limited = rates.charge_user(ada).unwrap_err();
+        assert_eq!((limited.policy, limited.counted), ("user-bytes", Counted::Bytes));
+        assert_eq!(rates.charge_user(ben), Ok(()));
+        let address = IpAddr::from([192, 0, 2, 1]);
+        rates.debit_address(address, 100);
+        assert_eq!(rates.charge_address(address).unwrap_err().policy, "address-bytes");
+        assert_eq!(rates.charge_address(IpAddr::from([192, 0, 2, 2])), Ok(()));
+    }
+
+    #[test]
     fn a_user_rate_of_zero_disables_every_rate_limit() {
         let rates = rates(0);
+        let (address, user) = (IpAddr::from([192, 0, 2, 1]), Vault::of("i", "s").id());
         for _ in 0..100 {
-            assert_eq!(rates.charge_address(IpAddr::from([192, 0, 2, 1])), Ok(()));
+            assert_eq!(rates.charge_address(address), Ok(()));
+            assert_eq!(rates.charge_user(user), Ok(()));
+            rates.debit_address(address, 1000);
+            rates.debit_user(user, 1000);
         }
     }
 }

@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use http_body::Body as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 use vaultsync_protocol::{Conflict, Page, Written};
@@ -67,6 +68,12 @@ pub(crate) fn ok(body: &impl Serialize) -> Response {
 /// 200: a body that is encoded already.
 pub(crate) fn encoded(body: Bytes) -> Response {
     json_response(body, None)
+}
+
+/// Length of a response's body, 0 for a stream.
+pub(crate) fn body_bytes(response: &Response) -> usize {
+    let bytes = response.body().size_hint().exact().unwrap_or(0);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// A JSON response that keeps its part of `memory` until it is written or dropped.

@@ -18,6 +18,9 @@ backends!(
     each_address_behind_a_trusted_proxy_has_its_own_rate,
     every_path_except_the_health_checks_is_charged_to_its_address,
     an_expired_token_gets_a_401_while_others_of_its_address_fail_to_sign_in,
+    bytes_count_against_their_user_and_not_others,
+    an_answer_that_is_not_read_counts_too,
+    bytes_count_against_their_address,
     a_rate_of_zero_disables_every_rate,
     a_wait_above_the_limit_is_refused_and_other_users_can_wait,
     a_disconnected_client_no_longer_counts_as_waiting,
@@ -201,6 +204,67 @@ async fn an_expired_token_gets_a_401_while_others_of_its_address_fail_to_sign_in
         assert_eq!(send(pull()).await.status, 401, "no token");
     }
     assert_eq!(send(pull().bearer_auth(&forged)).await.status, 429);
+}
+
+/// A server with these rates of bytes, and no other rate that a test reaches.
+async fn server_with_byte_rates(backend: Backend, user: usize, address: usize) -> TestServer {
+    let limits = Limits {
+        rate_limit: HIGH,
+        rate_limit_address: HIGH,
+        rate_limit_bytes: user,
+        rate_limit_address_bytes: address,
+        ..Limits::default()
+    };
+    TestServer::start_with(Setup { limits, ..Setup::on(backend) }).await
+}
+
+#[track_caller]
+fn assert_byte_limited(answer: &Answer, policy: &str, burst: usize) {
+    assert_eq!((answer.status, &answer.json()["code"]), (429, &"rate_limited".into()));
+    let expected = format!(r#""{policy}";q={burst};qu="content-bytes";w=3"#);
+    assert_eq!(answer.header("ratelimit-policy"), expected);
+    let retry_after = answer.header("retry-after");
+    assert_eq!(answer.header("ratelimit"), format!(r#""{policy}";r=0;t={retry_after}"#));
+    assert!((1..=61).contains(&retry_after.parse().unwrap_or(0)), "{retry_after}");
+}
+
+async fn bytes_count_against_their_user_and_not_others(backend: Backend) {
+    let server = server_with_byte_rates(backend, 10_000, 0).await;
+    let push = push_of([operation("a", None, &[7; 100_000])]);
+    assert_eq!(server.push("ada", &push).await.status, 200, "the bytes are known only afterwards");
+    for _ in 0..3 {
+        assert_byte_limited(&server.pull("ada", "").await, "user-bytes", 30_000);
+        assert_byte_limited(&server.push("ada", &push).await, "user-bytes", 30_000);
+    }
+    assert_eq!(server.pull("bob", "").await.status, 200);
+}
+
+async fn an_answer_that_is_not_read_counts_too(backend: Backend) {
+    let server = server_with_byte_rates(backend, MIB, 0).await;
+    let push = push_of([operation("a", None, &vec![7; MIB - 1024])]);
+    assert_eq!(server.push("ada", &push).await.status, 200);
+    let token = server.token("ada");
+    let mut limited = None;
+    for _ in 0..50 {
+        let mut client = RawClient::connect_narrow(&server).await;
+        client.get("/api/sync/pull", Some(&token)).await;
+        let beginning = client.read_some(12).await.expect("a page or a refusal");
+        drop(client);
+        if beginning.ends_with(b"429") {
+            limited = Some(server.pull("ada", "").await);
+            break;
+        }
+    }
+    assert_byte_limited(&limited.expect("a refusal"), "user-bytes", 3 * MIB);
+}
+
+async fn bytes_count_against_their_address(backend: Backend) {
+    let server = server_with_byte_rates(backend, 0, 10_000).await;
+    let push = push_of([operation("a", None, &[7; 100_000])]);
+    assert_eq!(server.push("ada", &push).await.status, 200);
+    assert_byte_limited(&server.pull("bob", "").await, "address-bytes", 30_000);
+    let health = send(server.request(Method::GET, "/readyz")).await;
+    assert_eq!(health.status, 200);
 }
 
 async fn a_rate_of_zero_disables_every_rate(backend: Backend) {

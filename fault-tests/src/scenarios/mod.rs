@@ -6,6 +6,7 @@ mod kill_nodes;
 mod kill_sqlite;
 mod lost_responses;
 mod network_cut;
+mod noisy_neighbour;
 mod overload;
 mod postgres_disk_full;
 mod rolling_upgrade;
@@ -39,6 +40,7 @@ pub const ALL: &[Scenario] = &[
     overload::ON_SQLITE,
     short_stall::ON_POSTGRES,
     short_stall::ON_SQLITE,
+    noisy_neighbour::SCENARIO,
     slow_clients::SCENARIO,
     slow_uplink::SCENARIO,
     vanished_peer::SCENARIO,

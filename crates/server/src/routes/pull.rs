@@ -55,7 +55,9 @@ pub(super) async fn pull(
         (page, memory) = Box::pin(wait(&app, &vault, &pull)).await?;
     }
     metrics::counter!("vaultsync_records_pulled_total").increment(page.records.len() as u64);
-    Ok(response::page(&page, memory))
+    let response = response::page(&page, memory);
+    app.rates.debit_user(vault.id(), response::body_bytes(&response));
+    Ok(response)
 }
 
 async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservation), ApiError> {

@@ -50,14 +50,16 @@ pub(super) async fn push(
     let outcome = timeout(app.limits.handler_seconds, applying)
         .await
         .map_err(|_| ApiError::OutcomeUnknown("the store did not respond in time".to_owned()))??;
-    match outcome {
+    let response = match outcome {
         PushOutcome::Applied(results) => {
             metrics::counter!("vaultsync_records_pushed_total").increment(operations);
-            Ok(response::push_applied(results))
+            response::push_applied(results)
         }
-        PushOutcome::Refused(refused) => refuse(&app, vault.id(), refused),
-        PushOutcome::EpochChanged => Err(ApiError::EpochChanged),
-    }
+        PushOutcome::Refused(refused) => refuse(&app, vault.id(), refused)?,
+        PushOutcome::EpochChanged => return Err(ApiError::EpochChanged),
+    };
+    app.rates.debit_user(vault.id(), response::body_bytes(&response));
+    Ok(response)
 }
 
 /// Responds with as many conflicts as there is memory for, and at least with one.
