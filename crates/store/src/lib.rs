@@ -14,8 +14,8 @@
 //! Not here: HTTP, JSON, authentication.
 
 mod check_version;
-mod migrations;
 mod disk_room;
+mod migrations;
 mod notifier;
 mod postgres;
 mod postgres_client;
