@@ -226,6 +226,14 @@ impl ApiError {
         }
     }
 
+    /// What was expected and what came, for the log only.
+    pub(crate) fn detail(&self) -> Option<&str> {
+        match self {
+            Self::SignIn(error) => error.detail(),
+            _ => None,
+        }
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited(limited) => Some(limited.retry_after),

@@ -27,6 +27,7 @@ mod memory_budget;
 mod observe;
 mod openapi;
 mod overload;
+mod quoted;
 mod rates;
 mod readiness;
 mod record_hash;

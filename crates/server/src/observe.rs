@@ -77,7 +77,8 @@ fn log(response: &Response, failure: Option<&ApiError>, duration: Duration) {
     if response.status().is_server_error() && !is_busy {
         tracing::error!(status, micros, code, cause, "request handled");
     } else if failure.is_some() {
-        tracing::info!(status, micros, code, cause, "request handled");
+        let detail = failure.and_then(ApiError::detail);
+        tracing::info!(status, micros, code, cause, detail, "request handled");
     } else {
         tracing::info!(status, micros, "request handled");
     }

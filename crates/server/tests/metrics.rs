@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use vaultsync_server::{Limits, admin_router};
+use vaultsync_testkit::forge::base64url;
 use vaultsync_testkit::{Answer, Backend, Setup, TestServer, backends, operation, push_of, send};
 
 backends!(
@@ -18,6 +19,7 @@ backends!(
     logs_reveal_no_secrets,
     a_refused_push_is_logged_with_its_request_and_record_hashes,
     a_failed_sign_in_is_logged_with_its_reason,
+    a_failed_sign_in_is_logged_with_what_was_expected_and_what_came,
     a_server_error_is_logged_with_a_cause_that_the_client_does_not_get,
 );
 
@@ -324,6 +326,34 @@ async fn a_failed_sign_in_is_logged_with_its_reason(backend: Backend) {
         (&fields["status"], &fields["cause"]),
         (&401.into(), &"token-invalid-signature".into())
     );
+}
+
+async fn a_failed_sign_in_is_logged_with_what_was_expected_and_what_came(backend: Backend) {
+    let (server, _) = server_with_admin(backend, Limits::default()).await;
+    let token = server.token("ada-the-user");
+    let parts: Vec<&str> = token.split('.').collect();
+    let claims = r#"{"iss":"https://id.example/\n","sub":"ada-the-user"}"#;
+    let foreign = format!("{}.{}.{}", parts[0], base64url(claims.as_bytes()), parts[2]);
+    let long = format!("{}.{token}", "a".repeat(9000));
+    for (token, cause, detail) in [
+        (
+            &foreign,
+            "token-invalid-issuer",
+            r#"iss of the token is "https://id.example/\n", and this server accepts "https://local.vaultsync.invalid""#,
+        ),
+        (&long, "token-too-long", "bytes, and token_bytes_max is 8192"),
+    ] {
+        let request = server.request(Method::GET, "/api/sync/pull").bearer_auth(token);
+        let answer = send(request).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (401, &"unauthorized".into()));
+        assert!(!answer.text.contains("id.example") && !answer.text.contains("8192"), "{answer:?}");
+        let lines = logged_for(answer.header("x-request-id"));
+        let response = lines.iter().find(|line| line["fields"]["message"] == "request handled");
+        let fields = &response.unwrap_or_else(|| panic!("{lines:?}"))["fields"];
+        assert_eq!(fields["cause"], cause);
+        let logged = fields["detail"].as_str().expect("a detail");
+        assert!(logged.contains(detail), "{logged}");
+    }
 }
 
 async fn a_server_error_is_logged_with_a_cause_that_the_client_does_not_get(backend: Backend) {

@@ -18,8 +18,8 @@ pub struct ParsedToken<'a> {
     pub signed: &'a str,
     /// The signature, base64url-encoded.
     pub signature: &'a str,
-    /// Key id of the header.
-    pub kid: String,
+    /// Key id of the header, if it has one.
+    pub kid: Option<String>,
     /// Members of the header.
     pub header: Map<String, Value>,
     /// Members of the claims.
@@ -28,13 +28,13 @@ pub struct ParsedToken<'a> {
 
 /// Extracts the one bearer token from `headers`.
 pub fn bearer(headers: &HeaderMap, token_bytes_max: usize) -> Result<&str, Reason> {
-    bearer::token(headers, token_bytes_max)
+    bearer::token(headers, token_bytes_max).map_err(|error| error.reason())
 }
 
 /// Parses a token.
 pub fn token(text: &str) -> Result<ParsedToken<'_>, Reason> {
     let token = Token::parse(text)?;
-    let kid = token.kid()?.to_owned();
+    let kid = token.kid()?.map(str::to_owned);
     let Token { signed, signature, header, claims } = token;
     Ok(ParsedToken { signed, signature, kid, header, claims })
 }

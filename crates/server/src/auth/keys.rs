@@ -16,7 +16,8 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::reason::Reason;
+use super::reason::{AuthError, Reason};
+use crate::quoted::quoted;
 
 /// Maximum number of keys of one issuer.
 pub(super) const KEYS_MAX: usize = 64;
@@ -75,11 +76,21 @@ enum Family {
     Ed25519,
 }
 
+/// Which tokens a key may verify, by the key id in their headers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum KeyId {
+    /// Tokens with any key id or none: the key is from the settings.
+    Any,
+    /// Tokens with any key id or none, if no other key fits: its JWK has no key id.
+    Unnamed,
+    /// Tokens with this key id; and those without one, if no other key fits.
+    Named(String),
+}
+
 /// Public key.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
-    /// `None` matches every key id, because keys from the settings have no id.
-    kid: Option<String>,
+    id: KeyId,
     family: Family,
     /// Only algorithm of the key, if its JWK names one.
     alg: Option<Alg>,
@@ -90,15 +101,15 @@ pub(super) struct Key {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        (&self.kid, self.family, self.alg, &self.components)
-            == (&other.kid, other.family, other.alg, &other.components)
+        (&self.id, self.family, self.alg, &self.components)
+            == (&other.id, other.family, other.alg, &other.components)
     }
 }
 
 impl Key {
-    /// Creates a key that matches every key id.
+    /// Creates a key that may verify tokens with any key id, or with none.
     pub(super) fn without_id(jwk: &Jwk) -> Result<Self, &'static str> {
-        Self::from_parameters(None, None, &jwk.algorithm)
+        Self::from_parameters(KeyId::Any, None, &jwk.algorithm)
     }
 
     /// Parses a key of a JWK set; the error says why the key is not usable.
@@ -124,12 +135,13 @@ impl Key {
                 Some(alg.ok_or("its algorithm is not supported")?)
             }
         };
-        let kid = common.key_id.clone().ok_or("it has no key id")?;
-        Self::from_parameters(Some(kid), alg, &jwk.algorithm)
+        let kid = common.key_id.clone().filter(|kid| !kid.is_empty());
+        let id = kid.map_or(KeyId::Unnamed, KeyId::Named);
+        Self::from_parameters(id, alg, &jwk.algorithm)
     }
 
     fn from_parameters(
-        kid: Option<String>,
+        id: KeyId,
         alg: Option<Alg>,
         parameters: &AlgorithmParameters,
     ) -> Result<Self, &'static str> {
@@ -168,13 +180,57 @@ impl Key {
         if alg.is_some_and(|alg| alg.family() != family) {
             return Err("its algorithm does not match its key type");
         }
-        Ok(Self { kid, family, alg, components, decoding })
+        Ok(Self { id, family, alg, components, decoding })
     }
 
-    fn matches(&self, kid: &str, alg: Alg) -> bool {
-        self.kid.as_deref().is_none_or(|own| own == kid)
-            && self.family == alg.family()
-            && self.alg.is_none_or(|own| own == alg)
+    /// Whether the key can verify signatures of this algorithm.
+    fn fits(&self, alg: Alg) -> bool {
+        self.family == alg.family() && self.alg.is_none_or(|own| own == alg)
+    }
+
+    /// Whether the key is the one that a token with this key id names.
+    fn is_named_by(&self, kid: Option<&str>) -> bool {
+        match &self.id {
+            KeyId::Any => true,
+            KeyId::Unnamed => false,
+            KeyId::Named(own) => kid == Some(own),
+        }
+    }
+}
+
+/// Why no key of a set verified a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum VerifyError {
+    /// No key fits the token's key id and algorithm.
+    NoKey,
+    /// The token names no key, or the keys have no ids, and this number of keys fit.
+    SeveralKeys(usize),
+    /// The signature is not valid.
+    Signature,
+}
+
+impl VerifyError {
+    /// Whether a signature was checked.
+    pub(super) const fn is_about_the_signature(self) -> bool {
+        matches!(self, Self::Signature)
+    }
+
+    /// The error of a token with this key id and algorithm.
+    pub(super) fn of_token(self, kid: Option<&str>, alg: Alg) -> AuthError {
+        let kid = kid.map_or_else(|| "no kid".to_owned(), |kid| format!("the kid {}", quoted(kid)));
+        let alg = alg.name();
+        match self {
+            Self::NoKey => AuthError::unverified(Reason::JwkKidMismatch).with_detail(format!(
+                "the token has {kid}, and no key of the issuer fits it and {alg}"
+            )),
+            Self::SeveralKeys(count) => {
+                AuthError::unverified(Reason::JwkKidMismatch).with_detail(format!(
+                    "the token has {kid}, and {count} keys of the issuer fit {alg}: \
+                     the issuer must name its keys with kid"
+                ))
+            }
+            Self::Signature => AuthError::unverified(Reason::TokenInvalidSignature),
+        }
     }
 }
 
@@ -218,7 +274,7 @@ impl KeySet {
         }
         // Sorted, so that a set in another order compares equal.
         keys.sort_by_cached_key(|key| {
-            (key.kid.clone(), key.components.clone(), key.alg.map(Alg::name))
+            (key.id.clone(), key.components.clone(), key.alg.map(Alg::name))
         });
         Ok(Self(keys))
     }
@@ -226,14 +282,13 @@ impl KeySet {
     /// Verifies that a key of this set signed `signed`.
     pub(super) fn verify(
         &self,
-        kid: &str,
+        kid: Option<&str>,
         alg: Alg,
         signed: &str,
         signature: &str,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), VerifyError> {
         install_provider();
-        let mut reason = Reason::JwkKidMismatch;
-        for key in self.0.iter().filter(|key| key.matches(kid, alg)) {
+        for key in self.candidates(kid, alg)? {
             let verified = jsonwebtoken::crypto::verify(
                 signature,
                 signed.as_bytes(),
@@ -243,9 +298,31 @@ impl KeySet {
             if verified.unwrap_or(false) {
                 return Ok(());
             }
-            reason = Reason::TokenInvalidSignature;
         }
-        Err(reason)
+        Err(VerifyError::Signature)
+    }
+
+    /// Returns the keys that may have signed a token, at least one: those that it names, or the only
+    /// one that fits if it names none.
+    ///
+    /// Key ids are optional (RFC 7515, section 4.1.4; RFC 7517, section 4.5), and some issuers with
+    /// one key leave them out. With several keys, trying each would let a token choose.
+    fn candidates(&self, kid: Option<&str>, alg: Alg) -> Result<Vec<&Key>, VerifyError> {
+        let fitting = || self.0.iter().filter(move |key| key.fits(alg));
+        let named: Vec<&Key> = fitting().filter(|key| key.is_named_by(kid)).collect();
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        let mut possible: Vec<&Key> =
+            fitting().filter(|key| kid.is_none() || key.id == KeyId::Unnamed).collect();
+        // A set may list the same key twice, for example with and without `alg`.
+        possible.sort_by(|one, other| one.components.cmp(&other.components));
+        possible.dedup_by(|one, other| one.components == other.components);
+        match possible.len() {
+            0 => Err(VerifyError::NoKey),
+            1 => Ok(possible),
+            count => Err(VerifyError::SeveralKeys(count)),
+        }
     }
 }
 

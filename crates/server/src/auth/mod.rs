@@ -35,10 +35,10 @@ pub use local::{LOCAL_AUDIENCE, LOCAL_ISSUER, LocalKey, LocalKeyError};
 pub use oidc::OidcOptions;
 pub use reason::{AuthError, Outcome, Reason};
 
-use crate::Clock;
+use crate::{Clock, quoted::quoted};
 use issuer::KeySource;
 use jwks::{CachedKeys, JwksCache};
-use keys::{Alg, KeySet};
+use keys::{Alg, KeySet, VerifyError};
 use token::Token;
 use token_cache::{CachedToken, Fingerprint, TokenCache};
 
@@ -137,7 +137,7 @@ impl Authenticator {
     /// Accepts one `Authorization: Bearer` header with one token; no other credentials are tried if
     /// it fails.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
-        let text = bearer::token(headers, self.0.token_bytes_max).map_err(AuthError::unverified)?;
+        let text = bearer::token(headers, self.0.token_bytes_max)?;
         let fingerprint = TokenCache::fingerprint(text);
         if let Some(principal) = self.cached_principal(&fingerprint).await? {
             return Ok(principal);
@@ -194,7 +194,7 @@ impl Authenticator {
             .iter()
             .enumerate()
             .find(|(_, configured)| token.issuer() == Some(configured.issuer.name()))
-            .ok_or(AuthError::unverified(Reason::TokenInvalidIssuer))?;
+            .ok_or_else(|| self.unknown_issuer(token.issuer()))?;
         let alg = issuer.check_header(&token.header).map_err(AuthError::unverified)?;
         let generation = self.verify_signature(&token, alg, keys).await?;
 
@@ -215,6 +215,16 @@ impl Authenticator {
         Ok(principal)
     }
 
+    /// The error of a token of another issuer than the configured ones.
+    fn unknown_issuer(&self, named: Option<&str>) -> AuthError {
+        let names: Vec<_> =
+            self.0.issuers.iter().map(|configured| quoted(configured.issuer.name())).collect();
+        let expected = names.join(" or ");
+        let named = named.map_or_else(|| "no text".to_owned(), quoted);
+        AuthError::unverified(Reason::TokenInvalidIssuer)
+            .with_detail(format!("iss of the token is {named}, and this server accepts {expected}"))
+    }
+
     /// Verifies the signature and returns the generation of the keys that did.
     ///
     /// Both an unknown key id and a bad signature may mean that the issuer has new keys, because an
@@ -229,8 +239,7 @@ impl Authenticator {
         let kid = token.kid().map_err(AuthError::unverified)?;
         let verify = |keys: &KeySet| {
             let result = keys.verify(kid, alg, token.signed, token.signature);
-            // Without a matching key, no signature was checked.
-            if result != Err(Reason::JwkKidMismatch) {
+            if result.err().is_none_or(VerifyError::is_about_the_signature) {
                 self.0.signatures_checked.fetch_add(1, Ordering::Relaxed);
             }
             result
@@ -238,8 +247,8 @@ impl Authenticator {
         let mut current = keys.current().await?;
         let mut result = verify(&current.keys);
         // Terminates because each iteration needs a later fetch, and fetches are rate-limited.
-        while let Err(reason) = result {
-            let newer = keys.refetch(&current).await.ok_or(AuthError::unverified(reason))?;
+        while let Err(error) = result {
+            let newer = keys.refetch(&current).await.ok_or_else(|| error.of_token(kid, alg))?;
             if newer.generation != current.generation {
                 result = verify(&newer.keys);
             }

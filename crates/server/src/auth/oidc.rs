@@ -16,6 +16,7 @@ const ISSUER: &str = "VAULTSYNC_OIDC_ISSUER";
 const AUDIENCE: &str = "VAULTSYNC_OIDC_AUDIENCE";
 const JWKS_URL: &str = "VAULTSYNC_OIDC_JWKS_URL";
 const ALGORITHMS: &str = "VAULTSYNC_OIDC_ALGORITHMS";
+const CLOCK_SKEW: &str = "VAULTSYNC_OIDC_CLOCK_SKEW_MS";
 
 /// Settings of an OIDC issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,8 @@ pub struct OidcOptions {
     /// `VAULTSYNC_OIDC_ALGORITHMS`: accepted algorithms out of RS256, PS256, ES256 and `EdDSA`.
     /// Default: RS256.
     pub algorithms: Vec<String>,
-    /// Tolerated difference between the clocks, at most a minute. Default: 5 s.
+    /// `VAULTSYNC_OIDC_CLOCK_SKEW_MS`: tolerated difference between the clocks, at most a minute.
+    /// Default: 5 s.
     pub clock_skew: Duration,
 }
 
@@ -66,7 +68,7 @@ impl Issuer {
         };
         Ok(Self {
             algorithms: algorithms(&options.algorithms)?,
-            skew_millis: skew_millis(ISSUER, options.clock_skew)?,
+            skew_millis: skew_millis(CLOCK_SKEW, options.clock_skew)?,
             rules: Rules::Oidc(OidcRules { audience: options.audience }),
             keys: KeySource::Network(keys),
             name,

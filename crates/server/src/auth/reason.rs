@@ -10,8 +10,10 @@ use std::time::Duration;
 pub enum Reason {
     /// The request has no bearer token.
     SessionTokenMissing,
-    /// Not a token: the `Authorization` header, the token's form or its size is invalid.
+    /// Not a token: the `Authorization` header or the token's form is invalid.
     TokenInvalid,
+    /// The token is longer than the server accepts.
+    TokenTooLong,
     /// A token of the issuer for another purpose than calling this server.
     TokenTypeMismatch,
     /// The issuer is not configured for the token's signature algorithm.
@@ -50,9 +52,10 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, so that a metric can register them before they occur.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::SessionTokenMissing,
         Self::TokenInvalid,
+        Self::TokenTooLong,
         Self::TokenTypeMismatch,
         Self::TokenInvalidAlgorithm,
         Self::JwkKidMismatch,
@@ -87,6 +90,7 @@ impl Reason {
         match self {
             Self::SessionTokenMissing => ("session-token-missing", "session_token_missing"),
             Self::TokenInvalid => ("token-invalid", "token_invalid"),
+            Self::TokenTooLong => ("token-too-long", "token_too_long"),
             Self::TokenTypeMismatch => ("token-type-mismatch", "token_type_mismatch"),
             Self::TokenInvalidAlgorithm => ("token-invalid-algorithm", "token_invalid_algorithm"),
             Self::JwkKidMismatch => ("jwk-kid-mismatch", "jwk_kid_mismatch"),
@@ -146,6 +150,8 @@ pub enum Outcome {
 pub struct AuthError {
     reason: Reason,
     outcome: Outcome,
+    /// What was expected and what came.
+    detail: Option<Box<str>>,
 }
 
 impl AuthError {
@@ -156,7 +162,8 @@ impl AuthError {
 
     /// Failed before the signature was verified.
     pub(super) const fn unverified(reason: Reason) -> Self {
-        Self { reason, outcome: Outcome::Unauthorized { signature_verified: false } }
+        let outcome = Outcome::Unauthorized { signature_verified: false };
+        Self { reason, outcome, detail: None }
     }
 
     /// Failed after the signature was verified.
@@ -165,12 +172,22 @@ impl AuthError {
             Reason::ImpersonationNotAllowed => Outcome::Forbidden,
             _ => Outcome::Unauthorized { signature_verified: true },
         };
-        Self { reason, outcome }
+        Self { reason, outcome, detail: None }
     }
 
     /// Failed because there are no keys for verification.
     pub(super) const fn unavailable(reason: Reason, retry_after: Duration) -> Self {
-        Self { reason, outcome: Outcome::Unavailable { retry_after } }
+        Self { reason, outcome: Outcome::Unavailable { retry_after }, detail: None }
+    }
+
+    /// Adds a sentence for the operator. It must not contain a token or a key.
+    pub(super) fn with_detail(self, detail: String) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+
+    /// What was expected and what came, for the log only.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
     }
 
     /// Reason for logs and metrics.

@@ -45,14 +45,15 @@ impl<'a> Token<'a> {
         Ok(token)
     }
 
-    /// Key id in the header. It is only compared, so any printable text is valid.
-    pub(super) fn kid(&self) -> Result<&str, Reason> {
+    /// Key id in the header, if it has one. It is only compared, so any printable text is valid.
+    pub(super) fn kid(&self) -> Result<Option<&str>, Reason> {
         match self.header.get("kid") {
+            None => Ok(None),
             Some(Value::String(kid))
                 if (1..=KID_BYTES_MAX).contains(&kid.len())
                     && kid.bytes().all(|byte| (b' '..=b'~').contains(&byte)) =>
             {
-                Ok(kid)
+                Ok(Some(kid))
             }
             _ => Err(Reason::TokenInvalid),
         }

@@ -238,7 +238,7 @@ async fn the_challenge_contains_the_reason_only_if_the_issuer_signed() {
     for (token, expected) in [
         (None, r#"Bearer realm="sync""#),
         (Some("a.b.c".to_owned()), r#"Bearer realm="sync", error="invalid_token""#),
-        (Some(with_header("kid", Value::Null)), r#"Bearer realm="sync", error="invalid_token""#),
+        (Some(with_header("kid", json!(1))), r#"Bearer realm="sync", error="invalid_token""#),
         (
             Some(with_claim("exp", json!(1))),
             r#"Bearer realm="sync", error="invalid_token", error_description="token-expired""#,

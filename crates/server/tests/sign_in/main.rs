@@ -29,6 +29,7 @@ type Expected = (u16, &'static str, &'static str);
 const ACCEPTED: Expected = (200, "", "");
 const MISSING: Expected = (401, "unauthorized", "session-token-missing");
 const INVALID: Expected = (401, "unauthorized", "token-invalid");
+const TOO_LONG: Expected = (401, "unauthorized", "token-too-long");
 const MISTYPED: Expected = (401, "unauthorized", "token-type-mismatch");
 const ALGORITHM: Expected = (401, "unauthorized", "token-invalid-algorithm");
 const SIGNATURE: Expected = (401, "unauthorized", "token-invalid-signature");

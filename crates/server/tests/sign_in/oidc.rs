@@ -79,7 +79,9 @@ async fn oidc_tokens_have_their_own_rules() {
             ("a logout token", header("typ", json!("logout+jwt")), INVALID),
             ("typ is a list", header("typ", json!(["JWT"])), INVALID),
             ("cat is ignored", header("cat", json!("cl_B7d4PD222AAA")), ACCEPTED),
-            ("no kid", header("kid", Value::Null), INVALID),
+            ("no kid", header("kid", Value::Null), ACCEPTED),
+            ("kid is empty", header("kid", json!("")), INVALID),
+            ("kid is a number", header("kid", json!(1)), INVALID),
             ("unknown kid", header("kid", json!("other")), NO_SUCH_KEY),
             ("crit", header("crit", json!(["x"])), INVALID),
             ("no aud", claim("aud", Value::Null), FAILED),
@@ -111,6 +113,42 @@ async fn oidc_tokens_have_their_own_rules() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn the_clock_skew_of_an_oidc_issuer_is_a_setting() {
+    let rsa = SigningKey::rsa(0);
+    let server = JwksServer::start(&[rsa.jwk("rsa")]).await;
+    let forge = OidcForge { issuer: server.issuer(), kid: "rsa" };
+    let claim = |name: &str, seconds: i64| {
+        let time = json!(NOW.as_millis() / 1000 + seconds);
+        forge.token(rsa, Algorithm::RS256, |_, claims| set_new(claims, name, time))
+    };
+    for skew in [0_i64, 30, 60] {
+        let issuer = Issuer::oidc(OidcOptions {
+            issuer: server.issuer(),
+            audience: vec!["vault-api".to_owned()],
+            jwks_url: Some(server.jwks_url()),
+            clock_skew: Duration::from_secs(skew.unsigned_abs()),
+            ..OidcOptions::default()
+        });
+        check_all(
+            &authenticator(vec![issuer.expect("valid settings")], &clock()),
+            vec![
+                ("expired within the skew", claim("exp", 1 - skew), ACCEPTED),
+                ("expired", claim("exp", -skew), EXPIRED),
+                ("early within the skew", claim("nbf", skew), ACCEPTED),
+                ("early", claim("nbf", skew + 1), EARLY),
+                ("issued within the skew", claim("iat", skew), ACCEPTED),
+                ("from the future", claim("iat", skew + 1), FROM_THE_FUTURE),
+            ],
+        )
+        .await;
+    }
+}
+
+fn set_new(claims: &mut Map<String, Value>, name: &str, value: Value) {
+    claims.insert(name.to_owned(), value);
 }
 
 #[tokio::test]
@@ -224,7 +262,12 @@ async fn local_tokens_are_accepted_only_if_the_local_issuer_is_enabled() {
     assert_eq!((&*principal.issuer, &*principal.subject), (LOCAL_ISSUER, "ada"));
     assert_eq!(principal.expires_at, NOW.plus_millis(3_600_000));
 
-    check("not enabled", &clerk(clerk_options_with_key()), &bearer(&token), FOREIGN).await;
+    let clerk = clerk(clerk_options_with_key());
+    check("not enabled", &clerk, &bearer(&token), FOREIGN).await;
+    let error = clerk.authenticate(&bearer(&token)).await.unwrap_err();
+    let expected =
+        format!("iss of the token is {LOCAL_ISSUER:?}, and this server accepts {ISSUER:?}");
+    assert_eq!(error.detail(), Some(&*expected));
     let foreign = other_key.mint("ada", NOW, Duration::from_hours(1)).expect("a token");
     check("of another server", &auth, &bearer(&foreign), NO_SUCH_KEY).await;
     clock.step(3_604_999);

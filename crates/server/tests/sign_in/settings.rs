@@ -97,7 +97,10 @@ fn an_error_names_the_invalid_oidc_setting() {
         ("VAULTSYNC_OIDC_ISSUER", OidcOptions::default()),
         ("VAULTSYNC_OIDC_ISSUER", OidcOptions { issuer: "http://id.example.com".into(), ..oidc() }),
         ("VAULTSYNC_OIDC_ISSUER", OidcOptions { issuer: LOCAL_ISSUER.into(), ..oidc() }),
-        ("VAULTSYNC_OIDC_ISSUER", OidcOptions { clock_skew: Duration::from_secs(61), ..oidc() }),
+        (
+            "VAULTSYNC_OIDC_CLOCK_SKEW_MS",
+            OidcOptions { clock_skew: Duration::from_millis(60_001), ..oidc() },
+        ),
         ("VAULTSYNC_OIDC_AUDIENCE", OidcOptions { audience: Vec::new(), ..oidc() }),
         ("VAULTSYNC_OIDC_AUDIENCE", OidcOptions { audience: list(&[" "]), ..oidc() }),
         (

@@ -105,7 +105,7 @@ fn oidc(reader: &mut Reader<'_>) -> Option<OidcOptions> {
         audience: reader.texts("oidc_audience"),
         jwks_url: reader.text("oidc_jwks_url"),
         algorithms: reader.texts("oidc_algorithms"),
-        ..OidcOptions::default()
+        clock_skew: Duration::from_millis(reader.number("oidc_clock_skew_ms")),
     };
     require_one_of(reader, Group::Oidc, &["oidc_issuer"]);
     issuer?;

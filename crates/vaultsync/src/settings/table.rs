@@ -158,5 +158,8 @@ settings! {
 
         "Accepted signature algorithms, out of RS256, PS256, ES256 and EdDSA."
         oidc_algorithms: List("ALGORITHM"), vec!["RS256"];
+
+        "Maximum difference between the clocks of the provider and of this server, in milliseconds."
+        oidc_clock_skew_ms: Number { unit: MILLISECONDS, min: 0, max: 60_000 }, 5000;
     }
 }

@@ -3,6 +3,7 @@
 //! Not here: which tokens those keys verify (`tokens`, `claims`).
 
 mod concurrency;
+mod naming;
 mod outages;
 mod responses;
 mod rotation;

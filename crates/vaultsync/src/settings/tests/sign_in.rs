@@ -43,6 +43,7 @@ fn contradicting_settings_of_sign_in_are_refused() {
         ("oidc_issuer = 'https://id.example'", "oidc_audience (", "missing"),
         ("oidc_audience = 'x'", "oidc_audience (", "without oidc_issuer"),
         ("oidc_algorithms = ['ES256']", "oidc_algorithms (", "without oidc_issuer"),
+        ("oidc_clock_skew_ms = 1", "oidc_clock_skew_ms (", "without oidc_issuer"),
         ("clerk_audience = 'x'", "clerk_audience (", "has no effect without"),
         ("clerk_allow_missing_azp = true", "clerk_allow_missing_azp (", "has no effect"),
         ("clerk_clock_skew_ms = 1", "clerk_clock_skew_ms (", "has no effect"),
@@ -71,6 +72,8 @@ fn invalid_values_of_sign_in_are_refused() {
         (&clerk("clerk_authorized_parties = ['https://a.example/']"), "write `https://a.example`"),
         (&clerk("clerk_allow_missing_azp = 'perhaps'"), "`true` or `false`"),
         (&format!("{OIDC}oidc_algorithms = ['HS256']"), "use RS256, PS256"),
+        (&format!("{OIDC}oidc_clock_skew_ms = 60001"), "from 0 to 60000"),
+        (&format!("{OIDC}oidc_clock_skew_ms = -1"), "from 0 to 60000"),
         (&format!("{OIDC}oidc_jwks_url = 'ftp://x'"), "https"),
     ] {
         let message = errors_from(&[], &[], toml);
@@ -112,7 +115,10 @@ fn clerk_and_oidc_are_read() {
     assert_eq!(found.publishable_key.as_deref(), Some(PK_TEST));
     assert_eq!(found.audience, ["a", "b"]);
     assert_eq!(found.clock_skew.as_millis(), 7);
-    let oidc = sign_in(&format!("{OIDC}oidc_algorithms = 'ES256,EdDSA'")).oidc.unwrap();
+    let oidc = format!("{OIDC}oidc_algorithms = 'ES256,EdDSA'\noidc_clock_skew_ms = 30000");
+    let oidc = sign_in(&oidc).oidc.unwrap();
+    assert_eq!(oidc.clock_skew.as_secs(), 30);
+    assert_eq!(sign_in(OIDC).oidc.unwrap().clock_skew.as_secs(), 5);
     assert_eq!(oidc.issuer, "https://id.example");
     assert_eq!(oidc.audience, ["vault"]);
     assert_eq!(oidc.algorithms, ["ES256", "EdDSA"]);
