@@ -10,8 +10,8 @@ use vaultsync_store::Store;
 
 use crate::{
     Clock, Limits, auth::Authenticator, log_limit::LogLimit, memory_budget::MemoryBudget,
-    overload::OverloadDetector, rates::Rates, readiness::Readiness, record_hash::RecordHash,
-    request_metrics::RequestMetrics,
+    origins::Origins, overload::OverloadDetector, rates::Rates, readiness::Readiness,
+    record_hash::RecordHash, request_metrics::RequestMetrics,
 };
 
 /// What a server is built from.
@@ -46,7 +46,7 @@ pub struct Inner {
     pub(crate) authenticator: Authenticator,
     pub(crate) limits: Limits,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) cors_origins: Vec<HeaderValue>,
+    pub(crate) origins: Origins,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) record_hash: RecordHash,
     pub(crate) metrics: PrometheusHandle,
@@ -74,7 +74,7 @@ impl App {
             authenticator: parts.authenticator,
             limits: parts.limits,
             clock: parts.clock,
-            cors_origins: parts.cors_origins,
+            origins: Origins::new(parts.cors_origins),
             trusted_proxies: parts.trusted_proxies,
             metrics: parts.metrics,
             stop: parts.stop,

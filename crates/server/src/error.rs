@@ -76,6 +76,10 @@ pub(crate) enum ApiError {
     SignIn(AuthError),
     NotFound,
     MethodNotAllowed,
+    /// A preflight of this web origin, which is not listed. It is in quotes.
+    OriginNotListed(String),
+    /// The same without any listed origin: a preflight is then a method that no path supports.
+    CorsIsOff(String),
     RequestTimeout,
     EpochChanged,
     CursorAhead,
@@ -107,7 +111,8 @@ impl ApiError {
                 Outcome::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             },
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::OriginNotListed(_) => StatusCode::FORBIDDEN,
+            Self::MethodNotAllowed | Self::CorsIsOff(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::EpochChanged | Self::CursorAhead => StatusCode::GONE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -130,7 +135,8 @@ impl ApiError {
             Self::InvalidJson(_) => "invalid_json",
             Self::SignIn(error) => error.code(),
             Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
+            Self::OriginNotListed(_) => "forbidden",
+            Self::MethodNotAllowed | Self::CorsIsOff(_) => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
             Self::EpochChanged => "epoch_changed",
             Self::CursorAhead => "cursor_ahead",
@@ -166,6 +172,13 @@ impl ApiError {
             }
             Self::RequestTimeout => {
                 "The request body did not arrive in time. Send fewer operations at a time."
+            }
+            Self::OriginNotListed(origin) | Self::CorsIsOff(origin) => {
+                return format!(
+                    "Pages of the web origin {origin} may not call this server. \
+                     To allow them, add the origin to its setting cors_origins \
+                     (VAULTSYNC_CORS_ORIGINS)."
+                );
             }
             Self::EpochChanged => {
                 "The vault's history is not the one of this epoch. \

@@ -10,7 +10,7 @@ use axum::{
 use tower::util::{MapResponseLayer, option_layer};
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    cors::{AllowOrigin, CorsLayer},
+    cors::{AllowHeaders, AllowOrigin, CorsLayer},
 };
 
 use crate::{app::App, error::ApiError, observe};
@@ -32,8 +32,9 @@ pub(crate) fn with_method_fallback(routes: Router<App>) -> Router<App> {
 pub(crate) fn with_layers(routes: Router<App>, app: App) -> Router {
     let layers = (
         MapResponseLayer::new(with_security_headers),
-        option_layer(cors(&app.cors_origins)),
         middleware::from_fn_with_state(app.clone(), observe::observe),
+        // Within `observe`, so that preflights are logged and have a request id too.
+        option_layer(cors(app.origins.listed())),
         CatchPanicLayer::custom(panic_response),
     );
     routes.layer(layers).with_state(app)
@@ -55,12 +56,17 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
     }
-    let exposed = ["retry-after", "ratelimit", "ratelimit-policy", "x-request-id"];
+    let exposed =
+        ["retry-after", "ratelimit", "ratelimit-policy", "www-authenticate", "x-request-id"];
     Some(
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins.iter().cloned()))
             .allow_methods([Method::GET, Method::POST])
-            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, observe::REQUEST_ID])
+            // Whatever a listed page wants to send. Tracing libraries add headers of their own to every
+            // request (`traceparent`, `baggage`, `sentry-trace` and others), and a header that is not
+            // allowed would fail the request. A list would keep nothing out: the page is trusted, and
+            // other clients send any header.
+            .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(exposed.map(HeaderName::from_static))
             .max_age(std::time::Duration::from_secs(3600)),
     )

@@ -26,6 +26,7 @@ mod log_limit;
 mod memory_budget;
 mod observe;
 mod openapi;
+mod origins;
 mod overload;
 mod quoted;
 mod rates;

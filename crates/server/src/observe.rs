@@ -8,7 +8,7 @@ use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use tracing::Instrument as _;
 use uuid::{ContextV7, Timestamp as UuidTimestamp, Uuid};
@@ -29,8 +29,8 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let span = tracing::info_span!("request", id, method, route, vault = tracing::field::Empty);
 
-    let mut response = next.run(request).instrument(span.clone()).await;
-    let failure = response.extensions_mut().remove::<Arc<ApiError>>();
+    let refused = app.origins.refuse(request.method(), request.headers(), started);
+    let (mut response, failure) = respond(request, next, refused).instrument(span.clone()).await;
     if let Some(failure) = &failure {
         failure.write_body(&mut response, &id);
     }
@@ -47,6 +47,34 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     }
     app.request_metrics.record(route, method, response.status().as_u16(), duration);
     response
+}
+
+/// The response, without the body of a failure, and that failure. `refused` is the error of a preflight
+/// of an origin that is not listed.
+async fn respond(
+    request: Request,
+    next: Next,
+    refused: Option<ApiError>,
+) -> (Response, Option<Arc<ApiError>>) {
+    let mut response = match refused {
+        None => next.run(request).await,
+        // The CORS layer would accept the preflight, and only omit the origin.
+        Some(error @ ApiError::OriginNotListed(_)) => error.into_response(),
+        // Without CORS, `OPTIONS` is refused with the methods of the path. Only the reason is added.
+        Some(error) => {
+            let mut response = next.run(request).await;
+            if response.extensions().get::<Arc<ApiError>>().is_some_and(is_wrong_method) {
+                response.extensions_mut().insert(Arc::new(error));
+            }
+            response
+        }
+    };
+    let failure = response.extensions_mut().remove::<Arc<ApiError>>();
+    (response, failure)
+}
+
+fn is_wrong_method(error: &Arc<ApiError>) -> bool {
+    matches!(**error, ApiError::MethodNotAllowed)
 }
 
 /// The client's own id if it is short and plain, else a new one.

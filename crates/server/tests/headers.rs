@@ -122,8 +122,21 @@ async fn no_page_can_call_without_configured_origins() {
     assert_no_cors(&answer);
     let preflight = send(preflight(&server, APP, "POST")).await;
     assert_eq!((preflight.status, &preflight.json()["code"]), (405, &"method_not_allowed".into()));
+    assert_eq!(preflight.header("allow"), "POST");
+    assert_names_the_setting(&preflight, APP);
     assert_no_cors(&preflight);
     assert_security_headers(&preflight);
+    let no_preflight = send(server.request(Method::OPTIONS, "/api/sync/push")).await;
+    assert_eq!(no_preflight.status, 405);
+    assert!(!no_preflight.text.contains("cors_origins"), "{no_preflight:?}");
+}
+
+/// The response names the origin, and the setting that would allow it.
+#[track_caller]
+fn assert_names_the_setting(answer: &Answer, origin: &str) {
+    let error = answer.json()["error"].as_str().expect("a message").to_owned();
+    assert!(error.contains(&format!("{origin:?}")), "{error}");
+    assert!(error.contains("cors_origins (VAULTSYNC_CORS_ORIGINS)"), "{error}");
 }
 
 #[tokio::test]
@@ -146,10 +159,39 @@ async fn a_page_of_a_configured_origin_can_call() {
         assert_eq!(answer.status, 200);
         assert_cors_for(&answer, origin);
         let exposed = header_list(&answer, "access-control-expose-headers");
-        for name in ["retry-after", "ratelimit", "ratelimit-policy", "x-request-id"] {
+        for name in
+            ["retry-after", "ratelimit", "ratelimit-policy", "www-authenticate", "x-request-id"]
+        {
             assert!(exposed.contains(&name.to_owned()), "{exposed:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_page_of_a_configured_origin_can_send_the_headers_of_tracing_libraries() {
+    let server = server_with_cors().await;
+    for names in [
+        "authorization,baggage,content-type,sentry-trace",
+        "authorization,traceparent,tracestate",
+        "authorization,x-datadog-parent-id,x-datadog-trace-id",
+        "x-request-id",
+    ] {
+        let request = server.request(Method::OPTIONS, "/api/sync/push").header("origin", APP);
+        let request = request.header("access-control-request-method", "POST");
+        let preflight = send(request.header("access-control-request-headers", names)).await;
+        assert_eq!(preflight.status, 200, "{names}");
+        assert_cors_for(&preflight, APP);
+        let wanted: Vec<_> = names.split(',').collect();
+        assert_eq!(header_list(&preflight, "access-control-allow-headers"), wanted);
+        assert_ne!(preflight.header("x-request-id"), "");
+    }
+    let push = server.request(Method::POST, "/api/sync/push").bearer_auth(server.token("ada"));
+    let push = push
+        .header("origin", APP)
+        .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        .header("baggage", "sentry-environment=production")
+        .json(&push_of([operation("a", None, b"one")]));
+    assert_eq!(send(push).await.status, 200);
 }
 
 async fn a_page_can_read_failures_too(backend: Backend) {
@@ -196,7 +238,11 @@ async fn pages_of_other_origins_cannot_call() {
         "",
     ] {
         let preflight = send(preflight(&server, origin, "POST")).await;
+        assert_eq!((preflight.status, &preflight.json()["code"]), (403, &"forbidden".into()));
+        assert_names_the_setting(&preflight, origin);
         assert_no_cors(&preflight);
+        assert_security_headers(&preflight);
+        assert_ne!(preflight.header("x-request-id"), "");
         let answer = send(get(&server, "/api/sync/info").header("origin", origin)).await;
         assert_eq!(answer.status, 200);
         assert_no_cors(&answer);
