@@ -24,10 +24,13 @@ const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// Largest buffer that the first bytes of a body allocate.
 const INITIAL_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
-/// Refuses bodies that are compressed or not called JSON. `text/plain` is accepted too, because a
+/// Refuses bodies that are encoded or not called JSON. `identity` is the name of no encoding. `text/plain` is accepted too, because a
 /// browser's `fetch` declares it for a body that is a string.
 pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    if headers.contains_key(header::CONTENT_ENCODING) {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut encodings = encodings.flat_map(|value| value.to_str().unwrap_or("?").split(','));
+    let is_none = |name: &str| name.is_empty() || name.eq_ignore_ascii_case("identity");
+    if !encodings.all(|name| is_none(name.trim())) {
         return Err(ApiError::UnsupportedMediaType(
             "Compressed request bodies are not supported. Remove Content-Encoding.",
         ));

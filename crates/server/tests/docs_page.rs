@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::net::TcpListener;
 use vaultsync_testkit::{Backend, TestServer, send};
 
 /// The browser: `VAULTSYNC_TEST_CHROMIUM`, or one in `PATH`.
@@ -97,6 +98,28 @@ async fn the_page_shows_every_operation_without_other_hosts() {
     for element in loaded {
         assert!(!element.contains("//"), "{element}");
     }
+    assert_no_browser_error(&log);
+}
+
+/// A proxy that serves the server below a path, and strips that path.
+#[tokio::test]
+async fn the_page_works_below_the_path_of_a_proxy() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let proxy =
+        axum::Router::new().nest("/behind/a/proxy", vaultsync_server::router(server.app.clone()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound address");
+    tokio::spawn(vaultsync_server::serve(server.app.clone(), listener, proxy));
+    // Without the slash at the end, so that the redirect is followed too.
+    let url = format!("http://{address}/behind/a/proxy/docs");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (dom, log) = open(&url, folder.path()).await;
+    assert!(dom.contains("data-path=\"/api/sync/push\""), "the document is loaded\n{log}\n{dom}");
+    // "Try it out" sends requests to the server that the document names: relative to the document.
+    assert!(
+        dom.contains(r#"href="../openapi.json""#) && dom.contains(r#"<option value=".">"#),
+        "{dom}"
+    );
     assert_no_browser_error(&log);
 }
 

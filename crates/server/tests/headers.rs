@@ -265,4 +265,8 @@ async fn a_response_declares_its_content_type(backend: Backend) {
     assert!(docs.header("content-type").starts_with("text/html"), "{docs:?}");
     let redirect = send(get(&server, "/docs")).await;
     assert!(redirect.text.contains("<html"), "/docs redirects to /docs/");
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let redirect = client.build().expect("a client").get(server.url("/docs"));
+    let redirect = send(redirect).await;
+    assert_eq!((redirect.status, redirect.header("location")), (308, "docs/"), "relative");
 }

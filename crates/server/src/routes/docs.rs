@@ -35,7 +35,8 @@ pub(super) fn router(document: &OpenApi) -> Router<App> {
 }
 
 async fn redirect() -> Redirect {
-    Redirect::permanent("/docs/")
+    // Relative, like every URL of the page: a proxy may serve this server below a path of its own.
+    Redirect::permanent("docs/")
 }
 
 async fn index() -> Result<Response, ApiError> {
@@ -52,7 +53,7 @@ fn serve(path: &str) -> Result<Response, ApiError> {
     static CONFIG: OnceLock<Arc<Config<'static>>> = OnceLock::new();
     let config = CONFIG.get_or_init(|| {
         // By default Swagger UI sends every document to an online validator.
-        Arc::new(Config::new(["/openapi.json"]).validator_url("none").use_base_layout())
+        Arc::new(Config::new(["../openapi.json"]).validator_url("none").use_base_layout())
     });
     let file = utoipa_swagger_ui::serve(path, Arc::clone(config))
         .map_err(|error| ApiError::Internal(error.to_string()))?
