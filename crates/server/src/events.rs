@@ -35,7 +35,7 @@ pub(crate) struct HeadEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamEvent {
     Head(HeadEvent),
-    /// Nothing has changed for [`KEEP_ALIVE_INTERVAL`].
+    /// The stream has just opened, or nothing has changed for [`KEEP_ALIVE_INTERVAL`].
     KeepAlive,
 }
 
@@ -50,6 +50,8 @@ pub(crate) struct Events {
     latest: Option<Timestamp>,
     /// The head that was sent last.
     sent: Option<Timestamp>,
+    /// Whether the first keep-alive is still to be sent.
+    is_new: bool,
     /// Consecutive intervals without a notification.
     quiet_intervals: u8,
     _gauge: OpenGauge,
@@ -87,6 +89,7 @@ impl Events {
             ends_at,
             latest,
             sent: None,
+            is_new: true,
             quiet_intervals: 0,
             _gauge: OpenGauge::event_stream(),
         })
@@ -95,11 +98,17 @@ impl Events {
     /// Waits for the next item: a head that differs from the one sent last, or a keep-alive. `None`
     /// ends the stream.
     ///
+    /// The first item is a keep-alive at once: some proxies pass on the headers only with the first
+    /// bytes of the body, and a vault without records has no head to send.
+    ///
     /// One timer serves both keep-alives and reads. The second one that axum's `KeepAlive` would add
     /// takes 128 bytes per stream.
     pub(crate) async fn next(&mut self) -> Option<StreamEvent> {
         loop {
             let time_left = self.time_left()?;
+            if std::mem::take(&mut self.is_new) {
+                return Some(StreamEvent::KeepAlive);
+            }
             if let Some(head) = self.latest.filter(|_| self.latest != self.sent) {
                 self.sent = self.latest;
                 metrics::counter!("vaultsync_events_published_total").increment(1);
@@ -171,14 +180,17 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(610);
 
-    /// A stream that gets no notifications, and the folder of its server's database.
+    /// A stream that gets no notifications and has sent its first keep-alive, and the folder of its
+    /// server's database.
     async fn stream_without_notifications() -> (Events, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let app = App::new(Parts::in_folder(folder.path()));
         let vault = Vault::of("issuer", "ada");
         let changes = ChangeNotifier::default().subscribe(vault.id(), 1).unwrap();
         let expires_at = app.clock.now().plus_millis(3_600_000);
-        (Events::with_subscription(app, vault, expires_at, changes).await.unwrap(), folder)
+        let mut events = Events::with_subscription(app, vault, expires_at, changes).await.unwrap();
+        assert_eq!(events.next().await, Some(StreamEvent::KeepAlive));
+        (events, folder)
     }
 
     /// Counts the keep-alives within that time. No other item may come.

@@ -53,8 +53,11 @@ pub(super) async fn events(
         Some((event, events))
     });
     let headers = [
-        // Replaces the default of `Sse`, which allows caches to store the stream.
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // Replaces the default of `Sse`, which allows caches to store the stream. Middleware that
+        // compresses, such as the one in Next.js, would hold events back until its buffer is full;
+        // `no-transform` forbids that (RFC 9111, section 5.2.2.6). Other responses end, so they may
+        // be compressed.
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform")),
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     Ok((headers, Sse::new(events)).into_response())

@@ -25,7 +25,7 @@ impl Stream {
             .unwrap_or_else(|status| panic!("the stream is refused with {status}"))
     }
 
-    /// Opens a stream with a token.
+    /// Opens a stream with a token, and reads the comment that it begins with.
     ///
     /// # Errors
     ///
@@ -34,7 +34,11 @@ impl Stream {
         let request = server.request(Method::GET, "/api/sync/events").bearer_auth(token);
         let response = request.send().await.expect("an answer");
         match response.status().as_u16() {
-            200 => Ok(Self { response, unread: String::new() }),
+            200 => {
+                let mut stream = Self { response, unread: String::new() };
+                assert_eq!(stream.part().await.as_deref(), Some(":"), "the first bytes");
+                Ok(stream)
+            }
             status => Err(status),
         }
     }

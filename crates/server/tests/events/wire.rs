@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use reqwest::Method;
+use tokio::time::timeout;
 use vaultsync_server::{Clock as _, SystemClock};
-use vaultsync_testkit::{Backend, Setup, TestServer, operation, send};
+use vaultsync_testkit::{Backend, RawClient, Setup, TestServer, operation, send};
 
-use crate::{USER, advance, apply, stream::Stream};
+use crate::{SOON, USER, advance, apply, stream::Stream};
 
 const PATH: &str = "/api/sync/events";
 
@@ -16,7 +17,7 @@ async fn a_stream_declares_its_type_and_forbids_caching() {
     let stream = Stream::open(&server, USER).await;
     for (name, value) in [
         ("content-type", "text/event-stream"),
-        ("cache-control", "no-store"),
+        ("cache-control", "no-store, no-transform"),
         ("x-accel-buffering", "no"),
         ("x-content-type-options", "nosniff"),
         ("content-length", ""),
@@ -24,6 +25,26 @@ async fn a_stream_declares_its_type_and_forbids_caching() {
         assert_eq!(stream.header(name), value, "{name}");
     }
     assert_ne!(stream.header("x-request-id"), "");
+}
+
+#[tokio::test]
+async fn the_first_bytes_of_a_stream_arrive_at_once_even_if_there_is_no_head() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    for has_head in [false, true] {
+        let mut client = RawClient::connect(&server).await;
+        client.get(PATH, Some(&server.token(USER))).await;
+        let mut read = Vec::new();
+        while !read.windows(3).any(|window| window == b":\n\n") {
+            let more = timeout(SOON, client.read_some(4096)).await.expect("bytes at once");
+            read.extend(more.expect("the stream is open"));
+        }
+        let text = String::from_utf8(read).expect("UTF-8");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+        // A chunk of three bytes comes first.
+        assert!(body.starts_with("3\r\n:\n\n\r\n"), "{has_head}: {body:?}");
+        apply(&server, USER, [operation("a", None, b"1")]).await;
+    }
 }
 
 #[tokio::test]
