@@ -65,6 +65,16 @@ const TOOLS: &[Tool] = &[
         elsewhere: &["dnf install chromium", "brew install --cask chromium"],
     },
     Tool {
+        name: "Node with npm",
+        why: "tests lint the OpenAPI document, and run clients and a proxy that are written in Node",
+        steps: &[Step::Tests],
+        variable: None,
+        programs: &["npm"],
+        // On Debian it installs Node too.
+        apt: "npm",
+        elsewhere: &["dnf install nodejs-npm", "brew install node"],
+    },
+    Tool {
         name: "PostgreSQL",
         why: "tests start their own servers",
         steps: &[Step::Tests],

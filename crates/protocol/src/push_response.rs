@@ -13,7 +13,7 @@ pub struct Written {
     #[schema(value_type = String, example = "note-1")]
     pub record_id: RecordId,
     /// Version of the record after the push.
-    #[schema(value_type = u64, minimum = 1, example = 1)]
+    #[schema(value_type = usize, minimum = 1, maximum = 9_007_199_254_740_991_i64, example = 1)]
     pub version: Version,
 }
 
@@ -26,7 +26,7 @@ pub struct Conflict {
     pub record_id: RecordId,
     /// Current version; 0 if the server does not have the record.
     #[serde(rename = "currentVersion")]
-    #[schema(value_type = u64, example = 2)]
+    #[schema(value_type = usize, maximum = 9_007_199_254_740_991_i64, example = 2)]
     pub current_version: Version,
     /// Current ciphertext; empty if the server does not have the record.
     #[schema(value_type = String, content_encoding = "base64", example = "aGVsbG8=")]

@@ -142,7 +142,7 @@ pub struct Record {
     #[schema(value_type = String, content_encoding = "base64", example = "aGVsbG8=")]
     pub ciphertext: Ciphertext,
     /// Number of writes to the record.
-    #[schema(value_type = u64, minimum = 1, example = 1)]
+    #[schema(value_type = usize, minimum = 1, maximum = 9_007_199_254_740_991_i64, example = 1)]
     pub version: Version,
     /// Whether the record is a tombstone.
     pub deleted: bool,

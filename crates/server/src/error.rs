@@ -17,7 +17,8 @@
 //! 1. Add a variant to [`ApiError`]; the compiler then asks for its status, code and message. The
 //!    code is part of the protocol: use an existing one unless clients must react differently.
 //! 2. Add it to [`ApiError::retry_after`] if the same request can succeed later.
-//! 3. Describe the status and the code in `docs/PROTOCOL.md` and in the `responses` of each route
+//! 3. Add the code to [`CODES`].
+//! 4. Describe the status and the code in `docs/PROTOCOL.md` and in the `responses` of each route
 //!    that returns it.
 
 use std::{sync::Arc, time::Duration};
@@ -36,11 +37,42 @@ use crate::{
     auth::{AuthError, Outcome},
     json,
     memory_budget::BudgetExceeded,
+    openapi,
     rates::{Counted, RateLimited},
 };
 
 /// Status of a push of which nothing was written because of conflicts.
 pub(crate) const PUSH_REFUSED: StatusCode = StatusCode::CONFLICT;
+
+/// The codes of each status. The OpenAPI document lists them.
+pub(crate) const CODES: &[(u16, &[&str])] = &[
+    (400, &["invalid_json", "invalid_request"]),
+    (
+        401,
+        &[
+            "unauthorized",
+            "token_expired",
+            "token_not_active_yet",
+            "token_iat_in_the_future",
+            "token_invalid_audience",
+            "token_invalid_authorized_parties",
+            "token_type_mismatch",
+            "token_verification_failed",
+            "session_pending",
+        ],
+    ),
+    (403, &["forbidden"]),
+    (404, &["not_found"]),
+    (405, &["method_not_allowed"]),
+    (408, &["request_timeout"]),
+    (410, &["epoch_changed", "cursor_ahead"]),
+    (413, &["payload_too_large"]),
+    (415, &["unsupported_media_type"]),
+    (429, &["rate_limited"]),
+    (431, &["headers_too_large"]),
+    (500, &["internal"]),
+    (503, &["unavailable", "outcome_unknown"]),
+];
 
 /// `Retry-After` of errors that do not bring a time of their own.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -52,8 +84,7 @@ pub(crate) struct Failure {
     /// A sentence for people. Its wording can change.
     #[schema(example = "The request is not valid. See issues.")]
     error: String,
-    /// Identifies the kind of failure for programs.
-    #[schema(example = "invalid_request")]
+    #[schema(schema_with = openapi::any_code, required = true)]
     code: &'static str,
     /// The request's id in the server's log.
     #[schema(example = "019c1f0e-6f2a-7cc3-98c4-dc0c0c07398f")]

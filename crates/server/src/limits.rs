@@ -134,7 +134,8 @@ macro_rules! limits {
         #[derive(Debug, Serialize, ToSchema)]
         #[serde(rename_all = "camelCase")]
         pub(crate) struct LimitsInfo {
-            $(#[doc = $help] $(#[serde(rename = $member)])? $name: $wire,)*
+            // Shown as plain integers: `format: int64` makes clients in JavaScript use `BigInt`.
+            $(#[doc = $help] $(#[serde(rename = $member)])? #[schema(value_type = usize)] $name: $wire,)*
         }
 
         impl From<&Limits> for LimitsInfo {

@@ -1,10 +1,24 @@
-//! The parts of the OpenAPI document that no route declares: its head, and the schemas of request
-//! bodies.
+//! The parts of the OpenAPI document that no route declares: its head, the schemas of request bodies,
+//! and what makes generated clients precise.
+//!
+//! Integers have no `format`. All of them are exact in JavaScript, but generators turn `int64` into
+//! `BigInt`, which JSON cannot represent.
 
 use utoipa::{
     Modify, OpenApi, ToSchema,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::{
+        Object, ObjectBuilder, PathItem, Ref, RefOr, Schema, Type,
+        extensions::Extensions,
+        path::Operation,
+        schema::AllOfBuilder,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
+
+use crate::error::CODES;
+
+/// The schema of every failure.
+const FAILURE: &str = "#/components/schemas/Failure";
 
 // Only for the document: `vaultsync_protocol::Push` parses bodies.
 /// A batch of writes, applied as a whole or not at all.
@@ -39,7 +53,7 @@ struct OperationRequest {
     #[schema(min_length = 1, max_length = 255, example = "note-1")]
     record_id: String,
     /// The version that was edited; null for a new record.
-    #[schema(required = true, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
+    #[schema(required = true, value_type = Option<usize>, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     base_version: Option<i64>,
     /// Canonical standard base64 with padding. It may be empty only if `deleted` is true.
     #[schema(content_encoding = "base64", example = "aGVsbG8=")]
@@ -55,6 +69,7 @@ struct OperationRequest {
         description = "Syncs end-to-end encrypted records between the devices of a user.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
+    servers((url = ".", description = "The server of this document. Below a proxy's path, it is relative to the document.")),
     tags(
         (name = "sync", description = "For clients."),
         (name = "operation", description = "For operators and load balancers."),
@@ -78,4 +93,78 @@ impl Modify for Bearer {
 /// The document without paths.
 pub(crate) fn base() -> utoipa::openapi::OpenApi {
     Base::openapi()
+}
+
+/// Adds to every operation what its declaration cannot express.
+pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
+    for PathItem { get, post, .. } in document.paths.paths.values_mut() {
+        for operation in [get, post].into_iter().flatten() {
+            // Empty and not absent: the operation needs no token.
+            operation.security.get_or_insert_default();
+            narrow_codes(operation);
+        }
+    }
+}
+
+/// Replaces the schema of each failure with one that has only the codes of that response.
+fn narrow_codes(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        let codes = codes_of(status, &response.description);
+        for content in response.content.values_mut() {
+            let RefOr::T(content) = content else { continue };
+            if matches!(&content.schema, Some(RefOr::Ref(to)) if to.ref_location == FAILURE) {
+                content.schema = Some(RefOr::T(failure_with(&codes)));
+            }
+        }
+    }
+}
+
+/// The codes of a status that the response's description names; all of them if it names none.
+fn codes_of(status: &str, description: &str) -> Vec<&'static str> {
+    let all = CODES.iter().find(|(known, _)| known.to_string() == status);
+    let all = all.map_or(&[][..], |(_, codes)| codes);
+    let is_named = |code: &&&str| description.contains(&format!("`{code}`"));
+    let named: Vec<_> = all.iter().filter(is_named).copied().collect();
+    if named.is_empty() { all.to_vec() } else { named }
+}
+
+fn failure_with(codes: &[&str]) -> Schema {
+    let code =
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes.iter().copied()));
+    let narrowed =
+        ObjectBuilder::new().schema_type(Type::Object).property("code", code).required("code");
+    AllOfBuilder::new().item(Ref::new(FAILURE)).item(narrowed).build().into()
+}
+
+/// The schema of `code` in a failure.
+pub(crate) fn any_code() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(CODES.iter().flat_map(|(_, codes)| codes.iter().copied())))
+        .description(Some(
+            "Identifies the kind of failure for programs. Later versions may add some.",
+        ))
+        .examples(["invalid_request"])
+        .build()
+}
+
+/// The schema of `success` in a push that was applied.
+pub(crate) fn always_true() -> Object {
+    always(true)
+}
+
+/// The schema of `success` in a push that was refused.
+pub(crate) fn always_false() -> Object {
+    always(false)
+}
+
+/// A boolean of one value, by which programs tell two responses apart.
+fn always(value: bool) -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Boolean)
+        .description(Some(format!("Always {value}.")))
+        // The builder has no method for this keyword of JSON Schema.
+        .extensions(Some(Extensions::from_iter([("const", value)])))
+        .build()
 }

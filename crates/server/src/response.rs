@@ -14,13 +14,12 @@ use utoipa::ToSchema;
 use vaultsync_protocol::{Conflict, Page, Written};
 use vaultsync_store::Refused;
 
-use crate::{error, json, memory_budget::Reservation};
+use crate::{error, json, memory_budget::Reservation, openapi};
 
 /// The response to a push that was applied.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PushApplied {
-    /// Always true.
-    #[schema(example = true)]
+    #[schema(schema_with = openapi::always_true, required = true)]
     success: bool,
     /// What each operation wrote, in the order of the operations.
     results: Vec<Written>,
@@ -30,8 +29,7 @@ pub(crate) struct PushApplied {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PushRefused {
-    /// Always false.
-    #[schema(example = false)]
+    #[schema(schema_with = openapi::always_false, required = true)]
     success: bool,
     /// The conflicting records, in the order of the operations.
     conflicts: Vec<Conflict>,

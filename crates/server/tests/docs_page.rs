@@ -126,7 +126,9 @@ async fn the_page_works_below_the_path_of_a_proxy() {
 #[tokio::test]
 async fn the_page_shows_the_details_of_an_operation() {
     let server = TestServer::start(Backend::Sqlite).await;
-    for (operation, shown) in [("push", "baseVersion"), ("pull", "hasMore")] {
+    for (operation, shown) in
+        [("push", "baseVersion"), ("pull", "hasMore"), ("events", "shows no event")]
+    {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = server.url(&format!("/docs/#/sync/{operation}"));
         let (dom, log) = open(&url, folder.path()).await;

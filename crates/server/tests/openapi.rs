@@ -1,7 +1,10 @@
 //! The document at `/openapi.json`: it matches the committed one and the server. The same checks apply
 //! to parts of `docs/PROTOCOL.md`.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -133,7 +136,67 @@ async fn only_routes_that_need_a_token_declare_it() {
         let answer = send(server.request(method, path)).await;
         let asked = described["security"] == json!([{ "bearer": [] }]);
         assert_eq!(answer.status == 401, asked, "{path}: {answer:?}");
+        assert!(asked || described["security"] == json!([]), "{path} says that it needs no token");
     }
+}
+
+#[tokio::test]
+async fn generated_clients_get_numbers_constants_and_codes() {
+    let document = served(&TestServer::start(Backend::Sqlite).await).await;
+    // Generators make a `BigInt` of it, which is sent as a text and refused.
+    assert!(!document.to_string().contains("int64"), "an integer has the format int64");
+    let schemas = &document["components"]["schemas"];
+    for (name, value) in [("PushApplied", true), ("PushRefused", false)] {
+        assert_eq!(schemas[name]["properties"]["success"]["const"], json!(value), "{name}");
+    }
+    for (name, member) in
+        [("Record", "version"), ("Written", "version"), ("Conflict", "currentVersion")]
+    {
+        assert_eq!(
+            schemas[name]["properties"][member]["maximum"],
+            json!(9_007_199_254_740_991_u64)
+        );
+    }
+    assert_eq!(document["servers"][0]["url"], ".", "relative to the document");
+
+    // The codes in the table of the protocol page, by status.
+    let mut table: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for row in PROTOCOL.lines().filter(|row| row.starts_with("| ")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        if cells.len() == 6 && cells[1].len() == 3 && cells[1].parse::<u16>().is_ok() {
+            table.entry(cells[1]).or_default().extend(cells[2].split('`').skip(1).step_by(2));
+        }
+    }
+    let texts = |values: &Value| -> BTreeSet<String> {
+        let values = values.as_array().expect("a list").iter();
+        values.map(|value| value.as_str().expect("a text").to_owned()).collect()
+    };
+    let all: BTreeSet<_> = table.values().flatten().map(|code| (*code).to_owned()).collect();
+    assert_eq!(texts(&schemas["Failure"]["properties"]["code"]["enum"]), all);
+    for (method, path) in ROUTES {
+        let responses = document["paths"][path][method]["responses"].as_object();
+        for (status, response) in responses.expect("responses") {
+            if status == "200" || status == "409" {
+                continue;
+            }
+            let schema = &response["content"]["application/json"]["schema"]["allOf"];
+            assert_eq!(schema[0]["$ref"], "#/components/schemas/Failure", "{path} {status}");
+            let codes = texts(&schema[1]["properties"]["code"]["enum"]);
+            let possible = &table[status.as_str()];
+            assert!(!codes.is_empty(), "{path} {status}");
+            for code in codes {
+                assert!(possible.contains(&*code), "{path} {status}: {code}");
+            }
+        }
+    }
+    let of = |path: &str, method: &str, status: &str| {
+        let schema = &document["paths"][path][method]["responses"][status]["content"];
+        texts(&schema["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"])
+    };
+    assert_eq!(of("/api/sync/push", "post", "410").len(), 1, "a push has no cursor");
+    assert_eq!(of("/api/sync/pull", "get", "503").len(), 1, "a pull has no outcome");
+    assert_eq!(of("/api/sync/push", "post", "503").len(), 2);
+    assert_eq!(of("/api/sync/pull", "get", "401").len(), 9);
 }
 
 async fn the_example_of_a_push_is_accepted(backend: Backend) {
@@ -208,6 +271,22 @@ fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
 #[track_caller]
 fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
     let schema = resolve(document, schema);
+    if let Some(parts) = schema["allOf"].as_array() {
+        // The first part describes every member, the others narrow some of them.
+        check(document, &parts[0], value, at);
+        for (name, described) in
+            parts[1..].iter().flat_map(|part| part["properties"].as_object().expect("members"))
+        {
+            check(document, described, &value[name], &format!("{at}.{name}"));
+        }
+        return;
+    }
+    if let Some(values) = schema["enum"].as_array() {
+        assert!(values.contains(value), "{at} is {value}, and not one of {values:?}");
+    }
+    if let Some(constant) = schema.get("const") {
+        assert_eq!(value, constant, "{at}");
+    }
     let types: Vec<&str> = match &schema["type"] {
         Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
         one => one.as_str().into_iter().collect(),

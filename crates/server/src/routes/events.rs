@@ -24,20 +24,24 @@ use crate::{
 /// disconnects.
 ///
 /// An event means that there is something to pull. Its `head` is not a cursor. Events may be
-/// repeated, skipped if a later one follows, or lost. The stream starts with the vault's current head.
+/// repeated, skipped if a later one follows, or lost. The stream starts with a comment and the vault's
+/// current head.
+///
+/// "Try it out" on the API page shows no event: it waits for the end of a response, and a stream has
+/// none. Use `curl -N -H 'Authorization: Bearer TOKEN' …/api/sync/events` instead.
 #[utoipa::path(
     get,
     path = "/api/sync/events",
     tag = "sync",
     security(("bearer" = [])),
     responses(
-        (status = 200, description = "Events named `head`, and comments that keep the stream alive.", headers(("X-Accel-Buffering" = String, description = "Always no: a proxy must forward events at once.")), content_type = "text/event-stream", body = String, example = json!("event: head\ndata: {\"head\":\"2024-01-15T10:30:00.000Z\"}\n\n")),
-        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
+        (status = 200, description = "Events named `head`, and comments that keep the stream alive.", headers(("X-Accel-Buffering" = String, description = "Always no: a proxy must forward events at once."), ("Cache-Control" = String, description = "Always `no-store, no-transform`: a proxy must not compress the stream.")), content_type = "text/event-stream", body = String, example = json!("event: head\ndata: {\"head\":\"2024-01-15T10:30:00.000Z\"}\n\n")),
+        (status = 401, description = "The token is missing or not accepted.", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
         (status = 403, description = "`forbidden`.", body = Failure),
-        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
         (status = 431, description = "`headers_too_large`.", body = Failure),
         (status = 500, description = "`internal`.", body = Failure),
-        (status = 503, description = "`unavailable`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 503, description = "`unavailable`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
     ),
 )]
 pub(super) async fn events(

@@ -19,6 +19,8 @@ pub(crate) struct Health {
 }
 
 /// Reports that the process is alive.
+///
+/// It checks nothing else and is always answered: restart a process that does not answer.
 #[utoipa::path(
     get,
     path = "/healthz",
@@ -29,15 +31,17 @@ pub(super) async fn healthz() -> Response {
     response::ok(&Health { status: "ok" })
 }
 
-/// Reports whether a push could be served now: there are keys to verify tokens, the database responds, its
-/// disk has room, and pushes do not fail. A busy server is ready.
+/// Reports whether a push could be served now.
+///
+/// There are keys to verify tokens, the database responds, its disk has room, and pushes do not fail. A
+/// busy server is ready. Send no requests to a server that is not ready.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "operation",
     responses(
         (status = 200, description = "Requests can be served.", body = Health),
-        (status = 503, description = "Requests cannot be served. See `reasons`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 503, description = "`unavailable`: requests cannot be served. See `reasons`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
     ),
 )]
 pub(super) async fn readyz(State(app): State<App>) -> Result<Response, ApiError> {

@@ -26,16 +26,18 @@ pub(crate) struct Info {
     limits: LimitsInfo,
 }
 
-/// Returns the server's version, features and limits, without sign-in.
+/// Returns the server's version, features and limits.
+///
+/// It needs no sign-in. A client should check that it knows one of `protocols`.
 #[utoipa::path(
     get,
     path = "/api/sync/info",
     tag = "sync",
     responses(
         (status = 200, description = "Version, features and limits.", body = Info),
-        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
         (status = 431, description = "`headers_too_large`.", body = Failure),
-        (status = 503, description = "`unavailable`: the server is overloaded.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 503, description = "`unavailable`: the server is overloaded.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
     ),
 )]
 pub(super) async fn info(State(app): State<App>) -> Response {

@@ -23,7 +23,7 @@ use crate::{
     admission::{admit, admit_probe},
     app::App,
     layers,
-    openapi::base,
+    openapi::{base, complete},
 };
 
 /// Routes that are charged to the address and refused during overload.
@@ -62,5 +62,6 @@ pub fn openapi() -> OpenApi {
     for routes in [api(), readiness(), liveness()] {
         document.merge(routes.into_openapi());
     }
+    complete(&mut document);
     document
 }

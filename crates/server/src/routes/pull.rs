@@ -34,13 +34,13 @@ use crate::{
     responses(
         (status = 200, description = "A page.", body = Page),
         (status = 400, description = "`invalid_request`.", body = Failure),
-        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
+        (status = 401, description = "The token is missing or not accepted.", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
         (status = 403, description = "`forbidden`.", body = Failure),
         (status = 410, description = "`epoch_changed` or `cursor_ahead`; only if `epoch` is sent.", body = Failure),
-        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
         (status = 431, description = "`headers_too_large`.", body = Failure),
         (status = 500, description = "`internal`.", body = Failure),
-        (status = 503, description = "`unavailable`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 503, description = "`unavailable`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
     ),
 )]
 pub(super) async fn pull(

@@ -27,17 +27,17 @@ use crate::{
     responses(
         (status = 200, description = "Every write is applied.", body = PushApplied),
         (status = 400, description = "`invalid_request` or `invalid_json`.", body = Failure),
-        (status = 401, description = "`unauthorized`, `token_expired`, …", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
+        (status = 401, description = "The token is missing or not accepted.", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
         (status = 403, description = "`forbidden`.", body = Failure),
         (status = 408, description = "`request_timeout`: the body did not arrive in time.", body = Failure),
         (status = 409, description = "At least one write is a conflict. Nothing is written.", body = PushRefused),
         (status = 410, description = "`epoch_changed`. Nothing is written.", body = Failure),
         (status = 413, description = "`payload_too_large`.", body = Failure),
         (status = 415, description = "`unsupported_media_type`.", body = Failure),
-        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
         (status = 431, description = "`headers_too_large`.", body = Failure),
         (status = 500, description = "`internal`.", body = Failure),
-        (status = 503, description = "`unavailable`; or `outcome_unknown`: send the same body again.", body = Failure, headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 503, description = "`unavailable`; or `outcome_unknown`: send the same body again.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
     ),
 )]
 pub(super) async fn push(
