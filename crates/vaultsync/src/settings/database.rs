@@ -6,6 +6,7 @@ use vaultsync_store::{DatabaseUrl, PostgresOptions, PubsubBackend};
 
 use super::parse::{self, Address};
 use super::reader::Reader;
+use super::table::TABLE;
 
 /// The database that holds the records. Its text contains neither user nor password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +31,20 @@ pub(crate) fn read(reader: &mut Reader<'_>, data_dir: &Path) -> Database {
     if !urls.is_empty() {
         return Database::Postgres(postgres(reader, urls));
     }
-    for key in ["read_database", "notify_database", "nats_url"] {
-        if reader.is_given(key) {
-            reader.refuse(key, "needs a PostgreSQL `database`");
-        }
+    if reader.could_read(&["database"]) {
+        refuse_settings_of_postgres(reader);
     }
     Database::Sqlite(files.pop().unwrap_or_else(|| data_dir.join("vaultsync.sqlite3")))
+}
+
+/// Refuses settings that have no effect on SQLite: whoever gave them expects PostgreSQL, and `database` is
+/// missing or wrong.
+fn refuse_settings_of_postgres(reader: &mut Reader<'_>) {
+    for setting in TABLE.iter().filter(|setting| setting.help.starts_with("PostgreSQL:")) {
+        if reader.is_given(setting.key) {
+            reader.refuse(setting.key, "needs a PostgreSQL `database`, which is not set");
+        }
+    }
 }
 
 fn postgres(reader: &mut Reader<'_>, primaries: Vec<DatabaseUrl>) -> PostgresOptions {

@@ -44,7 +44,7 @@ pub(crate) fn find(sources: &Sources, errors: &mut ConfigErrors) -> Values {
     let file = read_file(sources, errors).unwrap_or_default();
     let find = |setting: &'static Setting| {
         // Every source is read, so that errors are reported of those that are overridden too.
-        let flag = flag(setting, &sources.flags);
+        let flag = flag(setting, &sources.flags, errors);
         let variable = variable(setting, &sources.env, errors);
         let key = key(setting, &file, errors);
         let default = || (setting.default.clone(), "default".to_owned());
@@ -58,13 +58,33 @@ pub(crate) fn find(sources: &Sources, errors: &mut ConfigErrors) -> Values {
 /// A value and its origin.
 type Written = (Value, String);
 
-fn flag(setting: &Setting, flags: &BTreeMap<&'static str, Vec<String>>) -> Option<Written> {
+fn flag(
+    setting: &Setting,
+    flags: &BTreeMap<&'static str, Vec<String>>,
+    errors: &mut ConfigErrors,
+) -> Option<Written> {
     // A repeated flag is one list, and each repetition may be a list of its own.
     let separator = match setting.kind {
         Kind::Keys | Kind::Urls(_) => "\n",
         _ => ",",
     };
-    Some((flags.get(setting.key)?.join(separator).into(), setting.flag()))
+    let value = flags.get(setting.key)?.join(separator).into();
+    not_blank(setting, (value, setting.flag()), errors)
+}
+
+/// The value, unless it is blank. Blank does not mean the default: a secret that is empty by mistake would
+/// otherwise start a server on another database, or with another sign-in, than its operator believes.
+fn not_blank(
+    setting: &Setting,
+    (value, origin): Written,
+    errors: &mut ConfigErrors,
+) -> Option<Written> {
+    if value::is_blank(setting.kind, &value) {
+        let what = "is blank: give it a value, or remove it to get the default";
+        errors.add(setting.key, &origin, what);
+        return None;
+    }
+    Some((value, origin))
 }
 
 fn variable(
@@ -74,13 +94,12 @@ fn variable(
 ) -> Option<Written> {
     setting.variables().find_map(|(name, name_file)| {
         let mut read = |name: String| {
-            // An empty variable counts as not set: many ways to start a process cannot unset one.
-            let text = env.get(OsStr::new(&name)).filter(|text| !text.is_empty())?;
+            let text = env.get(OsStr::new(&name))?;
             let text = text.to_str().or_else(|| {
                 errors.add(setting.key, &name, "is not UTF-8");
                 None
             })?;
-            Some((text.into(), name))
+            not_blank(setting, (text.into(), name), errors)
         };
         let (value, path) = (read(name), name_file.and_then(read));
         value_or_file(setting, value, path, errors)
@@ -88,9 +107,17 @@ fn variable(
 }
 
 fn key(setting: &Setting, file: &ConfigFile, errors: &mut ConfigErrors) -> Option<Written> {
-    let read = |key: &str| Some((file.keys.get(key)?.clone(), format!("{}: {key}", file.path)));
+    let mut read = |key: &str| {
+        let written = (file.keys.get(key)?.clone(), format!("{}: {key}", file.path));
+        // The file from `config default` has every default, and some are empty.
+        if key == setting.key && written.0 == setting.default {
+            return Some(written);
+        }
+        not_blank(setting, written, errors)
+    };
     let path = setting.key_file().and_then(|key| read(&key));
-    value_or_file(setting, read(setting.key), path, errors)
+    let value = read(setting.key);
+    value_or_file(setting, value, path, errors)
 }
 
 /// The value, or the content of the file at the path, without the newline at its end.
@@ -110,7 +137,15 @@ fn value_or_file(
         fs::read_to_string(&path).map_err(|error| format!("{path} cannot be read: {error}"))
     });
     match content {
-        Ok(text) => Some((text.trim_end_matches(['\r', '\n']).into(), path_origin)),
+        Ok(text) if text.trim().is_empty() => {
+            let what = format!("{} is empty", value::text(&path).unwrap_or_default());
+            errors.add(setting.key, &path_origin, what);
+            None
+        }
+        Ok(text) => {
+            let text = text.trim_end_matches(['\r', '\n']);
+            not_blank(setting, (text.into(), path_origin), errors)
+        }
         Err(what) => {
             errors.add(setting.key, &path_origin, what);
             None
@@ -126,8 +161,13 @@ struct ConfigFile {
 }
 
 fn read_file(sources: &Sources, errors: &mut ConfigErrors) -> Option<ConfigFile> {
-    let named = || sources.env.get(OsStr::new(CONFIG_ENV)).filter(|path| !path.is_empty());
-    let path = sources.config.clone().or_else(|| named().map(PathBuf::from))?;
+    let named = || Some((PathBuf::from(sources.env.get(OsStr::new(CONFIG_ENV))?), CONFIG_ENV));
+    let flag = sources.config.clone().map(|path| (path, "--config"));
+    let (path, origin) = flag.or_else(named)?;
+    if path.to_string_lossy().trim().is_empty() {
+        errors.add("", origin, "is blank: name a file, or remove it");
+        return None;
+    }
     let shown = path.display().to_string();
     let keys = read_toml(&path).map_err(|what| errors.add("", &shown, what)).ok()?;
     let known: BTreeSet<String> = TABLE

@@ -43,6 +43,20 @@ pub(crate) fn texts(kind: Kind, value: &Value) -> Result<Vec<String>, String> {
     Ok(texts.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect())
 }
 
+/// Whether a value was written without any content. An empty array is content: the list without entries.
+pub(crate) fn is_blank(kind: Kind, value: &Value) -> bool {
+    match (value, kind) {
+        (Value::String(text), Kind::List(_) | Kind::Urls(_)) => {
+            texts(kind, value).map_or(text.trim().is_empty(), |texts| texts.is_empty())
+        }
+        (Value::String(text), _) => text.trim().is_empty(),
+        (Value::Array(entries), _) => {
+            !entries.is_empty() && texts(kind, value).is_ok_and(|texts| texts.is_empty())
+        }
+        _ => false,
+    }
+}
+
 /// The URLs of a text. A comma or a blank separates two URLs only if a scheme follows, because commas
 /// also separate the hosts of one URL, and the path of a file can contain blanks.
 fn urls(text: &str) -> Vec<String> {

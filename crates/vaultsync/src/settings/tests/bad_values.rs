@@ -1,15 +1,15 @@
 //! Invalid values, and limits that contradict each other.
 
-use super::errors_from;
+use super::{errors_from, settings_from};
 
 #[test]
 fn an_invalid_value_is_refused_with_its_setting_and_origin() {
     for (key, value, what) in [
         ("listen", "localhost:80", "expected an IP address and a port"),
-        ("listen", "", "expected an IP address and a port"),
+        ("listen", "", "is blank: give it a value, or remove it"),
         ("admin_listen", "no", "`off` disables it"),
         ("admin_listen", "127.0.0.1:8787", "must differ from listen"),
-        ("data_dir", "", "expected a path"),
+        ("data_dir", "", "is blank: give it a value, or remove it"),
         ("local_issuer", "maybe", "expected `auto`, `true` or `false`"),
         ("trusted_proxies", "10.0.0.0/33", "expected a network"),
         ("trusted_proxies", "proxy.example", "expected a network"),
@@ -92,6 +92,14 @@ fn settings_of_postgresql_need_postgresql_and_must_agree() {
             "read_database (VAULTSYNC_READ_DATABASE)",
         ),
         (&[("VAULTSYNC_NOTIFY_DATABASE", "off")], "needs a PostgreSQL `database`"),
+        (
+            &[("VAULTSYNC_DATABASE_MIGRATE", "false")],
+            "database_migrate (VAULTSYNC_DATABASE_MIGRATE): needs a PostgreSQL `database`",
+        ),
+        (&[("VAULTSYNC_DATABASE_CONNECTIONS_MAX", "11")], "needs a PostgreSQL `database`"),
+        (&[("VAULTSYNC_DATABASE_TIMEOUT_MS", "2001")], "needs a PostgreSQL `database`"),
+        (&[("VAULTSYNC_DATABASE_PREPARE", "no")], "needs a PostgreSQL `database`"),
+        (&[("VAULTSYNC_DATABASE_ALLOW_UNSAFE", "yes")], "needs a PostgreSQL `database`"),
         (&[database, ("VAULTSYNC_NATS_URL", "http://s3cret@n")], "expected nats://"),
         (&[database, ("VAULTSYNC_READ_DATABASE", "sqlite:s3cret")], "expected postgres://"),
         (
@@ -111,6 +119,63 @@ fn settings_of_postgresql_need_postgresql_and_must_agree() {
         let message = errors_from(env, &[], "");
         assert!(message.contains(what) && !message.contains("s3cret"), "{env:?}: {message}");
     }
+}
+
+#[test]
+fn a_default_of_postgresql_that_is_written_out_goes_with_sqlite() {
+    let toml = "database_connections_max = 10\ndatabase_migrate = true\nnats_url = []";
+    assert!(settings_from(&[("VAULTSYNC_DATABASE_PREPARE", "true")], &[], toml).is_ok());
+}
+
+#[test]
+fn a_value_that_is_given_and_blank_is_refused() {
+    const WHAT: &str = "is blank: give it a value, or remove it to get the default";
+    for blank in ["", " ", "\t\n", ",", " , "] {
+        for (name, key) in [
+            ("VAULTSYNC_DATABASE", "database"),
+            ("DATABASE_URL", "database"),
+            ("VAULTSYNC_NATS_URL", "nats_url"),
+            ("VAULTSYNC_CORS_ORIGINS", "cors_origins"),
+            ("CLERK_AUTHORIZED_PARTIES", "clerk_authorized_parties"),
+        ] {
+            let expected = format!("the settings are invalid:\n  {key} ({name}): {WHAT}");
+            assert_eq!(errors_from(&[(name, blank)], &[], ""), expected, "{name}={blank:?}");
+            let message = errors_from(&[], &[(key, blank)], "");
+            assert!(message.ends_with(&format!("): {WHAT}")), "--{key} {blank:?}: {message}");
+        }
+    }
+    for name in ["VAULTSYNC_DATABASE_FILE", "VAULTSYNC_IDLE_SECONDS", "CLERK_PUBLISHABLE_KEY"] {
+        let message = errors_from(&[(name, " ")], &[], "");
+        assert!(message.ends_with(&format!(" ({name}): {WHAT}")), "{message}");
+    }
+    for toml in ["database = ''", "database = ['']", "database_file = ''", "log = ' '"] {
+        let message = errors_from(&[], &[], toml);
+        assert!(message.ends_with(WHAT), "{toml}: {message}");
+    }
+}
+
+#[test]
+fn an_empty_file_is_refused_with_its_setting() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("database");
+    for content in ["", "\n", " \r\n"] {
+        std::fs::write(&path, content).expect("a file in a temporary folder");
+        let path = path.to_str().expect("a path in UTF-8");
+        for name in ["VAULTSYNC_DATABASE_FILE", "DATABASE_URL_FILE", "CLERK_JWT_KEY_FILE"] {
+            let message = errors_from(&[(name, path)], &[], "");
+            assert!(message.ends_with(&format!(" ({name}): {path} is empty")), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_blank_name_of_the_settings_file_is_refused() {
+    let sources = crate::settings::Sources {
+        env: [("VAULTSYNC_CONFIG".into(), " ".into())].into(),
+        ..crate::settings::Sources::default()
+    };
+    let message = crate::settings::load(&sources).unwrap_err().to_string();
+    assert!(message.contains("VAULTSYNC_CONFIG: is blank"), "{message}");
 }
 
 #[test]

@@ -25,13 +25,6 @@ fn a_flag_overrides_a_variable_overrides_the_file_overrides_the_default() {
 }
 
 #[test]
-fn an_empty_variable_counts_as_not_set() {
-    let env = &[("VAULTSYNC_IDLE_SECONDS", ""), ("VAULTSYNC_CONFIG", "")];
-    let settings = settings_from(env, &[], TOML).expect("valid settings");
-    assert_eq!(settings.limits.idle_seconds.as_secs(), 2);
-}
-
-#[test]
 fn a_list_is_comma_separated_or_an_array_or_a_repeated_flag() {
     let expected = ["https://a.example", "http://b.example:81"];
     let list = "https://a.example, http://b.example:81,";
@@ -103,7 +96,10 @@ fn a_named_file_must_exist() {
 
 #[test]
 fn a_flag_overrides_the_file_that_a_variable_names() {
-    let env = &[("CLERK_JWT_KEY_FILE", "/dev/null")];
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("key");
+    std::fs::write(&file, "not a key").expect("a file in a temporary folder");
+    let env = &[("CLERK_JWT_KEY_FILE", file.to_str().expect("a path in UTF-8"))];
     let flags = &[("clerk_publishable_key", PK_TEST), ("clerk_jwt_key", super::sign_in::PEM)];
     let settings = settings_from(env, flags, "").expect("valid settings");
     let clerk = settings.sign_in.clerk.expect("Clerk is set");
