@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use anyhow::Context as _;
-use vaultsync_server::secret_file;
+use vaultsync_server::secret_file::{self, Access};
 
 /// Creates the folder if it is missing, accessible only to its owner.
 pub(crate) fn create(folder: &Path) -> anyhow::Result<()> {
@@ -11,13 +11,20 @@ pub(crate) fn create(folder: &Path) -> anyhow::Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).with_context(|| format!("cannot create the folder {}", folder.display()))
+    builder.create(folder).with_context(|| {
+        format!(
+            "cannot create the folder {} (setting `data_dir`): create it for the user that runs the \
+             server, or name another one",
+            folder.display()
+        )
+    })
 }
 
-/// Key that hashes record ids in logs. It is generated at the first start.
+/// Key that hashes record ids in logs. It is generated at the first start. It protects no user's data, so a
+/// group of the process may read it.
 pub(crate) fn log_key(folder: &Path) -> anyhow::Result<[u8; 32]> {
     let path = folder.join("log.key");
-    let key = secret_file::load_or_create(&path, || {
+    let key = secret_file::load_or_create(&path, Access::OwnGroups, || {
         let mut key = vec![0; 32];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
         Ok(key)

@@ -20,7 +20,7 @@ use super::claims_oidc::OidcRules;
 use super::issuer::{CLOCK_SKEW_DEFAULT, Issuer, KeySource, Rules};
 use super::keys::{Alg, Key, KeySet, install_provider};
 use super::pem;
-use crate::secret_file::{self, SecretFileError};
+use crate::secret_file::{self, Access, SecretFileError};
 
 /// `iss` of locally issued tokens. The host name never resolves (RFC 6761).
 pub const LOCAL_ISSUER: &str = "https://local.vaultsync.invalid";
@@ -77,7 +77,7 @@ impl LocalKey {
     /// Processes that create it at the same time all get the same key.
     pub fn load_or_create(data_dir: &Path) -> Result<Self, LocalKeyError> {
         let path = data_dir.join(FILE);
-        let pem = secret_file::load_or_create(&path, generate)?;
+        let pem = secret_file::load_or_create(&path, Access::Owner, generate)?;
         install_provider();
         let not_a_key = || LocalKeyError::NotAKey { path: path.clone() };
         let signing = EncodingKey::from_ed_pem(&pem).map_err(|_| not_a_key())?;
