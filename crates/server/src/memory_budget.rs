@@ -251,6 +251,48 @@ impl PageBudget {
     }
 }
 
+/// Memory of a push, given to the store: the body that was parsed, until the push has ended, and the conflicts
+/// that are read, for as long as the route needs them.
+#[derive(Debug)]
+pub(crate) struct PushBudget {
+    _body: Reservation,
+    conflicts: ConflictBudget,
+}
+
+/// Memory of the conflicts of a push. The store grows it, and the route takes it when the store has returned.
+#[derive(Clone, Debug)]
+pub(crate) struct ConflictBudget(Arc<Mutex<PageBudget>>);
+
+impl MemoryBudget {
+    /// The budget of a push whose body is reserved.
+    pub(crate) fn push_budget(&self, body: Reservation) -> (PushBudget, ConflictBudget) {
+        let conflicts = ConflictBudget(Arc::new(Mutex::new(self.page_budget(body.user))));
+        (PushBudget { _body: body, conflicts: conflicts.clone() }, conflicts)
+    }
+}
+
+impl ConflictBudget {
+    /// The reservation, once the store has returned the conflicts.
+    ///
+    /// Fails if there was no memory for the first one, so that the store did not read it.
+    pub(crate) fn into_reservation(self) -> Result<Reservation, BudgetExceeded> {
+        let mut budget = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let empty = budget.reservation.memory.page_budget(budget.reservation.user);
+        std::mem::replace(&mut *budget, empty).into_reservation(1)
+    }
+}
+
+impl ReadBudget for PushBudget {
+    fn take(&mut self, ciphertext_bytes: usize) -> bool {
+        let mut conflicts = self.conflicts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        conflicts.take(ciphertext_bytes)
+    }
+
+    fn clear(&mut self) {
+        self.conflicts.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use vaultsync_store::Vault;
@@ -367,5 +409,25 @@ mod tests {
         assert!(page.take(3 * KIB));
         drop(page.into_reservation(2));
         assert!(memory.page_budget(ben).take(3 * KIB));
+    }
+
+    #[test]
+    fn conflicts_are_reserved_before_they_are_read_and_for_as_long_as_they_are_needed() {
+        let memory = memory(10 * KIB);
+        let ada = user("ada");
+        let mut body = memory.reserve(ada);
+        body.grow(KIB).unwrap();
+        let (mut push, conflicts) = memory.push_budget(body);
+        assert!(push.take(2 * KIB));
+        assert!(!push.take(3 * KIB), "the second conflict does not fit");
+        drop(push);
+        assert_eq!(memory.reserved_bytes(), record_bytes(2 * KIB), "the body is free again");
+        let response = conflicts.into_reservation().unwrap();
+        assert_eq!(memory.reserved_bytes(), record_bytes(2 * KIB));
+        drop(response);
+        assert_eq!(memory.reserved_bytes(), 0);
+        let (mut push, conflicts) = memory.push_budget(memory.reserve(ada));
+        assert!(!push.take(5 * KIB));
+        assert_eq!(conflicts.into_reservation().unwrap_err(), BudgetExceeded::User);
     }
 }

@@ -63,6 +63,8 @@ pub(crate) enum PushPlan<'a> {
 pub(crate) struct Conflicts<'a> {
     /// In the push's order: all that conflict, or as many as fit in a page, and at least one.
     pub(crate) record_ids: Vec<&'a RecordId>,
+    /// The length of the ciphertext of each, to reserve memory before it is read.
+    pub(crate) ciphertext_bytes: Vec<usize>,
     /// Whether more records conflict than these.
     pub(crate) has_more: bool,
 }
@@ -175,19 +177,22 @@ impl<'a> Conflicts<'a> {
         records: &[Option<LoadedRecord>],
         bytes_max: usize,
     ) -> Self {
-        let (mut record_ids, mut bytes, mut has_more) = (Vec::new(), 0, false);
+        let (mut record_ids, mut ciphertext_bytes) = (Vec::new(), Vec::new());
+        let (mut bytes, mut has_more) = (0, false);
         let each = push.operations().iter().zip(decisions).zip(records);
         for ((operation, _), record) in
             each.filter(|((_, decision), _)| **decision == WriteDecision::Conflict)
         {
-            bytes += record.map_or(0, |record| record.ciphertext_bytes);
+            let record_bytes = record.map_or(0, |record| record.ciphertext_bytes);
+            bytes += record_bytes;
             has_more = bytes > bytes_max && !record_ids.is_empty();
             if has_more {
                 break;
             }
             record_ids.push(&operation.record_id);
+            ciphertext_bytes.push(record_bytes);
         }
-        Self { record_ids, has_more }
+        Self { record_ids, ciphertext_bytes, has_more }
     }
 }
 
@@ -280,7 +285,7 @@ mod tests {
                 format!("return {}", results.join(" "))
             }
             PushPlan::Return(outcome) => format!("return {outcome:?}"),
-            PushPlan::Refuse(Conflicts { record_ids, has_more }) => {
+            PushPlan::Refuse(Conflicts { record_ids, has_more, .. }) => {
                 let ids: Vec<_> = record_ids.iter().map(ToString::to_string).collect();
                 format!("refuse {}{}", ids.join(" "), if has_more { " and more" } else { "" })
             }

@@ -143,17 +143,19 @@ impl Store {
     /// applied and is sent again unchanged returns the same outcome and writes nothing, while fewer than
     /// [`RECEIPTS_MAX`](crate::RECEIPTS_MAX) other pushes of the vault lie between.
     ///
-    /// `guard` is dropped when the push has ended, even if the caller does not wait for its outcome.
+    /// Conflicts are read within `budget`, where the backend can ask it (SQLite). If there is no memory for the
+    /// first one, the list is empty and has more. The budget is dropped when the push has ended, even if the
+    /// caller does not wait for its outcome.
     pub async fn push(
         &self,
         vault: &Vault,
         push: Push,
         now: Timestamp,
-        guard: impl Send + 'static,
+        budget: impl ReadBudget,
     ) -> Result<PushOutcome, StoreError> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.push(vault, push, now, Box::new(guard)).await,
-            Self::Postgres(postgres) => postgres.push(vault, push, now, Box::new(guard)).await,
+            Self::Sqlite(sqlite) => sqlite.push(vault, push, now, Box::new(budget)).await,
+            Self::Postgres(postgres) => postgres.push(vault, push, now, Box::new(budget)).await,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     app::App,
     error::{ApiError, Failure},
     extract::ReadPush,
-    memory_budget::record_bytes,
+    memory_budget::{Reservation, record_bytes},
     openapi::PushRequest,
     response::{self, PushApplied, PushRefused},
 };
@@ -46,7 +46,8 @@ pub(super) async fn push(
 ) -> Result<Response, ApiError> {
     let operations = push.operations().len() as u64;
     // The store keeps the reservation until the push is finished, even if the client leaves.
-    let applying = app.store.push(&vault, push, app.clock.now(), memory);
+    let (budget, conflicts) = app.memory.push_budget(memory);
+    let applying = app.store.push(&vault, push, app.clock.now(), budget);
     let outcome = timeout(app.limits.handler_seconds, applying)
         .await
         .map_err(|_| ApiError::OutcomeUnknown("the store did not respond in time".to_owned()))??;
@@ -55,16 +56,23 @@ pub(super) async fn push(
             metrics::counter!("vaultsync_records_pushed_total").increment(operations);
             response::push_applied(results)
         }
-        PushOutcome::Refused(refused) => refuse(&app, vault.id(), refused)?,
+        PushOutcome::Refused(refused) => {
+            refuse(&app, vault.id(), refused, conflicts.into_reservation()?)?
+        }
         PushOutcome::EpochChanged => return Err(ApiError::EpochChanged),
     };
     app.rates.debit_user(vault.id(), response::body_bytes(&response));
     Ok(response)
 }
 
-/// Responds with as many conflicts as there is memory for, and at least with one.
-fn refuse(app: &App, vault: VaultId, mut refused: Refused) -> Result<Response, ApiError> {
-    let mut memory = app.memory.reserve(vault);
+/// Responds with as many conflicts as there is memory for, and at least with one. `memory` has what the
+/// store reserved before it read them, which is nothing on PostgreSQL.
+fn refuse(
+    app: &App,
+    vault: VaultId,
+    mut refused: Refused,
+    mut memory: Reservation,
+) -> Result<Response, ApiError> {
     let bytes = |conflicts: &[Conflict]| {
         conflicts.iter().map(|conflict| record_bytes(conflict.ciphertext.len())).sum()
     };

@@ -84,11 +84,11 @@ impl Sqlite {
         vault: &Vault,
         push: Push,
         now: Timestamp,
-        guard: Box<dyn Send>,
+        budget: Box<dyn ReadBudget>,
     ) -> Result<PushOutcome, StoreError> {
         let (reply, outcome) = oneshot::channel();
         let queued_at = Instant::now();
-        self.writer.send(Job { vault: vault.clone(), push, now, queued_at, reply, guard })?;
+        self.writer.send(Job { vault: vault.clone(), push, now, queued_at, reply, budget })?;
         let outcome = outcome.await.unwrap_or_else(|_| {
             Err(StoreError::OutcomeUnknown("the writer thread dropped the push".to_owned()))
         });

@@ -6,7 +6,7 @@ use vaultsync_protocol::{
 };
 
 use crate::{
-    PushOutcome, RecordState, Refused, Vault, VaultId,
+    PushOutcome, ReadBudget, RecordState, Refused, Vault, VaultId,
     pull::VaultHead,
     push_plan::{Conflicts, LoadedRecord, PushContext, PushPlan, RecordWrite, VaultState, Writes},
     receipts::Receipts,
@@ -22,12 +22,13 @@ pub(super) struct Applied {
 /// Applies a push inside a savepoint of an immediate transaction. The transaction is the vault's lock:
 /// no other push reads or writes between this one's reads and its writes.
 ///
-/// If the outcome is not [`PushOutcome::Applied`], nothing was written.
+/// If the outcome is not [`PushOutcome::Applied`], nothing was written. Conflicts are read within `budget`.
 pub(super) fn apply(
     connection: &Connection,
     vault: &Vault,
     push: &Push,
     context: PushContext,
+    budget: &mut dyn ReadBudget,
 ) -> rusqlite::Result<Applied> {
     let id = vault.id();
     let state = load_vault(connection, id)?;
@@ -36,7 +37,7 @@ pub(super) fn apply(
     match PushPlan::decide(push, state, &records, context) {
         PushPlan::Return(outcome) => Ok(Applied { outcome, new_head: None }),
         PushPlan::Refuse(conflicts) => {
-            let outcome = PushOutcome::Refused(read_conflicts(connection, id, &conflicts)?);
+            let outcome = PushOutcome::Refused(read_conflicts(connection, id, &conflicts, budget)?);
             Ok(Applied { outcome, new_head: None })
         }
         PushPlan::Write(writes) => {
@@ -71,13 +72,21 @@ fn load_records(
     vault: VaultId,
     push: &Push,
 ) -> rusqlite::Result<Vec<Option<LoadedRecord>>> {
-    // `length` reads the row's header only.
+    // `length` reads the row's header only. The ciphertext is read only if it can be the operation's: a push
+    // of a few bytes could otherwise make the writer read a hundred of the largest records.
     let mut select = connection.prepare_cached(
-        "select version, deleted, length(ciphertext), ciphertext from records
-         where vault_id = ?1 and record_id = ?2",
+        "select version, deleted, length(ciphertext),
+           case when version = ?3 and length(ciphertext) = ?4 then ciphertext end
+         from records where vault_id = ?1 and record_id = ?2",
     )?;
     let mut load = |operation: &Operation| {
-        let mut rows = select.query(params![vault.as_bytes(), operation.record_id.as_str()])?;
+        let length = i64::try_from(operation.ciphertext.len()).unwrap_or(i64::MAX);
+        let mut rows = select.query(params![
+            vault.as_bytes(),
+            operation.record_id.as_str(),
+            operation.next_version().get(),
+            length,
+        ])?;
         rows.next()?.map(|row| loaded_record(row, operation)).transpose()
     };
     push.operations().iter().map(&mut load).collect()
@@ -85,26 +94,30 @@ fn load_records(
 
 fn loaded_record(row: &Row<'_>, operation: &Operation) -> rusqlite::Result<LoadedRecord> {
     let state = RecordState { version: version(row, 0)?, deleted: row.get(1)? };
-    // SQLite reads the pages of a ciphertext only when the column is asked for.
-    let has_same_ciphertext = state.version == operation.next_version()
-        && row.get_ref(3)?.as_blob()? == operation.ciphertext.as_bytes();
+    let same_length = row.get_ref(3)?.as_blob_or_null()?;
+    let has_same_ciphertext = same_length == Some(operation.ciphertext.as_bytes());
     let length: i64 = row.get(2)?;
     let ciphertext_bytes =
         usize::try_from(length).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(2, length))?;
     Ok(LoadedRecord { state, ciphertext_bytes, has_same_ciphertext })
 }
 
+/// Reads the conflicts for which there is memory. If there is none for the first, it reads none and says that
+/// there are more.
 fn read_conflicts(
     connection: &Connection,
     vault: VaultId,
     conflicts: &Conflicts<'_>,
+    budget: &mut dyn ReadBudget,
 ) -> rusqlite::Result<Refused> {
-    let read = |record_id: &&RecordId| read_conflict(connection, vault, record_id);
-    let has_more = conflicts.has_more;
-    Ok(Refused {
-        conflicts: conflicts.record_ids.iter().map(read).collect::<Result<_, _>>()?,
-        has_more,
-    })
+    let mut read = Vec::with_capacity(conflicts.record_ids.len());
+    for (record_id, bytes) in conflicts.record_ids.iter().zip(&conflicts.ciphertext_bytes) {
+        if !budget.take(*bytes) {
+            return Ok(Refused { conflicts: read, has_more: true });
+        }
+        read.push(read_conflict(connection, vault, record_id)?);
+    }
+    Ok(Refused { conflicts: read, has_more: conflicts.has_more })
 }
 
 fn read_conflict(

@@ -26,8 +26,8 @@ use super::{
     push::{Applied, apply},
 };
 use crate::{
-    ChangeNotifier, PushOutcome, StoreError, StoreOptions, Vault, VaultId, pull::VaultHead,
-    push_plan::PushContext,
+    ChangeNotifier, PushOutcome, ReadBudget, StoreError, StoreOptions, Vault, VaultId,
+    pull::VaultHead, push_plan::PushContext,
 };
 
 /// How many pushes may be queued. At the 600 full batches a second that SQLite commits on two slow
@@ -71,8 +71,8 @@ pub(super) struct Job {
     pub(super) now: Timestamp,
     pub(super) queued_at: Instant,
     pub(super) reply: oneshot::Sender<Result<PushOutcome, StoreError>>,
-    /// The caller's reservation for the push, dropped with it.
-    pub(super) guard: Box<dyn Send>,
+    /// The caller's memory for the push, dropped with it. The conflicts are read within it.
+    pub(super) budget: Box<dyn ReadBudget>,
 }
 
 enum Message {
@@ -246,7 +246,7 @@ impl WriterLoop {
         let is_late = |job: &mut Job| is_standing && job.queued_at.elapsed() > QUEUE_TIMEOUT;
         for job in batch.extract_if(.., is_late) {
             let late = StoreError::Busy("the push was queued for too long".to_owned());
-            drop((job.push, job.guard));
+            drop((job.push, job.budget));
             let _ = job.reply.send(Err(late));
         }
         batch
@@ -269,11 +269,11 @@ impl WriterLoop {
     }
 
     /// Applies a batch in one transaction, then answers each push in it.
-    fn commit(&mut self, batch: Vec<Job>) {
+    fn commit(&mut self, mut batch: Vec<Job>) {
         if batch.is_empty() {
             return;
         }
-        let (applied, committed) = self.transact(&batch);
+        let (applied, committed) = self.transact(&mut batch);
         if let Ok(heads) = &committed {
             for (vault, head) in heads {
                 self.head_cache.insert(*vault, *head);
@@ -289,7 +289,7 @@ impl WriterLoop {
                 (Ok(_), Ok(applied)) => Ok(applied.outcome),
             };
             // Before the reply: its receiver may rely on the reservation being free again.
-            drop((job.push, job.guard));
+            drop((job.push, job.budget));
             // If the caller is gone, the push stands all the same, and a retry finds its receipt.
             let _ = job.reply.send(outcome);
         }
@@ -298,7 +298,7 @@ impl WriterLoop {
     /// What each push did, and the heads that the commit left in the vaults written to.
     fn transact(
         &mut self,
-        batch: &[Job],
+        batch: &mut [Job],
     ) -> (Vec<Result<Applied, StoreError>>, rusqlite::Result<NewHeads>) {
         let nothing = || Ok(NewHeads::new());
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
@@ -308,7 +308,7 @@ impl WriterLoop {
         };
         let mut applied = Vec::with_capacity(batch.len());
         let mut conflict_bytes_left = BATCH_CONFLICT_BYTES_MAX;
-        for job in batch {
+        for job in batch.iter_mut() {
             let context = PushContext {
                 now: job.now,
                 page_bytes_max: self.options.page_bytes_max.min(conflict_bytes_left),
@@ -339,11 +339,11 @@ impl WriterLoop {
 /// The outer `Err` means that this is not certain, and the transaction must not be committed.
 fn apply_in_savepoint(
     transaction: &mut Transaction<'_>,
-    job: &Job,
+    job: &mut Job,
     context: PushContext,
 ) -> rusqlite::Result<rusqlite::Result<Applied>> {
     let mut savepoint = transaction.savepoint()?;
-    let applied = apply(&savepoint, &job.vault, &job.push, context);
+    let applied = apply(&savepoint, &job.vault, &job.push, context, &mut *job.budget);
     if applied.is_ok() {
         savepoint.commit()?;
     } else if !savepoint.is_autocommit() {

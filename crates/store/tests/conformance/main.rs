@@ -39,6 +39,7 @@ mod races;
 mod receipts;
 mod retries;
 mod sqlite_file;
+mod sqlite_memory;
 mod sqlite_threads;
 mod subscriptions;
 mod time;
