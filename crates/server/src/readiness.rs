@@ -33,7 +33,7 @@ struct Check {
 
 type Reasons<'a> = Pin<Box<dyn Future<Output = Vec<String>> + Send + 'a>>;
 
-const CHECKS: [Check; 4] = [
+const CHECKS: [Check; 5] = [
     Check {
         name: "keys",
         run: |app| Box::pin(keys(app)),
@@ -43,6 +43,11 @@ const CHECKS: [Check; 4] = [
         name: "database",
         run: |app| Box::pin(database(app)),
         late: "the database did not respond in time",
+    },
+    Check {
+        name: "health",
+        run: |app| Box::pin(health(app)),
+        late: "the state of the database is not available",
     },
     Check {
         name: "pushes",
@@ -62,6 +67,11 @@ async fn keys(app: &App) -> Vec<String> {
 
 async fn database(app: &App) -> Vec<String> {
     reasons("database", app.store.check().await, "the database is not available".to_owned())
+}
+
+/// A database that takes no pushes until an operator has repaired it.
+async fn health(app: &App) -> Vec<String> {
+    app.store.health().problem().map(str::to_owned).into_iter().collect()
 }
 
 async fn pushes(app: &App) -> Vec<String> {

@@ -87,6 +87,15 @@ fn describe() {
     );
     describe_gauge!("vaultsync_store_queue_pushes", "Pushes waiting for the writer thread.");
     describe_histogram!("vaultsync_store_commit_pushes", "Pushes that shared one commit.");
+    describe_gauge!(
+        "vaultsync_store_writes_stopped",
+        "1 if pushes are refused because the SQLite file is damaged or was replaced, else 0."
+    );
+    describe_gauge!(
+        "vaultsync_store_log_bytes",
+        Unit::Bytes,
+        "Length of SQLite's write-ahead log. Beyond 64 MiB a reader of another process keeps it growing."
+    );
     describe_gauge!("vaultsync_store_connections", "Connections to PostgreSQL.");
     describe_gauge!("vaultsync_store_connections_idle", "Idle connections to PostgreSQL.");
     describe_counter!("vaultsync_hints_published_total", "Vault changes sent to other nodes.");

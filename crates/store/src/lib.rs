@@ -39,5 +39,8 @@ pub use postgres_client::DatabaseUrl;
 pub use pubsub::{NatsUrl, PubsubBackend};
 pub use read_budget::{ReadBudget, Unbounded};
 pub use receipts::RECEIPTS_MAX;
-pub use store::{OpenError, PullOutcome, PushOutcome, Refused, Store, StoreError, StoreOptions};
+pub use sqlite::verify_sqlite;
+pub use store::{
+    OpenError, PullOutcome, PushOutcome, Refused, Store, StoreError, StoreHealth, StoreOptions,
+};
 pub use vault::{Vault, VaultId};

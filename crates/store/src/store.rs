@@ -79,12 +79,70 @@ pub enum StoreError {
     Internal(String),
 }
 
+/// Whether a store takes writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreHealth {
+    /// It does.
+    Working,
+    /// Its file is damaged. Reads of undamaged parts go on.
+    Damaged,
+    /// Its file was deleted or replaced while it was open, and pushes to it would be lost.
+    Replaced,
+}
+
+impl StoreHealth {
+    /// Why writes are rejected, without names of files; `None` if they are not. Only an operator can
+    /// change it.
+    pub const fn problem(self) -> Option<&'static str> {
+        match self {
+            Self::Working => None,
+            Self::Damaged => Some("the database file is damaged: pushes are refused"),
+            Self::Replaced => Some("the database file was deleted or replaced: pushes are refused"),
+        }
+    }
+}
+
 /// Failure to open a store, for its operator.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process serves from the file.
     #[error("{} is in use by another `vaultsync serve`", .0.display())]
     InUse(PathBuf),
+    /// The file has several names, and a server could open it under each.
+    #[error(
+        "{} has {names} names (hard links): another server could write to the file under another name. \
+         Find them with `find FOLDER -samefile {}`, delete all but one, and start again",
+        .path.display(), .path.display()
+    )]
+    HardLinks {
+        /// The file.
+        path: PathBuf,
+        /// The number of its names.
+        names: u64,
+    },
+    /// The write-ahead log beside the file is that of another file.
+    #[error(
+        "{} was changed while no server had it open, and {}-wal still has pushes to the file that was \
+         there before: SQLite would mix them. If you put a backup in place, delete {}-wal and {}-shm and \
+         start again. If you only copied the whole folder, delete {}.lock instead",
+        .path.display(), .path.display(), .path.display(), .path.display(), .path.display()
+    )]
+    StaleLog {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is damaged.
+    #[error(
+        "{} is damaged ({problem}). The server does not start on it. `vaultsync verify` lists the damage. \
+         Restore a backup, or recover what can be read: docs/BACKUP.md says how",
+        .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The first problem, in the words of SQLite.
+        problem: String,
+    },
     /// The file is not a Vaultsync database.
     #[error("{} is not a Vaultsync database: {reason}", .path.display())]
     Foreign {
@@ -94,7 +152,7 @@ pub enum OpenError {
         reason: String,
     },
     /// The file or its folder cannot be read or written.
-    #[error("{}: {error}", .path.display())]
+    #[error("{}: {error}{}", .path.display(), advice(error))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -111,13 +169,33 @@ pub enum OpenError {
     },
 }
 
+/// What an operator can do about an error of the system, as further text.
+fn advice(error: &io::Error) -> &'static str {
+    use io::ErrorKind::{
+        AlreadyExists, IsADirectory, NotADirectory, NotFound, PermissionDenied, QuotaExceeded,
+        ReadOnlyFilesystem, StorageFull,
+    };
+    match error.kind() {
+        PermissionDenied => {
+            ". The user that runs the server needs to read and write this file and its folder"
+        }
+        ReadOnlyFilesystem => ". The database needs a folder that can be written to",
+        StorageFull | QuotaExceeded => ". Free some space and start again",
+        IsADirectory => ". Name a file in that folder",
+        AlreadyExists | NotADirectory => ". A part of this path is a file and not a folder",
+        NotFound => ". Correct the path, or create what is missing",
+        _ => "",
+    }
+}
+
 impl Store {
     /// Opens the SQLite database at `path` to serve from it. Creates the file if it does not exist, and
     /// applies pending migrations.
     ///
     /// # Errors
     ///
-    /// [`OpenError::InUse`] if another process serves from the same file.
+    /// [`OpenError::InUse`] if another process serves from the same file, [`OpenError::Damaged`] if a check of
+    /// a few seconds finds damage.
     pub fn open_sqlite(path: PathBuf, options: StoreOptions) -> Result<Self, OpenError> {
         Sqlite::open(path, options).map(Self::Sqlite)
     }
@@ -205,6 +283,15 @@ impl Store {
         match self {
             Self::Sqlite(sqlite) => sqlite.check_disk().await,
             Self::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Whether writes are taken, as far as is known. Asks nothing of the database.
+    pub fn health(&self) -> StoreHealth {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.health(),
+            // The database server looks after its own files, and reports damage with each statement.
+            Self::Postgres(_) => StoreHealth::Working,
         }
     }
 

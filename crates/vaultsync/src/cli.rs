@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::settings::{self, CONFIG_ENV, ConfigErrors, Kind, Loaded, Setting, Sources, TABLE};
-use crate::{logging, migrate, serve, token};
+use crate::{logging, migrate, serve, token, verify};
 
 /// Exit code for an invalid command line, the same as clap's, and for invalid settings.
 const EXIT_USAGE: u8 = 2;
@@ -64,6 +64,7 @@ fn dispatch(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::
             };
             migrate::run(&loaded.settings, &request)
         }
+        Some(("verify", matches)) => verify::run(&load_and_warn(matches, env)?.settings),
         Some(("token", matches)) => {
             let loaded = load_and_warn(matches, env)?;
             let request = token::Request {
@@ -145,6 +146,8 @@ fn command() -> Command {
             "citus",
             "Also distribute the tables over the nodes of a Citus cluster, by vault",
         ));
+    let verify = Command::new("verify")
+        .about("Check the whole SQLite database for damage, also while the server runs");
     let config = Command::new("config")
         .about("Print settings")
         .subcommand_required(true)
@@ -164,6 +167,7 @@ fn command() -> Command {
         .subcommand(with_settings(serve))
         .subcommand(with_settings(token))
         .subcommand(with_settings(migrate))
+        .subcommand(with_settings(verify))
         .subcommand(config)
 }
 

@@ -8,6 +8,7 @@ mod migrate;
 mod serve;
 mod settings;
 mod token;
+mod verify;
 
 use std::process::ExitCode;
 

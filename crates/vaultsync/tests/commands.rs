@@ -29,6 +29,7 @@ fn results_go_to_standard_output_with_exit_code_0() {
         &["--help"],
         &["serve", "--help"],
         &["token", "--help"],
+        &["verify", "--help"],
         &["config", "default"],
         &["config", "print"],
     ] {
@@ -66,6 +67,18 @@ fn invalid_settings_exit_with_2_and_print_nothing() {
         assert!(output.stdout.is_empty(), "{args:?}");
         let message = stderr(&output);
         assert!(message.contains("idle_seconds (VAULTSYNC_IDLE_SECONDS): "), "{message}");
+    }
+}
+
+#[test]
+fn a_blank_value_exits_with_2() {
+    for (args, env) in [
+        (&["serve"][..], &[("VAULTSYNC_DATABASE_FILE", "/dev/null")][..]),
+        (&["serve"], &[("VAULTSYNC_DATABASE", "")]),
+        (&["serve", "--data-dir", " "], &[]),
+    ] {
+        let output = run(args, env);
+        assert_eq!(output.status.code(), Some(2), "{args:?} {env:?}");
     }
 }
 

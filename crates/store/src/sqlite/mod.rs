@@ -3,15 +3,20 @@
 //! SQLite admits one writer at a time, so a thread with a queue costs nothing. It gains two things: no
 //! push ever finds the database busy, and many pushes share one commit (decision 0002).
 
+mod check;
+mod database_file;
 mod head_cache;
+mod health;
+mod log;
 mod open;
 mod pull;
 mod push;
+mod watch;
 mod writer;
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,13 +25,18 @@ use rusqlite::Connection;
 use tokio::{sync::oneshot, time::Instant};
 use vaultsync_protocol::{Pull, Push, Timestamp};
 
+pub use self::check::verify_sqlite;
 use self::{
+    database_file::DatabaseFile,
     head_cache::HeadCache,
+    health::Health,
+    log::{Log, Reads},
+    watch::Watch,
     writer::{Job, Writer},
 };
 use crate::{
-    ChangeNotifier, OpenError, PullOutcome, PushOutcome, ReadBudget, StoreError, StoreOptions,
-    Vault, VaultId, disk_room,
+    ChangeNotifier, OpenError, PullOutcome, PushOutcome, ReadBudget, StoreError, StoreHealth,
+    StoreOptions, Vault, VaultId, disk_room,
     pull::{VaultHead, without_records},
     request_results::RequestResults,
 };
@@ -34,6 +44,8 @@ use crate::{
 /// An open SQLite database.
 pub struct Sqlite {
     path: PathBuf,
+    /// Before the writer, because it must have ended when SQLite closes its files.
+    watch: Watch,
     writer: Writer,
     /// For reads of a fraction of a millisecond, on the caller's thread.
     inline_readers: Pool<Connection>,
@@ -42,9 +54,12 @@ pub struct Sqlite {
     notifier: ChangeNotifier,
     head_cache: HeadCache,
     results: RequestResults,
+    health: Health,
+    reads: Reads,
     options: StoreOptions,
-    /// Locked while this process serves from the file; see [`open::lock`].
-    _lock: File,
+    /// Locked while this process serves from the file. The last field, because closing the file would
+    /// release the locks of connections that are still open.
+    _file: Arc<DatabaseFile>,
 }
 
 impl Sqlite {
@@ -53,7 +68,7 @@ impl Sqlite {
         // A name that begins with `file:` is a URI to SQLite, which then opens another file than the one
         // that is locked. An absolute path never begins so.
         let path = std::path::absolute(&path).map_err(|error| OpenError::Io { path, error })?;
-        let lock = open::lock(&path)?;
+        let file = Arc::new(open::lock(&path)?);
         let writing = open::writing(&path)?;
         let connections = |busy_timeout| {
             let open = |_| open::reading(&path, busy_timeout);
@@ -62,20 +77,35 @@ impl Sqlite {
         // An async worker must not wait: if the file is busy, the read moves to a blocking thread.
         let inline_readers = connections(Duration::ZERO)?;
         let readers = connections(open::BUSY_TIMEOUT)?;
-        let notifier = ChangeNotifier::default();
-        let head_cache = HeadCache::new();
-        let writer = Writer::start(writing, &path, options, notifier.clone(), head_cache.clone())
-            .map_err(|error| OpenError::Io { path: path.clone(), error })?;
+        let io_error = |error| OpenError::Io { path: path.clone(), error };
+        file.opened().map_err(io_error)?;
+        let (notifier, head_cache) = (ChangeNotifier::default(), HeadCache::new());
+        let (health, reads) = (Health::new(&path), Reads::default());
+        let log = Log::new(Arc::clone(&file), health.clone(), reads.clone());
+        let parts = writer::Parts {
+            connection: writing,
+            options,
+            notifier: notifier.clone(),
+            head_cache: head_cache.clone(),
+            file: Arc::clone(&file),
+            health: health.clone(),
+            log,
+        };
+        let writer = Writer::start(parts).map_err(io_error)?;
+        let watch = Watch::start(Arc::clone(&file), health.clone()).map_err(io_error)?;
         Ok(Self {
             path,
+            watch,
             writer,
             inline_readers,
             readers,
             notifier,
             head_cache,
             results: RequestResults::default(),
+            health,
+            reads,
             options,
-            _lock: lock,
+            _file: file,
         })
     }
 
@@ -86,6 +116,7 @@ impl Sqlite {
         now: Timestamp,
         budget: Box<dyn ReadBudget>,
     ) -> Result<PushOutcome, StoreError> {
+        self.health.check()?;
         let (reply, outcome) = oneshot::channel();
         let queued_at = Instant::now();
         self.writer.send(Job { vault: vault.clone(), push, now, queued_at, reply, budget })?;
@@ -148,6 +179,7 @@ impl Sqlite {
         budget: &mut impl ReadBudget,
     ) -> Option<PullOutcome> {
         let connection = self.inline_readers.try_get().ok()?;
+        let _read = self.reads.begin();
         if pull.cursor.is_some() {
             let head = pull::read_head(&connection, vault).ok()?;
             if let Some(outcome) = without_records(pull, head) {
@@ -169,6 +201,7 @@ impl Sqlite {
     }
 
     async fn read_head(&self, vault: VaultId) -> Result<Option<VaultHead>, StoreError> {
+        let _read = self.reads.begin();
         if let Ok(connection) = self.inline_readers.try_get()
             && let Ok(head) = pull::read_head(&connection, vault)
         {
@@ -204,12 +237,17 @@ impl Sqlite {
         &self.results
     }
 
+    pub(crate) fn health(&self) -> StoreHealth {
+        self.health.get()
+    }
+
     pub(crate) const fn notifier(&self) -> &ChangeNotifier {
         &self.notifier
     }
 
     /// Commits the queued pushes. Later ones are rejected.
     pub(crate) async fn close(&self) {
+        self.watch.close();
         // Readers first: the last connection to close writes the log back into the file, and a read-only
         // one cannot.
         self.inline_readers.close();
@@ -228,7 +266,16 @@ impl Sqlite {
             .await
             .map_err(|_| StoreError::Busy("too many reads wait for a connection".to_owned()))?
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let result = blocking(move || query(&connection)).await;
+        let read = self.reads.begin();
+        let query = move || {
+            let result = query(&connection);
+            drop((connection, read));
+            result
+        };
+        let result = tokio::task::spawn_blocking(query)
+            .await
+            .map_err(|error| StoreError::Internal(error.to_string()))
+            .and_then(|read| read.map_err(|error| self.health.failed(&error)));
         self.results.record_read(&result);
         result
     }
@@ -272,20 +319,6 @@ const INLINE_READ_BUDGET: Duration = Duration::from_micros(300);
 /// A connection reads tens of thousands of pages a second, so a few are enough.
 fn reader_count() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
-}
-
-/// Distinguishes an outage, after which the same request may succeed, from a fault.
-fn failed(error: &rusqlite::Error) -> StoreError {
-    use rusqlite::ErrorCode::{
-        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure,
-    };
-    match error.sqlite_error_code() {
-        Some(
-            CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | ReadOnly
-            | SystemIoFailure,
-        ) => StoreError::Unavailable(error.to_string()),
-        _ => StoreError::Internal(error.to_string()),
-    }
 }
 
 /// The path of a file beside the database: its whole name and `suffix`.

@@ -7,7 +7,6 @@
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
@@ -21,8 +20,11 @@ use tokio::{
 use vaultsync_protocol::{Push, Timestamp};
 
 use super::{
-    beside, failed,
+    database_file::DatabaseFile,
     head_cache::HeadCache,
+    health::{Health, is_damage},
+    log::Log,
+    open,
     push::{Applied, apply},
 };
 use crate::{
@@ -58,12 +60,6 @@ const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// conflict and `has_more`.
 const BATCH_CONFLICT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// How many batches are committed between two checks of the write-ahead log's length.
-const LOG_CHECK_INTERVAL: u32 = 256;
-
-/// How long the write-ahead log may grow before it is truncated, in bytes.
-const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
 /// A queued push.
 pub(super) struct Job {
     pub(super) vault: Vault,
@@ -87,34 +83,30 @@ pub(super) struct Writer {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What the thread works with.
+pub(super) struct Parts {
+    pub(super) connection: Connection,
+    pub(super) options: StoreOptions,
+    pub(super) notifier: ChangeNotifier,
+    pub(super) head_cache: HeadCache,
+    pub(super) file: Arc<DatabaseFile>,
+    pub(super) health: Health,
+    pub(super) log: Log,
+}
+
 impl Writer {
-    pub(super) fn start(
-        connection: Connection,
-        path: &Path,
-        options: StoreOptions,
-        notifier: ChangeNotifier,
-        head_cache: HeadCache,
-    ) -> std::io::Result<Self> {
-        // SQLite creates the log beside the file itself, not beside a link to it.
-        let log_path = beside(&std::fs::canonicalize(path)?, "-wal");
+    pub(super) fn start(parts: Parts) -> std::io::Result<Self> {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let batch_began = BatchBegan::default();
-        let began = Arc::clone(&batch_began);
-        let thread = thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || {
-            let batches_since_log_check = 0;
-            let writer_loop = WriterLoop {
-                connection,
-                messages,
-                options,
-                notifier,
-                head_cache,
-                log_path,
-                batches_since_log_check,
-                batch_began: began,
-                standing_queue: StandingQueue::default(),
-            };
-            writer_loop.run();
-        })?;
+        let writer_loop = WriterLoop {
+            parts,
+            messages,
+            batch_began: Arc::clone(&batch_began),
+            standing_queue: StandingQueue::default(),
+        };
+        let thread = thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || writer_loop.run())?;
         Ok(Self { queue, batch_began, thread: Mutex::new(Some(thread)) })
     }
 
@@ -167,13 +159,8 @@ type NewHeads = HashMap<VaultId, VaultHead>;
 type BatchBegan = Arc<Mutex<Option<Instant>>>;
 
 struct WriterLoop {
-    connection: Connection,
+    parts: Parts,
     messages: mpsc::Receiver<Message>,
-    options: StoreOptions,
-    notifier: ChangeNotifier,
-    head_cache: HeadCache,
-    log_path: PathBuf,
-    batches_since_log_check: u32,
     batch_began: BatchBegan,
     standing_queue: StandingQueue,
 }
@@ -212,10 +199,19 @@ impl WriterLoop {
                     if catch_unwind(AssertUnwindSafe(|| self.commit(batch))).is_err() {
                         tracing::error!("the writer thread panicked in a batch of pushes");
                     }
-                    self.bound_log();
                     self.set_batch_began(None);
                 }
             }
+        }
+        self.close();
+    }
+
+    /// Closes the connection. The last one to close writes the log back into the file and deletes it.
+    fn close(self) {
+        let Parts { connection, file, health, .. } = self.parts;
+        if health.may_write_back() && file.begin_change().is_ok() {
+            // If this fails, the next start reads the log.
+            let _ = open::write_back_on_close(&connection, true);
         }
     }
 
@@ -252,22 +248,6 @@ impl WriterLoop {
         batch
     }
 
-    /// Truncates the write-ahead log now and then if it has grown. SQLite does so by itself only when it
-    /// finds no reader, and under steady load there always is one.
-    fn bound_log(&mut self) {
-        self.batches_since_log_check += 1;
-        if self.batches_since_log_check < LOG_CHECK_INTERVAL {
-            return;
-        }
-        self.batches_since_log_check = 0;
-        if std::fs::metadata(&self.log_path).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
-            let checkpoint = "pragma wal_checkpoint(truncate)";
-            if let Err(error) = self.connection.query_row(checkpoint, [], |_| Ok(())) {
-                tracing::warn!(%error, "the write-ahead log cannot be truncated");
-            }
-        }
-    }
-
     /// Applies a batch in one transaction, then answers each push in it.
     fn commit(&mut self, mut batch: Vec<Job>) {
         if batch.is_empty() {
@@ -276,16 +256,21 @@ impl WriterLoop {
         let (applied, committed) = self.transact(&mut batch);
         if let Ok(heads) = &committed {
             for (vault, head) in heads {
-                self.head_cache.insert(*vault, *head);
-                self.notifier.publish(*vault, head.clock);
+                self.parts.head_cache.insert(*vault, *head);
+                self.parts.notifier.publish(*vault, head.clock);
             }
         }
         #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^53")]
         metrics::histogram!("vaultsync_store_commit_pushes").record(batch.len() as f64);
+        // Before the replies: what was committed to a file without a name is lost.
+        let is_kept = self.check_file();
         for (job, applied) in batch.into_iter().zip(applied) {
             let outcome = match (&committed, applied) {
                 (_, Err(error)) => Err(error),
-                (Err(error), Ok(_)) => Err(not_committed(error)),
+                (Err(error), Ok(_)) => Err(self.not_committed(error)),
+                (Ok(_), Ok(_)) if is_kept.is_err() => Err(StoreError::OutcomeUnknown(
+                    "the database file was replaced while the push was committed".to_owned(),
+                )),
                 (Ok(_), Ok(applied)) => Ok(applied.outcome),
             };
             // Before the reply: its receiver may rely on the reservation being free again.
@@ -293,6 +278,18 @@ impl WriterLoop {
             // If the caller is gone, the push stands all the same, and a retry finds its receipt.
             let _ = job.reply.send(outcome);
         }
+        if committed.is_ok() && is_kept.is_ok() {
+            self.parts.log.after_commit(&self.parts.connection);
+        }
+    }
+
+    /// An error if the file is damaged, or is not the one at its path any more.
+    fn check_file(&self) -> Result<(), StoreError> {
+        let Parts { file, health, .. } = &self.parts;
+        if let Err(fault) = file.check() {
+            health.replaced(fault);
+        }
+        health.check()
     }
 
     /// What each push did, and the heads that the commit left in the vaults written to.
@@ -301,37 +298,57 @@ impl WriterLoop {
         batch: &mut [Job],
     ) -> (Vec<Result<Applied, StoreError>>, rusqlite::Result<NewHeads>) {
         let nothing = || Ok(NewHeads::new());
-        let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        if let Err(stopped) = self.check_file() {
+            return (undone(batch, &stopped.to_string()), nothing());
+        }
+        let Parts { connection, options, head_cache, health, .. } = &mut self.parts;
+        let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let mut transaction = match begun {
             Ok(transaction) => transaction,
-            Err(error) => return (batch.iter().map(|_| Err(failed(&error))).collect(), nothing()),
+            Err(error) => {
+                return (batch.iter().map(|_| Err(health.failed(&error))).collect(), nothing());
+            }
         };
         let mut applied = Vec::with_capacity(batch.len());
         let mut conflict_bytes_left = BATCH_CONFLICT_BYTES_MAX;
         for job in batch.iter_mut() {
             let context = PushContext {
                 now: job.now,
-                page_bytes_max: self.options.page_bytes_max.min(conflict_bytes_left),
-                new_epoch: (self.options.new_epoch)(),
+                page_bytes_max: options.page_bytes_max.min(conflict_bytes_left),
+                new_epoch: (options.new_epoch)(),
             };
             let Ok(one) = apply_in_savepoint(&mut transaction, job, context) else {
-                return (undone(batch), nothing());
+                return (undone(batch, UNDONE), nothing());
             };
             if let Ok(Applied { outcome: PushOutcome::Refused(refused), .. }) = &one {
                 let bytes = refused.conflicts.iter().map(|conflict| conflict.ciphertext.len());
                 conflict_bytes_left = conflict_bytes_left.saturating_sub(bytes.sum());
             }
-            applied.push(one.map_err(|error| failed(&error)));
+            applied.push(one.map_err(|error| health.failed(&error)));
             // Some errors, a full disk among them, make SQLite roll back the whole transaction.
             if transaction.is_autocommit() {
-                return (undone(batch), nothing());
+                return (undone(batch, UNDONE), nothing());
             }
+        }
+        // Nothing more is written to a file that is known to be damaged.
+        if let Err(stopped) = health.check() {
+            return (undone(batch, &stopped.to_string()), nothing());
         }
         let heads = new_heads(batch, &applied);
         for vault in heads.keys() {
-            self.head_cache.invalidate(*vault);
+            head_cache.invalidate(*vault);
         }
         (applied, transaction.commit().map(|()| heads))
+    }
+
+    fn not_committed(&self, error: &rusqlite::Error) -> StoreError {
+        match error.sqlite_error_code() {
+            // The log may be written and not synced: after a crash the commit may be there or not.
+            Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory) if !is_damage(error) => {
+                StoreError::OutcomeUnknown(error.to_string())
+            }
+            _ => self.parts.health.failed(error),
+        }
     }
 }
 
@@ -363,20 +380,11 @@ fn new_heads(batch: &[Job], applied: &[Result<Applied, StoreError>]) -> NewHeads
     heads.collect()
 }
 
-/// The outcomes of a batch whose transaction is rolled back whole.
-fn undone(batch: &[Job]) -> Vec<Result<Applied, StoreError>> {
-    let undone = || StoreError::Unavailable("an error in the same batch undid the push".to_owned());
-    batch.iter().map(|_| Err(undone())).collect()
-}
+const UNDONE: &str = "an error in the same batch undid the push";
 
-fn not_committed(error: &rusqlite::Error) -> StoreError {
-    match error.sqlite_error_code() {
-        // The log may be written and not synced: after a crash the commit may be there or not.
-        Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory) => {
-            StoreError::OutcomeUnknown(error.to_string())
-        }
-        _ => failed(error),
-    }
+/// The outcomes of a batch whose transaction is rolled back whole.
+fn undone(batch: &[Job], cause: &str) -> Vec<Result<Applied, StoreError>> {
+    batch.iter().map(|_| Err(StoreError::Unavailable(cause.to_owned()))).collect()
 }
 
 #[cfg(test)]

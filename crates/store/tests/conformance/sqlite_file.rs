@@ -191,3 +191,41 @@ async fn a_name_that_looks_like_a_uri_is_a_file_name() {
     assert!(matches!(try_open(&path), Err(OpenError::InUse(_))));
     drop(store);
 }
+
+/// What a start says about a path, if it fails.
+fn start_message(path: &Path) -> String {
+    try_open(path).expect_err("it cannot be opened").to_string()
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_with_what_to_do() {
+    let store = open(Backend::Sqlite).await;
+    let path = TestStore::sqlite_path(&store.folder);
+    store.store.close().await;
+    let TestStore { store, folder: _folder, .. } = store;
+    drop(store);
+    let newer =
+        "insert into refinery_schema_history values (99, 'next', '2026-01-01T00:00:00Z', '1')";
+    Connection::open(&path).unwrap().execute_batch(newer).unwrap();
+    let message = start_message(&path);
+    assert!(message.contains("a newer version of Vaultsync has migrated it"), "{message}");
+    assert!(!message.contains("filesystem"), "{message}");
+}
+
+#[test]
+fn a_path_that_cannot_be_a_database_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(start_message(folder.path()).ends_with("Name a file in that folder"));
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let message = start_message(&file.join("x.db"));
+    assert!(message.ends_with("A part of this path is a file and not a folder"), "{message}");
+    #[cfg(unix)]
+    {
+        let message = start_message(Path::new("/dev/null"));
+        assert!(message.contains("a device, a pipe or a socket"), "{message}");
+        let link = folder.path().join("link.db");
+        std::os::unix::fs::symlink(folder.path().join("missing/x.db"), &link).unwrap();
+        assert!(start_message(&link).ends_with("create what is missing"), "{link:?}");
+    }
+}

@@ -195,3 +195,48 @@ fn the_banner_has_a_token_only_on_loopback() {
     assert!(out.contains("is listening on http://0.0.0.0:") && out.contains("sign-in"), "{out}");
     assert!(!out.contains("eyJ") && !out.contains("curl"), "{out}");
 }
+
+#[test]
+fn the_database_is_verified_while_it_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    bash(commands(&server)[0]);
+    let verify = || run(vaultsync().args(["verify", "--data-dir"]).arg(folder.path()));
+    let (code, out, err) = verify();
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.ends_with("vaultsync.sqlite3: no damage found\n"), "{out}");
+    drop(server);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (code, _, err) = run(vaultsync().args(["verify", "--data-dir"]).arg(elsewhere.path()));
+    assert_eq!(code, Some(1));
+    assert!(err.contains("vaultsync.sqlite3: No such file"), "{err}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_database_that_is_deleted_takes_no_pushes_and_the_server_is_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    bash(commands(&server)[0]);
+    let token = token(folder.path(), "demo");
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        std::fs::remove_file(folder.path().join(format!("vaultsync.sqlite3{suffix}"))).unwrap();
+    }
+    let client = reqwest::Client::new();
+    let body = r#"{"operations":[{"recordId":"b","baseVersion":null,"ciphertext":"AAAA","deleted":false}]}"#;
+    let push = client.post(format!("{}/api/sync/push", server.url)).bearer_auth(&token).body(body);
+    let response = push.send().await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["retry-after"]),
+        (503, &"1".parse().unwrap())
+    );
+    assert_eq!(response.json::<Value>().await.unwrap()["code"], "unavailable");
+    let ready = client.get(format!("{}/readyz", server.url)).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    let ready: Value = ready.json().await.unwrap();
+    let expected = json!(["the database file was deleted or replaced: pushes are refused"]);
+    assert_eq!(ready["reasons"], expected);
+    let pull = client.get(format!("{}/api/sync/pull", server.url)).bearer_auth(&token);
+    let page: Value = pull.send().await.unwrap().json().await.unwrap();
+    assert_eq!(page["records"].as_array().map(Vec::len), Some(1), "{page}");
+}

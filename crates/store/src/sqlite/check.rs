@@ -1,0 +1,128 @@
+//! Checks of the whole file: the quick one at the start, and the full one of `vaultsync verify`.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
+
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
+
+use super::{
+    beside,
+    health::is_damage,
+    open::{self, BUSY_TIMEOUT},
+};
+use crate::OpenError;
+
+/// How long the check at the start may take. It reads some hundred MiB a second.
+const QUICK_CHECK_MAX: Duration = Duration::from_secs(3);
+
+/// How many problems the full check lists.
+const PROBLEMS_MAX: usize = 100;
+
+/// Outcome of the check at the start.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum QuickCheck {
+    Whole,
+    /// With the first problem.
+    Damaged(String),
+    /// The time was up. What was read is whole.
+    Unfinished,
+}
+
+/// Reads the file's pages, without comparing indexes with tables, for as long as the start may wait.
+pub(super) fn quick_check(connection: &Connection) -> rusqlite::Result<QuickCheck> {
+    quick_check_within(connection, QUICK_CHECK_MAX)
+}
+
+fn quick_check_within(connection: &Connection, time_max: Duration) -> rusqlite::Result<QuickCheck> {
+    let interrupt = connection.get_interrupt_handle();
+    let (done, is_done) = mpsc::channel::<()>();
+    let checked = thread::scope(|scope| {
+        scope.spawn(move || {
+            if is_done.recv_timeout(time_max) == Err(RecvTimeoutError::Timeout) {
+                interrupt.interrupt();
+            }
+        });
+        let checked = problems(connection, "pragma quick_check(1)");
+        drop(done);
+        checked
+    });
+    match checked {
+        Ok(problems) => {
+            Ok(problems.into_iter().next().map_or(QuickCheck::Whole, QuickCheck::Damaged))
+        }
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            Ok(QuickCheck::Unfinished)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Checks every page, row and index entry of the SQLite database at `path`, while a server may serve from
+/// it. Returns the problems that it found, in the words of SQLite; none if the file is whole.
+///
+/// # Errors
+///
+/// If the file cannot be read, or is not a Vaultsync database.
+pub fn verify_sqlite(path: PathBuf) -> Result<Vec<String>, OpenError> {
+    let path = std::path::absolute(&path).map_err(|error| OpenError::Io { path, error })?;
+    // SQLite says no more than that it cannot open the file.
+    if let Err(error) = std::fs::metadata(&path) {
+        return Err(OpenError::Io { path, error });
+    }
+    match verify(&path) {
+        Err(error) if is_damage(&error) && !is_foreign(&error) => Ok(vec![error.to_string()]),
+        Err(error) => Err(open::error(&path, &error)),
+        Ok(Err(reason)) => Err(OpenError::Foreign { path, reason }),
+        Ok(Ok(problems)) => Ok(problems),
+    }
+}
+
+fn verify(path: &Path) -> rusqlite::Result<Result<Vec<String>, String>> {
+    // For writing, although nothing is written: only such a connection removes the files that SQLite makes
+    // for it. But the log of a server that was killed is left for its next start.
+    let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    open::write_back_on_close(&connection, !has_log)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    if !open::is_marked(&connection)? {
+        return Ok(Err("it is not marked as one".to_owned()));
+    }
+    problems(&connection, &format!("pragma integrity_check({PROBLEMS_MAX})")).map(Ok)
+}
+
+fn is_foreign(error: &Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::NotADatabase)
+}
+
+/// The problems that a check reports, one for each line; none if it reports `ok`.
+fn problems(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare(check)?;
+    let reports = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let reports = reports.collect::<rusqlite::Result<Vec<_>>>()?.join("\n");
+    let is_problem = |line: &&str| *line != "ok" && !line.starts_with("*** in database");
+    Ok(reports.lines().filter(is_problem).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_takes_too_long_is_interrupted() {
+        let connection = Connection::open_in_memory().unwrap();
+        let fill = "create table a (b);
+            with recursive n(i) as (select 1 union all select i + 1 from n where i < 200000)
+            insert into a select i from n;";
+        connection.execute_batch(fill).unwrap();
+        assert_eq!(
+            quick_check_within(&connection, Duration::ZERO).unwrap(),
+            QuickCheck::Unfinished
+        );
+        assert_eq!(quick_check(&connection).unwrap(), QuickCheck::Whole);
+    }
+}
