@@ -202,7 +202,12 @@ impl ServerProcess {
 
     /// Whether any of its processes has panicked so far.
     pub fn has_panicked(&self) -> bool {
-        fs::read_to_string(&self.log).unwrap_or_default().contains("panicked")
+        self.has_logged("panicked")
+    }
+
+    /// Whether any of its processes has logged this text so far.
+    pub fn has_logged(&self, text: &str) -> bool {
+        fs::read_to_string(&self.log).unwrap_or_default().contains(text)
     }
 
     /// The end of its log.

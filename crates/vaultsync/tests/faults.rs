@@ -30,6 +30,18 @@ async fn a_killed_server_leaves_an_intact_sqlite_file() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_sqlite_file_that_is_deleted_or_replaced_takes_no_pushes_and_can_be_saved() {
+    for name in ["sqlite-deleted", "sqlite-replaced", "sqlite-log-deleted"] {
+        assert_eq!(run(name).await.counted("times changed"), 2, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_sqlite_file_takes_no_pushes_and_is_refused_at_the_start() {
+    assert!(run("sqlite-damaged").await.counted("responses 503") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_retry_after_a_lost_response_is_answered_409() {
     let report = run("lost-responses").await;
     assert_eq!(report.counted("responses lost"), 40);

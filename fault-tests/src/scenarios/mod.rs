@@ -15,7 +15,9 @@ mod slow_clients;
 mod slow_uplink;
 mod soak;
 mod sqlite_disk_full;
+mod sqlite_file;
 mod sqlite_io_errors;
+mod sqlite_reader;
 mod vanished_peer;
 
 use anyhow::Context as _;
@@ -26,6 +28,11 @@ use crate::Scenario;
 pub const ALL: &[Scenario] = &[
     sqlite_io_errors::SCENARIO,
     sqlite_disk_full::SCENARIO,
+    sqlite_file::DELETED,
+    sqlite_file::REPLACED,
+    sqlite_file::LOG_DELETED,
+    sqlite_file::DAMAGED,
+    sqlite_reader::SCENARIO,
     postgres_disk_full::SCENARIO,
     kill_sqlite::SCENARIO,
     kill_nodes::NODES,
