@@ -50,6 +50,12 @@ async fn no_retry_after_a_lost_response_is_answered_409() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_table_leaves_no_statements_behind() {
+    let report = run("table-locked").await;
+    assert!(report.counted("responses 503") > 0, "clients noticed the lock: {report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_jumps_makes_no_reader_skip_a_record() {
     assert_eq!(run("clock-steps").await.counted("jumps"), 12);
 }

@@ -18,6 +18,7 @@ mod sqlite_disk_full;
 mod sqlite_file;
 mod sqlite_io_errors;
 mod sqlite_reader;
+mod table_locked;
 mod vanished_peer;
 
 use anyhow::Context as _;
@@ -40,6 +41,7 @@ pub const ALL: &[Scenario] = &[
     cluster::ON_POSTGRES,
     cluster::ON_SQLITE,
     network_cut::SCENARIO,
+    table_locked::SCENARIO,
     lost_responses::SCENARIO,
     clock_steps::SCENARIO,
     rolling_upgrade::SCENARIO,

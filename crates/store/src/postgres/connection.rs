@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Object;
+use futures_util::future::try_join_all;
 use tokio_postgres::{
-    Client, Error, Row, RowStream, Statement,
+    Error, Row, RowStream, Statement,
     types::{ToSql, Type},
 };
 
-use super::pool::Endpoint;
+use super::{
+    db_error::DbError,
+    manager::PooledClient,
+    pool::{Endpoint, Object},
+};
 
 /// A statement and the types of its parameters.
 #[derive(Debug)]
@@ -24,8 +28,8 @@ pub(super) enum StatementRef {
     Typed(&'static Sql),
 }
 
-/// A connection of a pool. Only [`Self::release`] returns it to the pool. A dropped one may be in the
-/// middle of a transaction, so it is closed.
+/// A connection of a pool. Only [`Self::release`] and [`Self::settle`] return it to the pool. A dropped one
+/// may be in the middle of a transaction, so it is closed.
 #[derive(Debug)]
 pub(super) struct Connection {
     object: Option<Object>,
@@ -43,9 +47,23 @@ impl Connection {
         self.object.take();
     }
 
+    /// Ends a read without a transaction: returns the connection to its pool if the server has responded,
+    /// with an error or without.
+    pub(super) fn settle<T>(self, read: Result<T, DbError>) -> Result<T, DbError> {
+        if let Ok(_) | Err(DbError::Transient(_)) = &read {
+            self.release();
+        }
+        read
+    }
+
     /// The address that it is connected to.
     pub(super) fn endpoint(&self) -> Arc<Endpoint> {
         Arc::clone(&self.endpoint)
+    }
+
+    /// Whether the address is a node of Citus.
+    pub(super) fn is_citus(&self) -> bool {
+        self.endpoint.is_citus()
     }
 
     /// Prepares a statement: one round trip the first time on this connection, none after that.
@@ -53,8 +71,7 @@ impl Connection {
         if !self.prepare {
             return Ok(StatementRef::Typed(sql));
         }
-        let object = self.object();
-        object.prepare_typed_cached(sql.text, sql.types).await.map(StatementRef::Prepared)
+        self.client().prepare_once(sql.text, sql.types).await.map(StatementRef::Prepared)
     }
 
     /// Sends statements without parameters.
@@ -63,6 +80,11 @@ impl Connection {
     /// that are polled in order share one round trip.
     pub(super) async fn send(&self, text: &str) -> Result<(), Error> {
         self.client().batch_execute(text).await
+    }
+
+    /// Sends each of several statements as a message of its own, in their order.
+    pub(super) async fn send_each(&self, statements: &[String]) -> Result<(), Error> {
+        try_join_all(statements.iter().map(|text| self.send(text))).await.map(drop)
     }
 
     /// Runs a statement and returns its rows.
@@ -109,11 +131,7 @@ impl Connection {
         }
     }
 
-    fn client(&self) -> &Client {
-        self.object()
-    }
-
-    fn object(&self) -> &Object {
+    fn client(&self) -> &PooledClient {
         self.object
             .as_ref()
             .expect("only `release` and `drop` take it, and both consume the connection")
@@ -122,9 +140,8 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if let Some(object) = self.object.take() {
-            drop(Object::take(object));
-        }
+        let Some(object) = self.object.take() else { return };
+        self.endpoint.close(object);
     }
 }
 

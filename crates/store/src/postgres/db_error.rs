@@ -1,6 +1,6 @@
 //! What a database error means for the use case in which it occurred.
 
-use deadpool_postgres::{HookError, PoolError};
+use deadpool::managed::{HookError, PoolError};
 use tokio_postgres::{
     Error,
     error::{DbError as ServerError, Severity, SqlState},
@@ -13,6 +13,8 @@ use crate::{StoreError, postgres_client::describe};
 pub(super) enum DbError {
     /// Nothing was written, and another attempt may succeed.
     Transient(String),
+    /// As `Transient`, and the connection is of no more use: a statement that was prepared on it is stale.
+    Stale(String),
     /// As `Transient`, and the connection broke or fell silent: other connections to the address may have,
     /// too.
     ConnectionLost(String),
@@ -30,7 +32,7 @@ impl DbError {
             return Self::ConnectionLost(message);
         };
         if is_stale(response.code()) {
-            Self::ConnectionLost(message)
+            Self::Stale(message)
         } else if is_transient(response.code()) {
             Self::Transient(message)
         } else {
@@ -51,7 +53,7 @@ impl DbError {
     }
 
     /// The failure to get a connection.
-    pub(super) fn of_pool(error: &PoolError) -> Self {
+    pub(super) fn of_pool(error: &PoolError<Error>) -> Self {
         Self::Transient(match error {
             PoolError::Timeout(_) => "no connection to the database was free in time".to_owned(),
             PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
@@ -65,9 +67,9 @@ impl DbError {
 impl From<DbError> for StoreError {
     fn from(failure: DbError) -> Self {
         match failure {
-            DbError::Transient(message) | DbError::ConnectionLost(message) => {
-                Self::Unavailable(message)
-            }
+            DbError::Transient(message)
+            | DbError::Stale(message)
+            | DbError::ConnectionLost(message) => Self::Unavailable(message),
             DbError::InDoubt(message) => Self::OutcomeUnknown(message),
             DbError::Permanent(message) => Self::Internal(message),
         }
@@ -82,7 +84,8 @@ fn response_of(error: &Error) -> Option<&ServerError> {
 }
 
 /// Whether a prepared statement is stale: the tables were altered after it was prepared, or a pooler lost
-/// it. Another connection prepares it anew.
+/// it. A new connection prepares it anew. Citus also rejects statements with the first of these codes,
+/// which says nothing about the node.
 fn is_stale(code: &SqlState) -> bool {
     [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME].contains(code)
 }

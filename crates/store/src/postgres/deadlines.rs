@@ -51,6 +51,31 @@ pub(super) fn with_deadline<T>(
     })
 }
 
+/// Settings of a session, which bound each statement that is not part of a push: a statement that this
+/// process gave up, or that was left behind when the process ended, must not hold its place in the
+/// database for ever.
+///
+/// A wait for a lock ends before this process's deadline, so that the connection remains of use and the
+/// database does not count as silent. The statement as a whole gets the time that a large page may take.
+///
+/// Not used behind a pooler that keeps no prepared statements: it keeps no settings either.
+pub(super) fn session(timeout: Duration, page_bytes_max: usize) -> String {
+    let (millis, page) = (timeout.as_millis(), page_bytes_max / BYTES_PER_MILLISECOND);
+    format!(
+        "set lock_timeout = {}; set statement_timeout = {}; \
+         set idle_in_transaction_session_timeout = {}",
+        millis / 2,
+        millis + page as u128,
+        millis * 2
+    )
+}
+
+/// As [`session`], what differs on Citus: there, a statement that waits for a silent worker must end before
+/// this process's deadline, too, or the node that was asked would count as silent.
+pub(super) fn session_of_citus(timeout: Duration) -> String {
+    format!("set statement_timeout = {}", timeout.as_millis() * 3 / 4)
+}
+
 /// The statements that begin a transaction.
 ///
 /// PostgreSQL's timeouts end the transaction even if this process is gone: until then no other process can
@@ -58,14 +83,21 @@ pub(super) fn with_deadline<T>(
 /// is reported as such and not as a database that does not respond; with `lock_timeout` even earlier. The
 /// isolation level is explicit, because a read under the lock must see what was committed before the lock
 /// was taken, whatever the database's default is.
-pub(super) fn begin(deadline: Instant, lock_timeout: Duration) -> String {
+///
+/// On Citus the timeouts also apply on the node that has the vault, or it would keep the vault locked if
+/// this node fell silent. Citus passes on a setting only if it is a message of its own.
+pub(super) fn begin(deadline: Instant, lock_timeout: Duration, is_citus: bool) -> Vec<String> {
     let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(10);
-    format!(
-        "begin isolation level read committed; set local lock_timeout = {}; \
-         set local statement_timeout = {}; \
-         set local idle_in_transaction_session_timeout = {}",
-        lock_timeout.as_millis().clamp(1, left * 3 / 4),
-        left * 9 / 10,
-        left * 2
-    )
+    let lock_timeout = lock_timeout.as_millis().clamp(1, left * 3 / 4);
+    let begin = "begin isolation level read committed".to_owned();
+    let timeouts = [
+        format!("set local lock_timeout = {lock_timeout}"),
+        format!("set local statement_timeout = {}", left * 9 / 10),
+        format!("set local idle_in_transaction_session_timeout = {}", left * 2),
+    ];
+    if is_citus {
+        let pass_on = "set local citus.propagate_set_commands = 'local'".to_owned();
+        return [begin, pass_on].into_iter().chain(timeouts).collect();
+    }
+    vec![format!("{begin}; {}", timeouts.join("; "))]
 }

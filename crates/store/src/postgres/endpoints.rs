@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::{HookError, PoolError, TimeoutType};
+use deadpool::managed::{HookError, PoolError, TimeoutType};
 use tokio::time::{Instant, timeout_at};
-use uuid::Uuid;
 
 use super::{
-    PostgresOptions, connection::Connection, db_error::DbError, deadlines::Deadlines,
+    PostgresOptions, connection::Connection, db_error::DbError, deadlines::Deadlines, open::Checks,
     pool::Endpoint,
 };
 use crate::{
@@ -27,11 +26,12 @@ impl Endpoints {
     pub(super) fn new(
         urls: &[DatabaseUrl],
         options: &PostgresOptions,
-        deployment: Uuid,
-        writable: bool,
+        checks: Checks,
+        page_bytes_max: usize,
     ) -> Result<Self, OpenError> {
-        let all =
-            urls.iter().map(|url| Endpoint::new(url, options, deployment, writable).map(Arc::new));
+        let all = urls
+            .iter()
+            .map(|url| Endpoint::new(url, options, checks, page_bytes_max).map(Arc::new));
         Ok(Self { all: all.collect::<Result<_, _>>()?, prepare: options.prepare })
     }
 
@@ -99,13 +99,24 @@ impl Endpoints {
         self.all.iter().any(|endpoint| endpoint.is_citus())
     }
 
+    /// An error if at every address as many statements as its pool has connections have not ended in time:
+    /// commits wait for a replica that does not respond, for example.
+    pub(super) fn check_abandoned(&self) -> Result<(), DbError> {
+        if self.all.iter().all(|endpoint| endpoint.has_many_abandoned()) {
+            let message = "earlier statements do not end: see whether the database waits for a lock or \
+                           for a replica";
+            return Err(DbError::Transient(message.to_owned()));
+        }
+        Ok(())
+    }
+
     /// Whether every address is down, or there is none.
     pub(super) fn are_down(&self) -> bool {
         self.all.iter().all(|endpoint| endpoint.is_down())
     }
 
     pub(super) fn close(&self) {
-        self.all.iter().for_each(|endpoint| endpoint.close());
+        self.all.iter().for_each(|endpoint| endpoint.close_pool());
     }
 
     /// The number of open connections, and how many of them are idle.

@@ -76,8 +76,8 @@ impl Inner {
         };
         let sent = sent.map_err(|error| DbError::of(&error));
         let sent = with_deadline(deadlines.deadline, DbError::ConnectionLost, sent);
-        let rows = connection.endpoint().watch(sent).await?;
-        connection.release();
+        let read = connection.endpoint().watch(sent).await;
+        let rows = connection.settle(read)?;
         rows.iter().map(|row| Ok((column(row, 2)?, pull::head(row)?))).collect()
     }
 }

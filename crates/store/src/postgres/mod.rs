@@ -13,6 +13,7 @@ mod db_error;
 mod deadlines;
 mod endpoints;
 mod head_reads;
+mod manager;
 mod migrate;
 mod open;
 mod pool;
@@ -36,6 +37,7 @@ use self::{
     batcher::Batcher,
     endpoints::Endpoints,
     head_reads::HEAD_READ_BATCHES,
+    open::Checks,
     probe::Probe,
     push_executor::{BatchOutcome, PUSH_BATCHES, QueuedPush},
     vault_locks::VaultLocks,
@@ -133,9 +135,16 @@ impl Postgres {
     ) -> Result<Self, OpenError> {
         let deployment = open::prepare(&postgres).await?;
         let (notifier, relay) = Relay::start(postgres.pubsub.clone());
+        let checks = |is_writable| {
+            let allow_unsafe = postgres.allow_unsafe;
+            Checks { deployment, is_writable, allow_unsafe }
+        };
+        let endpoints = |urls, is_writable| {
+            Endpoints::new(urls, &postgres, checks(is_writable), options.page_bytes_max)
+        };
         let inner = Arc::new(Inner {
-            primaries: Endpoints::new(&postgres.primaries, &postgres, deployment, true)?,
-            replicas: Endpoints::new(&postgres.replicas, &postgres, deployment, false)?,
+            primaries: endpoints(&postgres.primaries, true)?,
+            replicas: endpoints(&postgres.replicas, false)?,
             vault_locks: VaultLocks::default(),
             push_batcher: Batcher::new(PUSH_BATCHES),
             head_batcher: Batcher::new(HEAD_READ_BATCHES),
@@ -145,7 +154,7 @@ impl Postgres {
         });
         inner.primaries.check_all(&postgres.primaries).await?;
         inner.replicas.check_all(&postgres.replicas).await?;
-        let probe = Probe::new(&postgres, deployment);
+        let probe = Probe::new(&postgres, checks(true));
         Ok(Self {
             inner,
             pushes: TaskTracker::new(),

@@ -1,6 +1,6 @@
 //! Checks before a database is served from: migrations, durability, identity.
 
-use deadpool_postgres::HookError;
+use deadpool::managed;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow, error::SqlState};
 use uuid::Uuid;
 
@@ -9,6 +9,19 @@ use crate::{
     OpenError,
     postgres_client::{DatabaseUrl, connect, describe, open_error},
 };
+
+type HookError = managed::HookError<Error>;
+
+/// What a new connection must meet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Checks {
+    /// The id of the database.
+    pub(super) deployment: Uuid,
+    /// Whether it must accept writes.
+    pub(super) is_writable: bool,
+    /// Whether it may lose what it acknowledged.
+    pub(super) allow_unsafe: bool,
+}
 
 const NO_DEPLOYMENT: &str = "the table `deployment` is empty, so the database cannot be identified: \
                              restore its row from a backup";
@@ -65,12 +78,8 @@ async fn deployment(client: &Client) -> Result<Option<Uuid>, Error> {
 ///
 /// An error that is a message is final: the database must not be served from. An error of the database
 /// itself may pass.
-pub(super) async fn check(
-    client: &Client,
-    deployment: Uuid,
-    writable: bool,
-    allow_unsafe: bool,
-) -> Result<bool, HookError> {
+pub(super) async fn check(client: &Client, checks: Checks) -> Result<bool, HookError> {
+    let Checks { deployment, is_writable: writable, allow_unsafe } = checks;
     let settings = Settings::read(client).await.map_err(HookError::Backend)?;
     if writable && !allow_unsafe {
         settings.check_durability()?;
@@ -88,6 +97,11 @@ pub(super) async fn check(
     }
     check_deployment(client, deployment, writable).await?;
     Ok(settings.has_citus)
+}
+
+/// Sets settings of a session.
+pub(super) async fn set(client: &Client, statements: &str) -> Result<(), HookError> {
+    client.batch_execute(statements).await.map_err(HookError::Backend)
 }
 
 /// Settings of a connection. One that the server does not know is empty.

@@ -9,14 +9,24 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::{
-    ClientWrapper, Hook, Manager, ManagerConfig, Object, Pool, PoolError, Runtime, Timeouts,
+use deadpool::{
+    Runtime,
+    managed::{Hook, Pool, PoolError, Timeouts},
 };
 use futures_util::TryFutureExt as _;
-use tokio::time::Instant;
-use uuid::Uuid;
+use tokio::{
+    runtime::Handle,
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
-use super::{PostgresOptions, db_error::DbError, open};
+use super::{
+    PostgresOptions,
+    db_error::DbError,
+    deadlines,
+    manager::{Manager, PooledClient},
+    open::{self, Checks},
+};
 use crate::{
     OpenError,
     postgres_client::{DatabaseUrl, driver_config, open_error},
@@ -29,39 +39,56 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Each new try may delay a request by [`CONNECT_TIMEOUT`].
 const DOWN_FOR: Duration = Duration::from_secs(5);
 
+/// How long a statement that was given up may take to end before it counts as abandoned. Most have ended,
+/// with an error.
+const ABANDONED_AFTER: Duration = Duration::from_millis(100);
+
+/// A place in the pool, with its connection.
+pub(super) type Object = deadpool::managed::Object<Manager>;
+
 /// One address of a database.
-#[derive(Debug)]
 pub(super) struct Endpoint {
-    pool: Pool,
+    pool: Pool<Manager>,
     /// Whether one of its connections reached a machine with Citus.
     is_citus: Arc<AtomicBool>,
     /// When the circuit breaker opened.
     down_since: Mutex<Option<Instant>>,
+    /// A permit for each connection that left the pool while its statement goes on.
+    abandoned: Arc<Semaphore>,
 }
 
 impl Endpoint {
     /// The pool of an address. It connects on demand.
     ///
-    /// Each new connection is checked: it must reach `deployment`, and a writable database if `writable`.
-    /// While this process runs, an address may come to mean another server.
+    /// Each new connection is checked: while this process runs, an address may come to mean another server.
     pub(super) fn new(
         url: &DatabaseUrl,
         options: &PostgresOptions,
-        deployment: Uuid,
-        writable: bool,
+        checks: Checks,
+        page_bytes_max: usize,
     ) -> Result<Self, OpenError> {
         let (config, tls) = driver_config(url, CONNECT_TIMEOUT, options.timeout)
             .map_err(|error| open_error(url, error))?;
-        let manager = Manager::from_config(config, tls, ManagerConfig::default());
-        let (allow_unsafe, prepare) = (options.allow_unsafe, options.prepare);
+        let manager = Manager::new(config, tls);
+        let (prepare, timeout) = (options.prepare, options.timeout);
+        let session: Arc<str> = deadlines::session(timeout, page_bytes_max).into();
         let is_citus = Arc::new(AtomicBool::new(false));
         let found_citus = Arc::clone(&is_citus);
-        let check = Hook::async_fn(move |client: &mut ClientWrapper, _| {
-            let found_citus = Arc::clone(&found_citus);
+        let check = Hook::async_fn(move |client: &mut PooledClient, _| {
+            let (found_citus, session) = (Arc::clone(&found_citus), Arc::clone(&session));
             Box::pin(async move {
-                let is_citus = open::check(client, deployment, writable, allow_unsafe).await?;
+                if prepare {
+                    open::set(client, &session).await?;
+                }
+                let is_citus = open::check(client, checks).await?;
                 found_citus.fetch_or(is_citus, Ordering::Relaxed);
-                if prepare { open::keep_plans(client, is_citus).await } else { Ok(()) }
+                if !prepare {
+                    return Ok(());
+                }
+                if is_citus {
+                    open::set(client, &deadlines::session_of_citus(timeout)).await?;
+                }
+                open::keep_plans(client, is_citus).await
             })
         });
         let pool = Pool::builder(manager)
@@ -71,29 +98,70 @@ impl Endpoint {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| open_error(url, error))?;
-        Ok(Self { pool, is_citus, down_since: Mutex::new(None) })
+        Ok(Self {
+            pool,
+            is_citus,
+            down_since: Mutex::new(None),
+            abandoned: Arc::new(Semaphore::new(options.connections_max)),
+        })
     }
 
     /// An idle connection or a new one. Only the wait for a free place in the pool ends at `wait_until`: a
     /// new connection has a timeout of its own.
-    pub(super) async fn get(&self, wait_until: Instant) -> Result<Object, PoolError> {
+    pub(super) async fn get(
+        &self,
+        wait_until: Instant,
+    ) -> Result<Object, PoolError<tokio_postgres::Error>> {
         let wait = wait_until.saturating_duration_since(Instant::now());
         let create = Some(CONNECT_TIMEOUT);
         self.pool.timeout_get(&Timeouts { wait: Some(wait), create, recycle: None }).await
     }
 
+    /// Closes a connection once the statement that it may be running has ended. To close it at once would
+    /// not end the statement: a server that waits for a lock or a replica does not notice, and goes on
+    /// occupying a session. No cancel request is sent: a cancelled commit no longer waits for replicas, and
+    /// some versions of `PgBouncer` crash.
+    ///
+    /// After [`ABANDONED_AFTER`] it leaves the pool, so that other requests find a place; but if as many have
+    /// left as the pool has places, it keeps its place. So this process never occupies more than twice as
+    /// many sessions.
+    pub(super) fn close(self: &Arc<Self>, object: Object) {
+        // Without a runtime the process is about to end.
+        let (false, Ok(runtime)) = (object.is_closed(), Handle::try_current()) else {
+            return drop(Object::take(object));
+        };
+        let abandoned = Arc::clone(&self.abandoned);
+        runtime.spawn(async move {
+            // The response to an empty statement comes after that to the statement before.
+            if timeout(ABANDONED_AFTER, object.batch_execute("")).await.is_ok() {
+                drop(Object::take(object));
+            } else if let Ok(_permit) = abandoned.try_acquire_owned() {
+                let client = Object::take(object);
+                let _ = client.batch_execute("").await;
+            } else {
+                let _ = object.batch_execute("").await;
+                drop(Object::take(object));
+            }
+        });
+    }
+
+    /// Whether so many statements have not ended in time that a push would only add to them.
+    pub(super) fn has_many_abandoned(&self) -> bool {
+        self.abandoned.available_permits() == 0
+    }
+
     /// Waits for work on one of the endpoint's connections. If the connection is lost, the circuit breaker
-    /// opens.
+    /// opens. If one statement was stale, those of other idle connections are, too.
     ///
     /// Not `async`: an `async fn` would reserve memory for the work twice.
     pub(super) fn watch<T>(
         &self,
         work: impl Future<Output = Result<T, DbError>>,
     ) -> impl Future<Output = Result<T, DbError>> {
-        work.inspect_err(|failure| {
-            if let DbError::ConnectionLost(_) | DbError::InDoubt(_) = failure {
-                self.mark_down();
-            }
+        work.inspect_err(|failure| match failure {
+            DbError::ConnectionLost(_) | DbError::InDoubt(_) => self.mark_down(),
+            DbError::Stale(_) => self.close_idle(),
+            DbError::Transient(_) | DbError::Permanent(_) => {}
         })
     }
 
@@ -101,6 +169,10 @@ impl Endpoint {
     /// the others probably did too, and each would fail a request.
     pub(super) fn mark_down(&self) {
         self.set_down_since(Some(Instant::now()));
+        self.close_idle();
+    }
+
+    fn close_idle(&self) {
         drop(self.pool.retain(|_, _| false));
     }
 
@@ -119,7 +191,7 @@ impl Endpoint {
         self.is_citus.load(Ordering::Relaxed)
     }
 
-    pub(super) fn close(&self) {
+    pub(super) fn close_pool(&self) {
         self.pool.close();
     }
 
@@ -133,5 +205,11 @@ impl Endpoint {
         if let Ok(mut since) = self.down_since.lock() {
             *since = instant;
         }
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint").field("pool", &self.pool).finish_non_exhaustive()
     }
 }

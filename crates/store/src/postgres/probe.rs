@@ -3,30 +3,31 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::PoolError;
+use deadpool::managed::PoolError;
 use tokio::{sync::Mutex, time::timeout};
 use tokio_postgres::Client;
-use uuid::Uuid;
 
-use super::{PostgresOptions, db_error::DbError, open};
+use super::{
+    PostgresOptions,
+    db_error::DbError,
+    open::{self, Checks},
+};
 use crate::postgres_client::{DatabaseUrl, connect};
 
 /// The connection of a readiness check. It is opened by the first check and kept while it works.
 #[derive(Debug)]
 pub(super) struct Probe {
     urls: Vec<DatabaseUrl>,
-    deployment: Uuid,
-    allow_unsafe: bool,
+    checks: Checks,
     timeout: Duration,
     client: Mutex<Option<Client>>,
 }
 
 impl Probe {
-    pub(super) fn new(options: &PostgresOptions, deployment: Uuid) -> Self {
+    pub(super) fn new(options: &PostgresOptions, checks: Checks) -> Self {
         Self {
             urls: options.primaries.clone(),
-            deployment,
-            allow_unsafe: options.allow_unsafe,
+            checks,
             timeout: options.timeout,
             client: Mutex::default(),
         }
@@ -75,7 +76,7 @@ impl Probe {
     ///
     /// A check of the workers of Citus belongs here, beside the tables.
     async fn ask(&self, client: &Client) -> Result<(), DbError> {
-        open::check(client, self.deployment, true, self.allow_unsafe)
+        open::check(client, self.checks)
             .await
             .map_err(|error| DbError::of_pool(&PoolError::PostCreateHook(error)))?;
         let look = client.batch_execute("select from vaults limit 0; select from records limit 0");

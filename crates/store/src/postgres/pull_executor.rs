@@ -130,9 +130,8 @@ impl Inner {
             }
             pull::read_page(&connection, vault.id(), pull, limits, budget).await
         };
-        let outcome = connection.endpoint().watch(read).await?;
-        connection.release();
-        Ok(outcome)
+        let read = connection.endpoint().watch(read).await;
+        connection.settle(read)
     }
 
     /// The head of a vault: from a replica that is recent enough, otherwise from the primary, in a batch
@@ -206,9 +205,8 @@ impl Inner {
         let connection = endpoints.connect(vault, number, deadlines).await?;
         self.gauge();
         let read = pull::read_head(&connection, vault, deadlines.deadline);
-        let head = connection.endpoint().watch(read).await?;
-        connection.release();
-        Ok(head)
+        let read = connection.endpoint().watch(read).await;
+        connection.settle(read)
     }
 
     /// Records the head of a vault that has been read to its end: its client will ask for changes after
@@ -251,7 +249,7 @@ struct PullAttempt<'a> {
 /// Whether a read may be repeated after `attempts`. It changes nothing, so it may be if the failure can
 /// pass.
 fn may_read_again(failure: &DbError, attempts: usize, deadlines: Deadlines) -> bool {
-    matches!(failure, DbError::Transient(_) | DbError::ConnectionLost(_))
+    matches!(failure, DbError::Transient(_) | DbError::Stale(_) | DbError::ConnectionLost(_))
         && attempts < ATTEMPTS_MAX
         && Instant::now() < deadlines.deadline
 }

@@ -170,7 +170,7 @@ impl PushBatch<'_> {
             call: Call { sql: &UPDATE_VAULTS_BATCH, values: &[vaults, clocks, receipts] },
             rows: vaults.len() as u64,
         };
-        write_and_commit(&self.connection, self.deadline, [records, updates]).await
+        write_and_commit(&self.connection, self.deadline, &[records, updates]).await
     }
 }
 

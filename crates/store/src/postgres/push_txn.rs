@@ -205,7 +205,7 @@ impl PushTxn<'_> {
         };
         let vault =
             Write { call: Call { sql: &UPDATE_VAULT, values: &[&id, &clock, &receipts] }, rows: 1 };
-        write_and_commit(&self.connection, self.deadline, [records, vault]).await?;
+        write_and_commit(&self.connection, self.deadline, &[records, vault]).await?;
         Ok(PushResult::written(writes))
     }
 }

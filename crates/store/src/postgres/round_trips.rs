@@ -6,6 +6,10 @@
 
 use std::time::Duration;
 
+use futures_util::{
+    TryFutureExt as _,
+    future::{join_all, try_join_all},
+};
 use tokio::time::Instant;
 use tokio_postgres::{Error, Row, types::ToSql};
 
@@ -40,10 +44,10 @@ pub(super) async fn lock_and_read(
         let ready =
             tokio::try_join!(biased; connection.prepare(lock.sql), connection.prepare(read.sql));
         let (lock_ref, read_ref) = ready.map_err(of)?;
-        let first = begin_statements(deadline, lock_timeout);
+        let first = begin_statements(deadline, lock_timeout, connection.is_citus());
         let (begin, locked, read) = tokio::join!(
             biased;
-            connection.send(&first),
+            connection.send_each(&first),
             connection.rows(&lock_ref, lock.values),
             connection.rows(&read_ref, read.values),
         );
@@ -57,33 +61,27 @@ pub(super) async fn lock_and_read(
 pub(super) async fn write_and_commit(
     connection: &Connection,
     deadline: Instant,
-    writes: [Write<'_>; 2],
+    writes: &[Write<'_>],
 ) -> Result<(), DbError> {
-    let [first, second] = &writes;
-    let prepare = async {
-        let (first, second) =
-            (connection.prepare(first.call.sql), connection.prepare(second.call.sql));
-        tokio::try_join!(biased; first, second).map_err(|error| DbError::of(&error))
-    };
-    let (first_ref, second_ref) = with_deadline(deadline, DbError::ConnectionLost, prepare).await?;
-    let execute = async |statement, write: &Write<'_>| match write.rows {
-        0 => Ok(0),
-        _ => connection.execute(statement, write.call.values).await,
-    };
+    let writes: Vec<_> = writes.iter().filter(|write| write.rows > 0).collect();
+    let prepare = try_join_all(writes.iter().map(|write| connection.prepare(write.call.sql)))
+        .map_err(|error| DbError::of(&error));
+    let ready = with_deadline(deadline, DbError::ConnectionLost, prepare).await?;
+    let execute = writes.iter().zip(&ready).map(|(write, statement)| {
+        connection
+            .execute(statement, write.call.values)
+            .map_err(|error| DbError::before_commit(&error))
+    });
     let round_trip = async {
-        let (first, second, committed) = tokio::join!(
-            biased;
-            execute(&first_ref, first),
-            execute(&second_ref, second),
-            connection.send("commit"),
-        );
-        let first = first.map_err(|error| DbError::before_commit(&error))?;
-        let second = second.map_err(|error| DbError::before_commit(&error))?;
+        // Polled in this order, so also sent in it.
+        let (written, committed) =
+            tokio::join!(biased; join_all(execute), connection.send("commit"));
+        let written = written.into_iter().collect::<Result<Vec<_>, _>>()?;
         committed.map_err(|error| DbError::of_commit(&error))?;
-        Ok((first, second))
+        Ok(written)
     };
     let written = with_deadline(deadline, DbError::InDoubt, round_trip).await?;
-    if written != (first.rows, second.rows) {
+    if !written.into_iter().eq(writes.iter().map(|write| write.rows)) {
         // It is committed all the same: the next attempt reads what is there now.
         let message = "the database wrote another number of rows than expected";
         return Err(DbError::InDoubt(message.to_owned()));
@@ -93,9 +91,6 @@ pub(super) async fn write_and_commit(
 
 /// Ends a transaction that wrote nothing.
 pub(super) async fn roll_back(connection: &Connection, deadline: Instant) -> Result<(), DbError> {
-    let round_trip = async {
-        let sent = connection.send("rollback").await;
-        sent.map_err(|error| DbError::of(&error))
-    };
-    with_deadline(deadline, DbError::ConnectionLost, round_trip).await
+    let sent = connection.send("rollback").map_err(|error| DbError::of(&error));
+    with_deadline(deadline, DbError::ConnectionLost, sent).await
 }

@@ -39,6 +39,9 @@ pub(super) async fn session(
     let (client, connection) = connect_raw(url).await?;
     let mut receiving = JoinSet::new();
     receiving.spawn(receive(connection, inbox.clone()));
+    // The statement of a session that was given up must end, too.
+    let millis = STATEMENT_TIMEOUT.as_millis();
+    run_statement(&client, &format!("set statement_timeout = {millis}")).await?;
     run_statement(&client, &format!("listen {CHANNEL}")).await?;
     status.mark_up();
     let publishing = async {

@@ -8,6 +8,7 @@ mod commits;
 mod contention;
 mod dsl;
 mod head_reads;
+mod locked_tables;
 mod nodes;
 mod opening;
 mod outages;
