@@ -50,9 +50,12 @@ pub(crate) struct LoadedRecord {
 /// What a backend does with a push.
 #[derive(Debug)]
 pub(crate) enum PushPlan<'a> {
-    /// Write nothing and return this.
+    /// Write nothing and return this, which relies on no earlier push.
     Return(PushOutcome),
-    /// Write nothing, and return these records as they are.
+    /// Write nothing, and return this once all earlier pushes of the vault are as durable as a commit of
+    /// this one would be: it relies on them.
+    Confirm(PushOutcome),
+    /// As `Confirm`, with these records as they are.
     Refuse(Conflicts<'a>),
     /// Write all of this in one transaction.
     Write(Writes<'a>),
@@ -120,8 +123,14 @@ impl<'a> PushPlan<'a> {
     ) -> Self {
         let names_epoch =
             |vault: &VaultState| push.epoch().is_none_or(|known| known.names(vault.epoch));
-        if push.epoch().is_some() && !vault.as_ref().is_some_and(names_epoch) {
-            return Self::Return(PushOutcome::EpochChanged);
+        if push.epoch().is_some() {
+            match &vault {
+                None => return Self::Return(PushOutcome::EpochChanged),
+                Some(vault) if !names_epoch(vault) => {
+                    return Self::Confirm(PushOutcome::EpochChanged);
+                }
+                Some(_) => {}
+            }
         }
         if push.operations().is_empty() {
             return Self::Return(PushOutcome::Applied(Vec::new()));
@@ -137,7 +146,7 @@ impl<'a> PushPlan<'a> {
             return Self::Refuse(Conflicts::select(push, &decisions, records, page_bytes_max));
         }
         if let Some(results) = results {
-            return Self::Return(PushOutcome::Applied(results));
+            return Self::Confirm(PushOutcome::Applied(results));
         }
         let vault = vault.unwrap_or_else(|| VaultState::new(context.new_epoch));
         Self::Write(Writes::new(push, &decisions, vault, &digest, context.now))
@@ -277,14 +286,18 @@ mod tests {
         expected: &str,
     ) {
         let plan = match PushPlan::decide(push, vault, records, CONTEXT) {
-            PushPlan::Return(PushOutcome::Applied(results)) => {
+            PushPlan::Return(PushOutcome::Applied(results)) if results.is_empty() => {
+                "return nothing".to_owned()
+            }
+            PushPlan::Return(outcome) => format!("return {outcome:?}"),
+            PushPlan::Confirm(PushOutcome::Applied(results)) => {
                 let results: Vec<_> = results
                     .iter()
                     .map(|written| format!("{}@{}", written.record_id, written.version))
                     .collect();
-                format!("return {}", results.join(" "))
+                format!("confirm {}", results.join(" "))
             }
-            PushPlan::Return(outcome) => format!("return {outcome:?}"),
+            PushPlan::Confirm(outcome) => format!("confirm {outcome:?}"),
             PushPlan::Refuse(Conflicts { record_ids, has_more, .. }) => {
                 let ids: Vec<_> = record_ids.iter().map(ToString::to_string).collect();
                 format!("refuse {}{}", ids.join(" "), if has_more { " and more" } else { "" })
@@ -351,7 +364,7 @@ mod tests {
         check(&both, Some(vault(5)), &[held, None], "write b@1 at 1000; clock 1000");
         let state = written(&both, Some(vault(5)), &[held, held]);
         assert_eq!(state.clock.as_millis(), 5, "the clock stands still");
-        check(&both, Some(state), &[record(9, 1), record(9, 1)], "return a@1 b@1");
+        check(&both, Some(state), &[record(9, 1), record(9, 1)], "confirm a@1 b@1");
     }
 
     #[test]
@@ -360,10 +373,11 @@ mod tests {
         for operations in [&[][..], &[("a", 0, "1")]] {
             let records = vec![None; operations.len()];
             let named = push(operations, Some(other));
-            check(&named, Some(vault(5)), &records, "return EpochChanged");
+            check(&named, Some(vault(5)), &records, "confirm EpochChanged");
             check(&named, None, &records, "return EpochChanged");
         }
-        check(&push(&[], None), None, &[], "return");
+        check(&push(&[], None), None, &[], "return nothing");
+        check(&push(&[], Some(EPOCH)), Some(vault(5)), &[], "return nothing");
         let named = push(&[("a", 0, "1")], Some(EPOCH));
         check(&named, Some(vault(5)), &[None], "refuse a");
     }
@@ -384,7 +398,7 @@ mod tests {
         let state = written(&ahead, None, &[None, None]);
         let after = |version| [record(version, 1), record(9, 1)];
         for version in [1, 4] {
-            check(&ahead, Some(state.clone()), &after(version), "return a@1 b@1");
+            check(&ahead, Some(state.clone()), &after(version), "confirm a@1 b@1");
         }
         // Again and again, for as long as the receipt is kept: base version 5 would match at 5.
         for version in [5, 5, 6] {

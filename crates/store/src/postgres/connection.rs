@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use tokio_postgres::{
-    Error, Row, RowStream, Statement,
+    Error, Row, RowStream, SimpleQueryMessage, Statement,
     types::{ToSql, Type},
 };
 
@@ -66,6 +66,11 @@ impl Connection {
         self.endpoint.is_citus()
     }
 
+    /// The number of warnings that the server has sent so far.
+    pub(super) fn warnings(&self) -> u64 {
+        self.client().warnings()
+    }
+
     /// Prepares a statement: one round trip the first time on this connection, none after that.
     pub(super) async fn prepare(&self, sql: &'static Sql) -> Result<StatementRef, Error> {
         if !self.prepare {
@@ -85,6 +90,11 @@ impl Connection {
     /// Sends each of several statements as a message of its own, in their order.
     pub(super) async fn send_each(&self, statements: &[String]) -> Result<(), Error> {
         try_join_all(statements.iter().map(|text| self.send(text))).await.map(drop)
+    }
+
+    /// Sends statements of which the last returns one value.
+    pub(super) async fn send_for_value(&self, text: &str) -> Result<Option<String>, Error> {
+        Ok(first_column(&self.client().simple_query(text).await?).pop())
     }
 
     /// Runs a statement and returns its rows.
@@ -143,6 +153,15 @@ impl Drop for Connection {
         let Some(object) = self.object.take() else { return };
         self.endpoint.close(object);
     }
+}
+
+/// The first column of rows.
+pub(super) fn first_column(messages: &[SimpleQueryMessage]) -> Vec<String> {
+    let values = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    values.collect()
 }
 
 fn typed<'a>(sql: &Sql, values: &[&'a (dyn ToSql + Sync)]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {

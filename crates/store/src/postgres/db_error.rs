@@ -13,12 +13,15 @@ use crate::{StoreError, postgres_client::describe};
 pub(super) enum DbError {
     /// Nothing was written, and another attempt may succeed.
     Transient(String),
+    /// As `Transient`, and the response is still outstanding: a replica does not respond, and the connection
+    /// is as it should be.
+    TimedOut(String),
     /// As `Transient`, and the connection is of no more use: a statement that was prepared on it is stale.
     Stale(String),
     /// As `Transient`, and the connection broke or fell silent: other connections to the address may have,
     /// too.
     ConnectionLost(String),
-    /// The commit was sent, and its response was lost.
+    /// The commit was sent, and its response was lost, or reported that no replica may have it.
     InDoubt(String),
     /// Nothing was written, and another attempt would fail in the same way.
     Permanent(String),
@@ -52,6 +55,12 @@ impl DbError {
         Self::InDoubt(describe(error))
     }
 
+    /// A commit that the server reported with a warning, such as a cancelled wait for replicas: it is
+    /// carried out here, and a replica that takes over may not have it.
+    pub(super) fn of_warning() -> Self {
+        Self::InDoubt("the database committed with a warning: see its log".to_owned())
+    }
+
     /// The failure to get a connection.
     pub(super) fn of_pool(error: &PoolError<Error>) -> Self {
         Self::Transient(match error {
@@ -68,6 +77,7 @@ impl From<DbError> for StoreError {
     fn from(failure: DbError) -> Self {
         match failure {
             DbError::Transient(message)
+            | DbError::TimedOut(message)
             | DbError::Stale(message)
             | DbError::ConnectionLost(message) => Self::Unavailable(message),
             DbError::InDoubt(message) => Self::OutcomeUnknown(message),

@@ -161,7 +161,7 @@ impl Endpoint {
         work.inspect_err(|failure| match failure {
             DbError::ConnectionLost(_) | DbError::InDoubt(_) => self.mark_down(),
             DbError::Stale(_) => self.close_idle(),
-            DbError::Transient(_) | DbError::Permanent(_) => {}
+            DbError::Transient(_) | DbError::TimedOut(_) | DbError::Permanent(_) => {}
         })
     }
 

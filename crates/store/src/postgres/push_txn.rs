@@ -16,7 +16,9 @@ use super::{
     connection::{Connection, Sql},
     db_error::DbError,
     deadlines::with_deadline,
-    round_trips::{Call, Write, lock_and_read, roll_back, write_and_commit},
+    round_trips::{
+        Call, Write, confirm, lock_and_read, roll_back, roll_back_and_ask, write_and_commit,
+    },
     rows::{self, RecordColumns, RecordRow, fault, uuid},
 };
 use crate::{
@@ -137,6 +139,12 @@ impl PushTxn<'_> {
                 roll_back(&self.connection, self.deadline).await?;
                 outcome
             }
+            PushPlan::Confirm(outcome) => {
+                if roll_back_and_ask(&self.connection, self.deadline).await? {
+                    self.confirm().await?;
+                }
+                outcome
+            }
             PushPlan::Refuse(conflicts) => {
                 PushOutcome::Refused(self.read_conflicts(&conflicts).await?)
             }
@@ -166,19 +174,29 @@ impl PushTxn<'_> {
         Ok(LockedVault { vault: existed.then_some(vault), records })
     }
 
+    /// Waits until the replicas have what the vault's row and records showed. They may not: the wait of
+    /// that commit may have been cancelled, or cut short by a restart of the database.
+    async fn confirm(&self) -> Result<(), DbError> {
+        confirm(&self.connection, uuid(self.vault.id()), self.deadline).await
+    }
+
     /// Reads the conflicting records under the lock, then ends the transaction.
     async fn read_conflicts(&self, conflicts: &Conflicts<'_>) -> Result<Refused, DbError> {
         let ids: Vec<_> = conflicts.record_ids.iter().map(|id| id.as_str()).collect();
         let id = uuid(self.vault.id());
+        let of = |error: Error| DbError::of(&error);
         let round_trip = async {
-            let ready = self.connection.prepare(&CONFLICTS).await?;
+            let ready = self.connection.prepare(&CONFLICTS).await.map_err(of)?;
             let values: [&(dyn ToSql + Sync); 2] = [&id, &ids];
-            let read = self.connection.rows(&ready, &values);
-            let (rows, ended) = tokio::join!(biased; read, self.connection.send("rollback"));
-            ended.and(rows)
+            let read = self.connection.rows(&ready, &values).map_err(of);
+            let ended = roll_back_and_ask(&self.connection, self.deadline);
+            tokio::try_join!(biased; read, ended)
         };
-        let round_trip = round_trip.map_err(|error: Error| DbError::of(&error));
-        let rows = with_deadline(self.deadline, DbError::ConnectionLost, round_trip).await?;
+        let (rows, waits) =
+            with_deadline(self.deadline, DbError::ConnectionLost, round_trip).await?;
+        if waits {
+            self.confirm().await?;
+        }
         let mut read = HashMap::with_capacity(rows.len());
         for row in rows {
             let conflict = rows::conflict(&row)?;

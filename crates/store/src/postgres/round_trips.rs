@@ -11,13 +11,21 @@ use futures_util::{
     future::{join_all, try_join_all},
 };
 use tokio::time::Instant;
-use tokio_postgres::{Error, Row, types::ToSql};
+use tokio_postgres::{
+    Error, Row,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
 
 use super::{
     connection::{Connection, Sql},
     db_error::DbError,
     deadlines::{begin as begin_statements, with_deadline},
 };
+
+/// Writes a vault's row without changing it.
+pub(super) const TOUCH: Sql =
+    Sql { text: "update vaults set clock = clock where vault_id = $1", types: &[Type::UUID] };
 
 /// A statement with its parameters.
 pub(super) struct Call<'a> {
@@ -72,6 +80,7 @@ pub(super) async fn write_and_commit(
             .execute(statement, write.call.values)
             .map_err(|error| DbError::before_commit(&error))
     });
+    let warnings = connection.warnings();
     let round_trip = async {
         // Polled in this order, so also sent in it.
         let (written, committed) =
@@ -81,6 +90,9 @@ pub(super) async fn write_and_commit(
         Ok(written)
     };
     let written = with_deadline(deadline, DbError::InDoubt, round_trip).await?;
+    if connection.warnings() != warnings {
+        return Err(DbError::of_warning());
+    }
     if !written.into_iter().eq(writes.iter().map(|write| write.rows)) {
         // It is committed all the same: the next attempt reads what is there now.
         let message = "the database wrote another number of rows than expected";
@@ -93,4 +105,38 @@ pub(super) async fn write_and_commit(
 pub(super) async fn roll_back(connection: &Connection, deadline: Instant) -> Result<(), DbError> {
     let sent = connection.send("rollback").map_err(|error| DbError::of(&error));
     with_deadline(deadline, DbError::ConnectionLost, sent).await
+}
+
+/// As [`roll_back`]. Returns whether commits of this database wait for replicas.
+pub(super) async fn roll_back_and_ask(
+    connection: &Connection,
+    deadline: Instant,
+) -> Result<bool, DbError> {
+    let sent = connection
+        .send_for_value("rollback; show synchronous_standby_names")
+        .map_err(|error| DbError::of(&error));
+    let names = with_deadline(deadline, DbError::ConnectionLost, sent).await?;
+    // On Citus, the node that has the vault may wait for replicas even if this one does not.
+    Ok(connection.is_citus() || names.is_some_and(|names| !names.is_empty()))
+}
+
+/// Waits until the replicas have all that was committed before: with a commit of its own, whose wait
+/// includes them. It changes nothing in the vault's row.
+pub(super) async fn confirm(
+    connection: &Connection,
+    vault: Uuid,
+    deadline: Instant,
+) -> Result<(), DbError> {
+    let prepare = connection.prepare(&TOUCH).map_err(|error| DbError::of(&error));
+    let ready = with_deadline(deadline, DbError::ConnectionLost, prepare).await?;
+    let warnings = connection.warnings();
+    let touched = async {
+        let touched = connection.execute(&ready, &[&vault]).await;
+        touched.map_err(|error| DbError::of(&error))
+    };
+    with_deadline(deadline, DbError::TimedOut, touched).await?;
+    if connection.warnings() == warnings {
+        return Ok(());
+    }
+    Err(DbError::Transient("the wait for a replica was cancelled".to_owned()))
 }

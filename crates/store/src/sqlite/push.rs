@@ -35,7 +35,10 @@ pub(super) fn apply(
     let is_new = state.is_none();
     let records = load_records(connection, id, push)?;
     match PushPlan::decide(push, state, &records, context) {
-        PushPlan::Return(outcome) => Ok(Applied { outcome, new_head: None }),
+        // What a transaction can read is on disk, or becomes so with this transaction.
+        PushPlan::Return(outcome) | PushPlan::Confirm(outcome) => {
+            Ok(Applied { outcome, new_head: None })
+        }
         PushPlan::Refuse(conflicts) => {
             let outcome = PushOutcome::Refused(read_conflicts(connection, id, &conflicts, budget)?);
             Ok(Applied { outcome, new_head: None })

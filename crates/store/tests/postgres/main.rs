@@ -18,5 +18,6 @@ mod proxy;
 mod push_batches;
 mod readiness;
 mod replicas;
+mod synchronous;
 mod tls;
 mod unlocked_writers;
