@@ -33,7 +33,8 @@ pub use check_version::{RecordState, WriteDecision, check_version};
 pub use disk_room::DISK_FREE_BYTES_MIN;
 pub use notifier::{ChangeNotifier, Subscription};
 pub use postgres::{
-    PostgresOptions, batch_statements, distribute, hot_statements, migrate, pending_migrations,
+    PostgresOptions, batch_statements, distribute, hot_statements, migrate, pending_distribution,
+    pending_migrations,
 };
 pub use postgres_client::DatabaseUrl;
 pub use pubsub::{NatsUrl, PubsubBackend};

@@ -41,11 +41,13 @@ async fn migrate(url: &DatabaseUrl, request: &Request) -> anyhow::Result<String>
     if steps.is_empty() {
         lines.push("the schema is up to date".to_owned());
     }
-    if request.citus && request.dry_run {
-        lines.push("to distribute, unless done already: vaults, records, deployment".to_owned());
-    } else if request.citus {
-        let statements = vaultsync_store::distribute(url).await?;
-        lines.extend(statements.iter().map(|statement| format!("done: {statement}")));
+    if request.citus {
+        let (verb, statements) = if request.dry_run {
+            ("to run", vaultsync_store::pending_distribution(url).await?)
+        } else {
+            ("done", vaultsync_store::distribute(url).await?)
+        };
+        lines.extend(statements.iter().map(|statement| format!("{verb}: {statement}")));
         if statements.is_empty() {
             lines.push("the tables are distributed".to_owned());
         }

@@ -6,8 +6,8 @@ use deadpool::managed::{HookError, PoolError, TimeoutType};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    PostgresOptions, connection::Connection, db_error::DbError, deadlines::Deadlines, open::Checks,
-    pool::Endpoint,
+    PostgresOptions, citus, connection::Connection, db_error::DbError, deadlines::Deadlines,
+    open::Checks, pool::Endpoint,
 };
 use crate::{
     OpenError, VaultId,
@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Endpoints {
     all: Vec<Arc<Endpoint>>,
     prepare: bool,
+    /// Whether the nodes of Citus behind them must keep what they acknowledge.
+    checks_nodes: bool,
 }
 
 impl Endpoints {
@@ -32,7 +34,11 @@ impl Endpoints {
         let all = urls
             .iter()
             .map(|url| Endpoint::new(url, options, checks, page_bytes_max).map(Arc::new));
-        Ok(Self { all: all.collect::<Result<_, _>>()?, prepare: options.prepare })
+        Ok(Self {
+            all: all.collect::<Result<_, _>>()?,
+            prepare: options.prepare,
+            checks_nodes: !options.allow_unsafe,
+        })
     }
 
     /// Tries each address once. An unreachable address may be reachable later. An address of a database
@@ -42,7 +48,13 @@ impl Endpoints {
             let until = Instant::now() + OPEN_TIMEOUT;
             let got = timeout_at(until, endpoint.get(until)).await;
             match got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Create))) {
-                Ok(_) => {}
+                Ok(client) => {
+                    if endpoint.is_writable() && endpoint.is_citus() && self.checks_nodes {
+                        let checked = timeout_at(until, citus::check_nodes(&client)).await;
+                        let checked = checked.unwrap_or_else(|_| Ok(()));
+                        checked.map_err(|reason| open_error(url, reason))?;
+                    }
+                }
                 Err(PoolError::PostCreateHook(HookError::Message(reason))) => {
                     return Err(open_error(url, reason));
                 }

@@ -1,19 +1,22 @@
-//! Migrations, and the distribution of the tables on Citus.
+//! Migrations.
 //!
 //! Migrations only add: nodes of the previous version keep serving beside those of this one.
+//!
+//! Not here: the distribution of the tables on Citus (`citus.rs`).
 
 use std::time::Duration;
 
 use refinery_core::Runner;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
+use super::connection::first_column;
 use crate::{
     OpenError, migrations,
     postgres_client::{DatabaseUrl, connect, describe, open_error},
 };
 
 /// Refinery's table of applied migrations.
-const HISTORY: &str = "refinery_schema_history";
+pub(super) const HISTORY: &str = "refinery_schema_history";
 
 /// How often a run is tried. Of several nodes that start at once, all but one fail: the history has each
 /// migration once (its primary key), in the transaction that applies it. The others read it again.
@@ -28,12 +31,6 @@ pub async fn migrate(url: &DatabaseUrl) -> Result<Vec<String>, OpenError> {
 /// The names of the migrations that [`migrate`] would apply.
 pub async fn pending_migrations(url: &DatabaseUrl) -> Result<Vec<String>, OpenError> {
     pending(&connect(url).await?).await.map_err(|error| open_error(url, error))
-}
-
-/// Distributes the tables by vault over the nodes of a Citus cluster, and returns the statements that were
-/// run. No migration may be pending. Tables that are distributed already stay as they are.
-pub async fn distribute(url: &DatabaseUrl) -> Result<Vec<String>, OpenError> {
-    distribute_tables(&connect(url).await?).await.map_err(|error| open_error(url, describe(&error)))
 }
 
 /// Missing migrations are no error: a later version may have applied more, which this one does not need.
@@ -81,52 +78,14 @@ pub(super) async fn pending(client: &Client) -> Result<Vec<String>, String> {
 /// The versions in the history, or none if there is no history.
 async fn applied(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
     let exists = "select to_regclass('refinery_schema_history') is not null";
-    if first_column(client, exists).await? != ["t"] {
+    if column(client, exists).await? != ["t"] {
         return Ok(Vec::new());
     }
-    first_column(client, "select version from refinery_schema_history order by version").await
+    column(client, "select version from refinery_schema_history order by version").await
 }
 
-async fn distribute_tables(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
-    client.batch_execute("create extension if not exists citus").await?;
-    let distributed = first_column(
-        client,
-        "select logicalrelid::text from pg_dist_partition
-         where logicalrelid::text in
-           ('vaults', 'records', 'deployment', 'refinery_schema_history')",
-    )
-    .await?;
-    // The concurrent variant moves rows without a pause, but needs wal_level=logical.
-    let has_rows = first_column(client, "select exists (select from vaults)").await? == ["t"];
-    let function =
-        if has_rows { "create_distributed_table_concurrently" } else { "create_distributed_table" };
-    let vaults = format!(
-        "select {function}('vaults', 'vault_id', shard_count => 32, colocate_with => 'none')"
-    );
-    let records = format!("select {function}('records', 'vault_id', colocate_with => 'vaults')");
-    let mut statements = Vec::new();
-    for (table, statement) in [
-        // Small, and read on every node: each node has a copy.
-        ("deployment", "select create_reference_table('deployment')"),
-        (HISTORY, "select create_reference_table('refinery_schema_history')"),
-        ("vaults", vaults.as_str()),
-        ("records", records.as_str()),
-    ] {
-        if !distributed.iter().any(|name| name == table) {
-            client.batch_execute(statement).await?;
-            statements.push(statement.to_owned());
-        }
-    }
-    Ok(statements)
-}
-
-async fn first_column(client: &Client, query: &str) -> Result<Vec<String>, tokio_postgres::Error> {
-    let messages = client.simple_query(query).await?;
-    let values = messages.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-        _ => None,
-    });
-    Ok(values.collect())
+async fn column(client: &Client, query: &str) -> Result<Vec<String>, tokio_postgres::Error> {
+    Ok(first_column(&client.simple_query(query).await?))
 }
 
 /// The error with its causes: refinery's message does not include the database's.
@@ -138,4 +97,23 @@ fn with_causes(error: &refinery_core::Error) -> String {
         cause = error.source();
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Citus rejects a message with several statements that concern a distributed table. The first
+    /// migration creates the tables, so they are not distributed yet.
+    #[test]
+    fn each_later_migration_is_one_statement() {
+        for migration in runner().get_migrations().iter().filter(|one| one.version() > 1) {
+            let lines = migration.sql().unwrap_or_default().lines();
+            let code: Vec<_> =
+                lines.filter_map(|line| line.split("--").next()).map(str::trim_end).collect();
+            let code = code.join("\n");
+            let statements = code.split(';').filter(|text| !text.trim().is_empty()).count();
+            assert_eq!(statements, 1, "{migration}: one file for each statement");
+        }
+    }
 }

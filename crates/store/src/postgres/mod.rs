@@ -8,6 +8,7 @@
 //! serialize all commits of the database.
 
 mod batcher;
+mod citus;
 mod connection;
 mod db_error;
 mod deadlines;
@@ -27,12 +28,18 @@ mod round_trips;
 mod rows;
 mod vault_locks;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use vaultsync_protocol::{Pull, Push, Timestamp};
 
-pub use self::migrate::{distribute, migrate, pending_migrations};
 use self::{
     batcher::Batcher,
     endpoints::Endpoints,
@@ -41,6 +48,10 @@ use self::{
     probe::Probe,
     push_executor::{BatchOutcome, PUSH_BATCHES, QueuedPush},
     vault_locks::VaultLocks,
+};
+pub use self::{
+    citus::{distribute, pending_distribution},
+    migrate::{migrate, pending_migrations},
 };
 use crate::{
     ChangeNotifier, DatabaseUrl, OpenError, PubsubBackend, PullOutcome, PushOutcome, ReadBudget,
@@ -154,6 +165,11 @@ impl Postgres {
         });
         inner.primaries.check_all(&postgres.primaries).await?;
         inner.replicas.check_all(&postgres.replicas).await?;
+        if inner.primaries.are_citus()
+            && let PubsubBackend::Notify(url) = &postgres.pubsub
+        {
+            citus::check_notify(url).await;
+        }
         let probe = Probe::new(&postgres, checks(true));
         Ok(Self {
             inner,

@@ -4,7 +4,7 @@ use deadpool::managed;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow, error::SqlState};
 use uuid::Uuid;
 
-use super::{PostgresOptions, migrate};
+use super::{PostgresOptions, citus, migrate};
 use crate::{
     OpenError,
     postgres_client::{DatabaseUrl, connect, describe, open_error},
@@ -82,7 +82,7 @@ pub(super) async fn check(client: &Client, checks: Checks) -> Result<bool, HookE
     let Checks { deployment, is_writable: writable, allow_unsafe } = checks;
     let settings = Settings::read(client).await.map_err(HookError::Backend)?;
     if writable && !allow_unsafe {
-        settings.check_durability()?;
+        settings.durability.check().map_err(HookError::message)?;
     }
     if settings.encoding != "UTF8" {
         return Err(HookError::message(
@@ -96,6 +96,8 @@ pub(super) async fn check(client: &Client, checks: Checks) -> Result<bool, HookE
         ));
     }
     check_deployment(client, deployment, writable).await?;
+    let distribution = citus::check(client, &settings).await.map_err(HookError::Backend)?;
+    distribution.map_err(HookError::message)?;
     Ok(settings.has_citus)
 }
 
@@ -104,27 +106,67 @@ pub(super) async fn set(client: &Client, statements: &str) -> Result<(), HookErr
     client.batch_execute(statements).await.map_err(HookError::Backend)
 }
 
-/// Settings of a connection. One that the server does not know is empty.
-struct Settings {
+/// Settings that decide whether a server keeps what it acknowledged. One that it does not know is empty.
+pub(super) struct Durability {
     fsync: String,
     synchronous_commit: String,
     has_standbys: bool,
+}
+
+impl Durability {
+    /// A query of one value, which [`Self::parse`] takes.
+    pub(super) const QUERY: &str = "select concat(current_setting('fsync', true), ',', \
+        current_setting('synchronous_commit', true), ',', \
+        current_setting('synchronous_standby_names', true) <> '')";
+
+    pub(super) fn parse(text: &str) -> Self {
+        let mut values = text.split(',').map(str::to_owned);
+        let mut next = || values.next().unwrap_or_default();
+        Self { fsync: next(), synchronous_commit: next(), has_standbys: next() == "t" }
+    }
+
+    /// An error if acknowledged writes can be lost.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let settings = [("fsync", &self.fsync), ("synchronous_commit", &self.synchronous_commit)];
+        for (setting, value) in settings {
+            if value == "off" {
+                return Err(format!(
+                    "{setting}=off can lose acknowledged writes: turn it on, or set \
+                     `database_allow_unsafe` to accept the loss"
+                ));
+            }
+        }
+        if self.synchronous_commit == "local" && self.has_standbys {
+            return Err(
+                "synchronous_commit=local with synchronous_standby_names can lose acknowledged writes \
+                 in a failover: set synchronous_commit=on, or set `database_allow_unsafe` to accept \
+                 the loss"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Settings of a connection. One that the server does not know is empty.
+pub(super) struct Settings {
+    durability: Durability,
     read_only: String,
     encoding: String,
-    has_citus: bool,
+    pub(super) has_citus: bool,
 }
 
 impl Settings {
     async fn read(client: &Client) -> Result<Self, Error> {
         // Without parameters, so that a pooler has no prepared statement to lose.
         let messages = client
-            .simple_query(
-                "select current_setting('fsync', true), current_setting('synchronous_commit', true),
-                   current_setting('synchronous_standby_names', true) <> '',
+            .simple_query(&format!(
+                "select ({}),
                    current_setting('transaction_read_only', true),
                    current_setting('server_encoding', true),
                    current_setting('citus.shard_count', true) is not null",
-            )
+                Durability::QUERY
+            ))
             .await?;
         let row = messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
@@ -133,33 +175,11 @@ impl Settings {
         let text =
             |column| row.and_then(|row: &SimpleQueryRow| row.get(column)).unwrap_or_default();
         Ok(Self {
-            fsync: text(0).to_owned(),
-            synchronous_commit: text(1).to_owned(),
-            has_standbys: text(2) == "t",
-            read_only: text(3).to_owned(),
-            encoding: text(4).to_owned(),
-            has_citus: text(5) == "t",
+            durability: Durability::parse(text(0)),
+            read_only: text(1).to_owned(),
+            encoding: text(2).to_owned(),
+            has_citus: text(3) == "t",
         })
-    }
-
-    fn check_durability(&self) -> Result<(), HookError> {
-        let settings = [("fsync", &self.fsync), ("synchronous_commit", &self.synchronous_commit)];
-        for (setting, value) in settings {
-            if value == "off" {
-                return Err(HookError::message(format!(
-                    "{setting}=off can lose acknowledged writes: turn it on, or set \
-                     `database_allow_unsafe` to accept the loss"
-                )));
-            }
-        }
-        if self.synchronous_commit == "local" && self.has_standbys {
-            return Err(HookError::message(
-                "synchronous_commit=local with synchronous_standby_names can lose acknowledged writes \
-                 in a failover: set synchronous_commit=on, or set `database_allow_unsafe` to accept \
-                 the loss",
-            ));
-        }
-        Ok(())
     }
 }
 

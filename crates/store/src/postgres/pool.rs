@@ -49,6 +49,8 @@ pub(super) type Object = deadpool::managed::Object<Manager>;
 /// One address of a database.
 pub(super) struct Endpoint {
     pool: Pool<Manager>,
+    /// Whether it is a primary, and not a replica.
+    is_writable: bool,
     /// Whether one of its connections reached a machine with Citus.
     is_citus: Arc<AtomicBool>,
     /// When the circuit breaker opened.
@@ -100,6 +102,7 @@ impl Endpoint {
             .map_err(|error| open_error(url, error))?;
         Ok(Self {
             pool,
+            is_writable: checks.is_writable,
             is_citus,
             down_since: Mutex::new(None),
             abandoned: Arc::new(Semaphore::new(options.connections_max)),
@@ -185,6 +188,10 @@ impl Endpoint {
     pub(super) fn is_down(&self) -> bool {
         let since = self.down_since.lock().ok().and_then(|since| *since);
         since.is_some_and(|since| since.elapsed() < DOWN_FOR)
+    }
+
+    pub(super) const fn is_writable(&self) -> bool {
+        self.is_writable
     }
 
     pub(super) fn is_citus(&self) -> bool {

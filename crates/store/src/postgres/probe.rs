@@ -1,18 +1,29 @@
 //! Asks the database whether it could take a push, on a connection of its own: a pool whose connections
 //! are all in use is busy, and not gone.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use deadpool::managed::PoolError;
 use tokio::{sync::Mutex, time::timeout};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, types::Type};
 
 use super::{
     PostgresOptions,
     db_error::DbError,
     open::{self, Checks},
+    pull::HEAD,
+    rows::uuid,
 };
-use crate::postgres_client::{DatabaseUrl, connect};
+use crate::{
+    Vault,
+    postgres_client::{DatabaseUrl, connect},
+};
+
+/// How many vaults a check of Citus reads at most. Each is on another node, most likely.
+const WORKER_READS: u128 = 4;
 
 /// The connection of a readiness check. It is opened by the first check and kept while it works.
 #[derive(Debug)]
@@ -20,6 +31,8 @@ pub(super) struct Probe {
     urls: Vec<DatabaseUrl>,
     checks: Checks,
     timeout: Duration,
+    /// How many vaults were read to find a worker of Citus that responds.
+    vaults_read: AtomicUsize,
     client: Mutex<Option<Client>>,
 }
 
@@ -29,6 +42,7 @@ impl Probe {
             urls: options.primaries.clone(),
             checks,
             timeout: options.timeout,
+            vaults_read: AtomicUsize::default(),
             client: Mutex::default(),
         }
     }
@@ -71,15 +85,33 @@ impl Probe {
         Err(failure)
     }
 
-    /// Asks one address: that it is still the right database, that it can be written to, and that it has
-    /// the tables.
-    ///
-    /// A check of the workers of Citus belongs here, beside the tables.
+    /// Asks one address: that it is still the right database, that it can be written to, that it has the
+    /// tables, and on Citus that a worker responds.
     async fn ask(&self, client: &Client) -> Result<(), DbError> {
-        open::check(client, self.checks)
+        let is_citus = open::check(client, self.checks)
             .await
             .map_err(|error| DbError::of_pool(&PoolError::PostCreateHook(error)))?;
         let look = client.batch_execute("select from vaults limit 0; select from records limit 0");
-        look.await.map_err(|error| DbError::of(&error))
+        look.await.map_err(|error| DbError::of(&error))?;
+        if is_citus { self.ask_workers(client).await } else { Ok(()) }
+    }
+
+    /// Reads vaults that do not exist until one read succeeds: a statement that names no vault asks no node
+    /// of Citus but the first. The server ends a read from a worker that is silent, so that the next one
+    /// still has time.
+    async fn ask_workers(&self, client: &Client) -> Result<(), DbError> {
+        let millis = self.timeout.as_millis() / (WORKER_READS + 1);
+        let bound = format!("set statement_timeout = {millis}");
+        client.batch_execute(&bound).await.map_err(|error| DbError::of(&error))?;
+        let mut failure = None;
+        for _ in 0..WORKER_READS {
+            let number = self.vaults_read.fetch_add(1, Ordering::Relaxed);
+            let vault = uuid(Vault::of("probe", number.to_string()).id());
+            match client.query_typed(HEAD.text, &[(&vault, Type::UUID)]).await {
+                Ok(_) => return Ok(()),
+                Err(error) => failure = Some(DbError::of(&error)),
+            }
+        }
+        failure.map_or(Ok(()), Err)
     }
 }

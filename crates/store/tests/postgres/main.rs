@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "other test programs need the rest")]
 mod support;
 
+mod citus;
 mod commits;
 mod contention;
 mod dsl;

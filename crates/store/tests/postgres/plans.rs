@@ -21,11 +21,12 @@ async fn a_push_takes_two_round_trips_and_a_pull_one() {
     // Prepare the statements and create the vault.
     push_applied(&store, &vault, &[("warm", None, "v1")]).await;
     push_applied(&store, &vault, &[("warm", Some(1), "v2")]).await;
+    push_applied(&store, &vault, &[("x", None, "v1"), ("warm", Some(2), "v3")]).await;
     push(&store, &vault, &[("warm", None, "other")]).await.expect("an outcome");
     try_page(&store, &vault, None, 10).await.expect("a page");
 
     let writing = proxy.round_trips(async {
-        push_applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(2), "v3")]).await;
+        push_applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(3), "v4")]).await;
     });
     assert_eq!(writing.await, 2, "a push that is applied");
     let first = user();
@@ -40,7 +41,7 @@ async fn a_push_takes_two_round_trips_and_a_pull_one() {
     });
     assert_eq!(refused.await, 2, "a push that is refused");
     let again = proxy.round_trips(async {
-        push_applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(2), "v3")]).await;
+        push_applied(&store, &vault, &[("a", None, "v1"), ("warm", Some(3), "v4")]).await;
     });
     assert_eq!(again.await, 2, "a push that is sent again");
     let reading = proxy.round_trips(async {
@@ -94,8 +95,16 @@ async fn plans_of_an_empty_vault_read_a_large_one_by_index() {
     assert!(counts.starts_with("0|0|t|"), "the vault or the table was read whole: {counts}");
 }
 
+/// The settings of the store's connections.
+const SETTINGS: &str = "set enable_seqscan = off; set enable_hashjoin = off;
+     set enable_mergejoin = off; set plan_cache_mode = force_generic_plan;";
+
 /// The plan of each statement, with its name.
-fn plans(psql: &str, statements: &[(&'static str, &'static str)]) -> Vec<(&'static str, String)> {
+pub(crate) fn explained(
+    psql: &str,
+    statements: &[(&'static str, &'static str)],
+    settings: &str,
+) -> Vec<(&'static str, String)> {
     let vault = "'11111111-1111-1111-1111-111111111111'";
     let vaults = "'{11111111-1111-1111-1111-111111111111,22222222-2222-2222-2222-222222222222}'";
     let ids = "'{a,b}'";
@@ -118,12 +127,8 @@ fn plans(psql: &str, statements: &[(&'static str, &'static str)]) -> Vec<(&'stat
             "update vaults batch" => format!("{vaults}, '{{1,2}}', '{{x,y}}'"),
             other => panic!("a statement without values: {other}"),
         };
-        // The settings of the store's connections.
-        let explain = format!(
-            "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off;
-             set plan_cache_mode = force_generic_plan;
-             prepare hot as {text}; explain (costs off) execute hot({values})"
-        );
+        let explain =
+            format!("{settings} prepare hot as {text}; explain (costs off) execute hot({values})");
         (name, query(psql, &explain))
     });
     explained.collect()
@@ -148,8 +153,8 @@ async fn rows_are_looked_up_by_whole_keys() {
 }
 
 fn check_plans(psql: &str) {
-    let mut plans = plans(psql, &hot_statements());
-    plans.extend(self::plans(psql, &batch_statements()));
+    let mut plans = explained(psql, &hot_statements(), SETTINGS);
+    plans.extend(explained(psql, &batch_statements(), SETTINGS));
     for (name, plan) in plans {
         assert!(plan.contains("vaults") || plan.contains("records"), "{name}: {plan}");
         for whole in ["Seq Scan", "Hash", "Merge", "Bitmap", "Join Filter"] {
@@ -167,26 +172,5 @@ fn check_plans(psql: &str) {
             let condition = lines.find(|line| line.contains("Index Cond")).expect("a condition");
             assert!(condition.contains("vault_id") && condition.contains(second), "{name}: {plan}");
         }
-    }
-}
-
-/// Runs only if `VAULTSYNC_TEST_CITUS_URL` is the database of a Citus coordinator, which the test changes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_citus_every_statement_of_a_push_and_a_pull_uses_one_shard() {
-    let Ok(text) = std::env::var("VAULTSYNC_TEST_CITUS_URL") else {
-        println!("not run: VAULTSYNC_TEST_CITUS_URL is not set");
-        return;
-    };
-    let url: vaultsync_store::DatabaseUrl = text.parse().expect("an address");
-    vaultsync_store::migrate(&url).await.expect("the migration succeeds");
-    vaultsync_store::distribute(&url).await.expect("the tables are distributed");
-    let (store, vault) = (open(options_for(vec![url])).await, user());
-    push_applied(&store, &vault, &[("a", None, "v1"), ("b", None, "v1")]).await;
-    push_applied(&store, &vault, &[("a", Some(1), "v2")]).await;
-    push(&store, &vault, &[("a", None, "other")]).await.expect("an outcome");
-    assert_eq!(try_page(&store, &vault, None, 10).await.expect("a page").records.len(), 2);
-    for (name, plan) in plans(&text, &hot_statements()) {
-        assert!(plan.contains("Task Count: 1"), "{name}: {plan}");
-        assert!(!plan.contains("pull to coordinator"), "{name}: {plan}");
     }
 }
