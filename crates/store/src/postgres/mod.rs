@@ -24,6 +24,7 @@ mod pull_executor;
 mod push_batch;
 mod push_executor;
 mod push_txn;
+mod record_writes;
 mod round_trips;
 mod rows;
 mod vault_locks;
@@ -82,17 +83,18 @@ pub struct PostgresOptions {
 }
 
 /// The statements of a push and a pull by name, for tests that explain them.
-pub fn hot_statements() -> [(&'static str, &'static str); 8] {
-    [
+pub fn hot_statements() -> Vec<(&'static str, &'static str)> {
+    let mut statements = vec![
         ("lock", push_txn::LOCK.text),
         ("record states", push_txn::RECORD_STATES.text),
         ("conflicts", push_txn::CONFLICTS.text),
-        ("insert", push_txn::INSERT.text),
-        ("write", push_txn::WRITE.text),
         ("update vault", push_txn::UPDATE_VAULT.text),
+        ("touch", round_trips::TOUCH.text),
         ("head", pull::HEAD.text),
         ("page", pull::PAGE.text),
-    ]
+    ];
+    statements.extend(record_writes::examples());
+    statements
 }
 
 /// The statements of batches, likewise.

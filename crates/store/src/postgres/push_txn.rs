@@ -16,6 +16,7 @@ use super::{
     connection::{Connection, Sql},
     db_error::DbError,
     deadlines::with_deadline,
+    record_writes,
     round_trips::{
         Call, Write, confirm, lock_and_read, roll_back, roll_back_and_ask, write_and_commit,
     },
@@ -58,37 +59,6 @@ pub(super) const CONFLICTS: Sql = Sql {
            ) r",
     types: &[Type::UUID, Type::TEXT_ARRAY],
 };
-
-/// Joined with the vault so that Citus routes the whole statement to one node.
-macro_rules! insert {
-    () => {
-        "insert into records as r
-           (vault_id, record_id, version, deleted, ciphertext, updated_at)
-         select v.vault_id, x.record_id, x.version, x.deleted, x.ciphertext, x.updated_at
-         from vaults v cross join unnest($2::text[], $3::bigint[], $4::bool[], $5::bytea[], $6::bigint[])
-           as x (record_id, version, deleted, ciphertext, updated_at)
-         where v.vault_id = $1"
-    };
-}
-
-const RECORD_TYPES: &[Type] = &[
-    Type::UUID,
-    Type::TEXT_ARRAY,
-    Type::INT8_ARRAY,
-    Type::BOOL_ARRAY,
-    Type::BYTEA_ARRAY,
-    Type::INT8_ARRAY,
-];
-
-/// Writes records that do not exist. If one does exist, because another writer ignored the lock, the
-/// primary key fails the transaction. [`WRITE`] looks for each record first, which costs the database
-/// +25 % for each new record.
-pub(super) const INSERT: Sql = Sql { text: insert!(), types: RECORD_TYPES };
-
-/// Writes records, existing ones included. A record that is not at the version that was loaded, because
-/// another writer ignored the lock, gets version 0, and the table's check fails the transaction.
-pub(super) const WRITE: Sql =
-    Sql { text: concat!(insert!(), rows::on_conflict_update!()), types: RECORD_TYPES };
 
 pub(super) const UPDATE_VAULT: Sql = Sql {
     text: "update vaults set clock = $2, receipts = $3 where vault_id = $1",
@@ -211,19 +181,17 @@ impl PushTxn<'_> {
     async fn write(&self, writes: Writes<'_>) -> Result<PushResult, DbError> {
         let mut columns = RecordColumns::default();
         columns.add(&writes.records);
-        let RecordColumns { ids, versions, deleted, ciphertexts, updated_at } = &columns;
         let id = uuid(self.vault.id());
         let (clock, receipts) = (writes.vault.clock.as_millis(), writes.vault.receipts.as_bytes());
-        let records = Write {
-            call: Call {
-                sql: if columns.are_new() { &INSERT } else { &WRITE },
-                values: &[&id, ids, versions, deleted, ciphertexts, updated_at],
-            },
-            rows: ids.len() as u64,
-        };
+        let records = record_writes::split(&id, &columns);
+        let records = records.iter().map(|write| Write {
+            call: Call { sql: write.sql, values: &write.values },
+            rows: write.rows as u64,
+        });
         let vault =
             Write { call: Call { sql: &UPDATE_VAULT, values: &[&id, &clock, &receipts] }, rows: 1 };
-        write_and_commit(&self.connection, self.deadline, &[records, vault]).await?;
+        let statements: Vec<_> = records.chain([vault]).collect();
+        write_and_commit(&self.connection, self.deadline, &statements).await?;
         Ok(PushResult::written(writes))
     }
 }

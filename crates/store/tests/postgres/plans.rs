@@ -113,9 +113,11 @@ pub(crate) fn explained(
             "lock" => format!("{vault}, 'issuer', 'subject', {vault}"),
             "record states" => format!("{vault}, {ids}, '{{1,2}}', '{{3}}'"),
             "conflicts" => format!("{vault}, {ids}"),
-            "insert" | "write" => {
-                format!("{vault}, {ids}, '{{1,1}}', '{{f,f}}', '{{x,y}}', '{{1,2}}'")
+            "insert" | "write" => format!("{vault}, 'a', 1, false, 'x', 1"),
+            "insert two" | "write two" => {
+                format!("{vault}, 'a', 1, false, 'x', 1, 'b', 1, false, 'y', 2")
             }
+            "touch" => vault.to_owned(),
             "update vault" => format!("{vault}, 1, ''"),
             "head" => vault.to_owned(),
             "page" => format!("{vault}, 0, 100, 1000000"),
