@@ -8,7 +8,7 @@ use std::{
 
 use deadpool::managed::PoolError;
 use tokio::{sync::Mutex, time::timeout};
-use tokio_postgres::{Client, types::Type};
+use tokio_postgres::{Client, Error, types::Type};
 
 use super::{
     PostgresOptions,
@@ -18,7 +18,7 @@ use super::{
     rows::uuid,
 };
 use crate::{
-    Vault,
+    Vault, VaultId,
     postgres_client::{DatabaseUrl, connect},
 };
 
@@ -100,18 +100,25 @@ impl Probe {
     /// of Citus but the first. The server ends a read from a worker that is silent, so that the next one
     /// still has time.
     async fn ask_workers(&self, client: &Client) -> Result<(), DbError> {
-        let millis = self.timeout.as_millis() / (WORKER_READS + 1);
-        let bound = format!("set statement_timeout = {millis}");
-        client.batch_execute(&bound).await.map_err(|error| DbError::of(&error))?;
         let mut failure = None;
         for _ in 0..WORKER_READS {
             let number = self.vaults_read.fetch_add(1, Ordering::Relaxed);
-            let vault = uuid(Vault::of("probe", number.to_string()).id());
-            match client.query_typed(HEAD.text, &[(&vault, Type::UUID)]).await {
-                Ok(_) => return Ok(()),
+            let vault = Vault::of("probe", number.to_string()).id();
+            match self.read(client, vault).await {
+                Ok(()) => return Ok(()),
                 Err(error) => failure = Some(DbError::of(&error)),
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Reads a vault in a transaction, because a pooler may give the next statement to another session.
+    async fn read(&self, client: &Client, vault: VaultId) -> Result<(), Error> {
+        let millis = self.timeout.as_millis() / (WORKER_READS + 1);
+        client.batch_execute("begin").await?;
+        client.batch_execute(&format!("set local statement_timeout = {millis}")).await?;
+        let read = client.query_typed(HEAD.text, &[(&uuid(vault), Type::UUID)]).await;
+        client.batch_execute("rollback").await?;
+        read.map(drop)
     }
 }
