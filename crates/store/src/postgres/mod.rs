@@ -29,15 +29,8 @@ mod round_trips;
 mod rows;
 mod vault_locks;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use vaultsync_protocol::{Pull, Push, Timestamp};
 

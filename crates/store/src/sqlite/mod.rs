@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use deadpool::unmanaged::Pool;
+use deadpool::unmanaged::{Object, Pool};
 use rusqlite::Connection;
 use tokio::{sync::oneshot, time::Instant};
 use vaultsync_protocol::{Pull, Push, Timestamp};
@@ -221,10 +221,8 @@ impl Sqlite {
             .await
             .map_err(hangs)?
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        blocking(move || {
-            connection.query_row("select count(*) from vaults where vault_id = x''", [], |_| Ok(()))
-        })
-        .await
+        let read = "select count(*) from vaults where vault_id = x''";
+        self.run_blocking(connection, |connection| connection.query_row(read, [], |_| Ok(()))).await
     }
 
     pub(crate) async fn check_disk(&self) -> Result<(), StoreError> {
@@ -266,29 +264,27 @@ impl Sqlite {
             .await
             .map_err(|_| StoreError::Busy("too many reads wait for a connection".to_owned()))?
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let result = self.run_blocking(connection, query).await;
+        self.results.record_read(&result);
+        result
+    }
+
+    async fn run_blocking<T: Send + 'static>(
+        &self,
+        connection: Object<Connection>,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let read = self.reads.begin();
         let query = move || {
             let result = query(&connection);
             drop((connection, read));
             result
         };
-        let result = tokio::task::spawn_blocking(query)
+        tokio::task::spawn_blocking(query)
             .await
-            .map_err(|error| StoreError::Internal(error.to_string()))
-            .and_then(|read| read.map_err(|error| self.health.failed(&error)));
-        self.results.record_read(&result);
-        result
+            .map_err(|error| StoreError::Internal(error.to_string()))?
+            .map_err(|error| self.health.failed(&error))
     }
-}
-
-/// Runs a query on a thread that may block.
-async fn blocking<T: Send + 'static>(
-    query: impl FnOnce() -> rusqlite::Result<T> + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(query)
-        .await
-        .map_err(|error| StoreError::Internal(error.to_string()))?
-        .map_err(|error| failed(&error))
 }
 
 impl std::fmt::Debug for Sqlite {
