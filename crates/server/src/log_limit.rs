@@ -5,25 +5,35 @@ use std::{
     time::Duration,
 };
 
-/// Time between two lines.
-const INTERVAL: Duration = Duration::from_secs(10);
-
 /// Limit on the lines about one kind of event.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LogLimit {
+    /// Time between two lines.
+    interval: Duration,
     /// Events since the last line.
     events: AtomicU64,
     /// Uptime from which the next line may be written, in milliseconds.
     next_millis: AtomicU64,
 }
 
+impl Default for LogLimit {
+    fn default() -> Self {
+        Self::every(Duration::from_secs(10))
+    }
+}
+
 impl LogLimit {
+    pub(crate) const fn every(interval: Duration) -> Self {
+        Self { interval, events: AtomicU64::new(0), next_millis: AtomicU64::new(0) }
+    }
+
     /// Counts an event. If a line is due, returns the number of events since the last one.
     pub(crate) fn count(&self, uptime: Duration) -> Option<u64> {
         self.events.fetch_add(1, Ordering::Relaxed);
         let now = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         let next = self.next_millis.load(Ordering::Relaxed);
-        let after = now.saturating_add(u64::try_from(INTERVAL.as_millis()).unwrap_or(u64::MAX));
+        let after =
+            now.saturating_add(u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX));
         let is_due = now >= next
             && self
                 .next_millis

@@ -6,14 +6,11 @@
 //!
 //! Not here: the CORS headers (`layers`).
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 
-use crate::{error::ApiError, quoted::quoted};
+use crate::{error::ApiError, log_limit::LogLimit, quoted::quoted};
 
 /// Minimum time between two warnings. Anyone can send any origin.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
@@ -22,16 +19,15 @@ const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 const OPAQUE: &str = "null";
 
 /// The configured origins.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Origins {
     listed: Vec<HeaderValue>,
-    /// Uptime from which the next warning may be logged, in milliseconds.
-    next_warning: AtomicU64,
+    warnings: LogLimit,
 }
 
 impl Origins {
     pub(crate) fn new(listed: Vec<HeaderValue>) -> Self {
-        Self { listed, next_warning: AtomicU64::new(0) }
+        Self { listed, warnings: LogLimit::every(WARNING_INTERVAL) }
     }
 
     /// The origins whose pages may call; none if CORS is off.
@@ -61,19 +57,11 @@ impl Origins {
     }
 
     fn warn(&self, origin: &HeaderValue, shown: &str, uptime: Duration) {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let (due, now) = (self.next_warning.load(Ordering::Relaxed), millis(uptime));
-        let next = now.saturating_add(millis(WARNING_INTERVAL));
-        let is_first = || {
-            let order = Ordering::Relaxed;
-            self.next_warning.compare_exchange(due, next, order, order).is_ok()
-        };
-        if now < due || !is_first() {
-            return;
-        }
+        let Some(requests) = self.warnings.count(uptime) else { return };
         if origin == OPAQUE {
             tracing::warn!(
                 origin = shown,
+                requests,
                 "a page without an origin of its own called the API, and its browser hides the \
                  responses from it: serve the page from a web server, and add the origin of that \
                  server to cors_origins (VAULTSYNC_CORS_ORIGINS)"
@@ -81,6 +69,7 @@ impl Origins {
         } else {
             tracing::warn!(
                 origin = shown,
+                requests,
                 "a page of this web origin called the API, and its browser hides the responses from \
                  it: if the page is yours, add the origin to cors_origins (VAULTSYNC_CORS_ORIGINS)"
             );
@@ -170,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_refused_origin_is_logged_once_a_minute_with_the_setting() {
-        let origins = Origins::default();
+        let origins = Origins::new(Vec::new());
         let refuse = |origin: &str, millis: u64| {
             let headers = headers(&[("origin", origin)]);
             origins.refuse(&Method::GET, &headers, Duration::from_millis(millis));
