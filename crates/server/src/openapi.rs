@@ -69,7 +69,7 @@ struct OperationRequest {
         description = "Syncs end-to-end encrypted records between the devices of a user.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    servers((url = ".", description = "The server of this document. Below a proxy's path, it is relative to the document.")),
+    servers((url = ".", description = "The server that serves this document.")),
     tags(
         (name = "sync", description = "For clients."),
         (name = "operation", description = "For operators and load balancers."),
