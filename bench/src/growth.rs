@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use crate::{
     cpu::resident_kib,
     load::{Client, User},
+    record_ids::RecordIds,
     report::{grouped, write_growth},
     rounds::{Plan, measure, to_f64},
     targets::{Build, Environment, HttpTarget, Target as _, on_postgres, on_sqlite},
@@ -47,13 +48,13 @@ impl Series {
 }
 
 /// Measures all sizes, prints the tables, and updates the page if `docs` is set.
-pub(crate) fn run(seconds: u32, clients: usize, docs: bool) -> anyhow::Result<()> {
-    let (environment, build) = (Environment::new(None)?, Build::this()?);
+pub(crate) fn run(seconds: u32, clients: usize, ids: RecordIds, docs: bool) -> anyhow::Result<()> {
+    let (environment, build) = (Environment::new(None, ids)?, Build::this()?);
     let (mut users, mut records, mut many_clients) = (Vec::new(), Vec::new(), Vec::new());
     let mut streams = String::new();
     for start in [on_postgres, on_sqlite] {
         let mut target = start(&environment, &build)?;
-        let plan = Plan { workloads: WORKLOADS.to_vec(), rounds: ROUNDS, seconds, clients };
+        let plan = Plan { workloads: WORKLOADS.to_vec(), rounds: ROUNDS, seconds, clients, ids };
         streams.push_str(&measure_streams(&mut target)?);
         let sizes = fill_clients(&mut target)?;
         measure_sizes(&mut target, &plan, sizes, &mut many_clients);

@@ -6,6 +6,7 @@
 mod cpu;
 mod growth;
 mod load;
+mod record_ids;
 mod report;
 mod rounds;
 mod tally;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
+use record_ids::RecordIds;
 use report::{Report, Setting};
 use rounds::Plan;
 use targets::{Build, Environment, Kind};
@@ -47,12 +49,18 @@ enum Command {
         /// Number of concurrent clients, unless the number of clients grows
         #[arg(long, default_value_t = 8)]
         clients: usize,
+        /// Ids of the records
+        #[arg(long, value_enum, default_value_t)]
+        ids: RecordIds,
         /// Also update docs/PERFORMANCE.md
         #[arg(long)]
         write_docs: bool,
     },
     #[command(hide = true)]
-    Ceiling,
+    Ceiling {
+        #[arg(value_enum)]
+        ids: RecordIds,
+    },
 }
 
 /// What is measured, and for how long.
@@ -76,6 +84,9 @@ struct Options {
     /// Number of concurrent clients
     #[arg(long, default_value_t = 8)]
     clients: usize,
+    /// Ids of the records. The goals hold for random ones
+    #[arg(long, value_enum, default_value_t)]
+    ids: RecordIds,
     /// A quick estimate: one round with windows of 2 seconds
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
@@ -93,9 +104,9 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     let Cli { command, options } = Cli::parse();
     match command {
-        Some(Command::Ceiling) => targets::serve_ceiling(),
-        Some(Command::Growth { seconds, clients, write_docs }) => {
-            growth::run(seconds, clients, write_docs)
+        Some(Command::Ceiling { ids }) => targets::serve_ceiling(ids),
+        Some(Command::Growth { seconds, clients, ids, write_docs }) => {
+            growth::run(seconds, clients, ids, write_docs)
         }
         None => measure(&options),
     }
@@ -103,10 +114,11 @@ fn main() -> anyhow::Result<()> {
 
 fn measure(options: &Options) -> anyhow::Result<()> {
     let node_baseline = std::env::var_os("VAULTSYNC_BENCH_NODE_BASELINE").map(PathBuf::from);
-    let environment = Environment::new(node_baseline)?;
+    let environment = Environment::new(node_baseline, options.ids)?;
     let other_build = options.beside.as_deref().map(Build::other).transpose()?;
     let (rounds, seconds) = if options.quick { (1, 2) } else { (options.rounds, options.seconds) };
-    let plan = Plan { workloads: options.only.clone(), rounds, seconds, clients: options.clients };
+    let Options { clients, ids, .. } = *options;
+    let plan = Plan { workloads: options.only.clone(), rounds, seconds, clients, ids };
     let mut kinds = options.targets.clone();
     kinds.sort_unstable();
     kinds.dedup();

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use crate::{
     cpu::{peak_kib, reset_peak},
+    record_ids::RecordIds,
     tally::percentile,
     targets::Target,
     workloads::Workload,
@@ -19,6 +20,7 @@ pub(crate) struct Plan {
     pub(crate) rounds: u32,
     pub(crate) seconds: u32,
     pub(crate) clients: usize,
+    pub(crate) ids: RecordIds,
 }
 
 /// The figures of one target in one window.

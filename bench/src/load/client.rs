@@ -14,6 +14,7 @@ use super::{
     requests::{PushRequest, parse_page_end, write_pull},
 };
 use crate::{
+    record_ids::RecordIds,
     tally::Tally,
     workloads::{PULLED_RECORDS, UPDATED_RECORDS, Workload},
 };
@@ -63,6 +64,7 @@ impl User {
 #[derive(Debug)]
 pub(crate) struct Client {
     host: Arc<str>,
+    ids: RecordIds,
     connection: Connection,
     users: VecDeque<User>,
     /// Prepared pushes by their number of operations.
@@ -73,11 +75,15 @@ pub(crate) struct Client {
 
 impl Client {
     /// Connects a client that acts for these users, at least one.
-    pub(crate) async fn connect(host: Arc<str>, users: Vec<User>) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(
+        host: Arc<str>,
+        users: Vec<User>,
+        ids: RecordIds,
+    ) -> anyhow::Result<Self> {
         let connection = Connection::open(&host).await?;
         ensure!(!users.is_empty(), "the client has no user");
         let (users, pushes) = (users.into(), BTreeMap::new());
-        Ok(Self { host, connection, users, pushes, pull: Vec::new(), turn: 0 })
+        Ok(Self { host, ids, connection, users, pushes, pull: Vec::new(), turn: 0 })
     }
 
     /// Opens a new connection: the server closes a connection that is idle for a while.
@@ -194,7 +200,7 @@ impl Client {
         if !self.pushes.contains_key(&size) {
             let operations = usize::try_from(size)?;
             let token = &self.users[0].token;
-            let new = || PushRequest::new(&self.host, token, operations);
+            let new = || PushRequest::new(&self.host, token, operations, self.ids);
             let pushes = (0..PUSHES_PER_SIZE).map(|_| new()).collect::<Result<_, _>>()?;
             self.pushes.insert(size, pushes);
         }
@@ -299,7 +305,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string().into();
         let users = vec![User::new("token".to_owned(), 0)];
-        let mut client = Client::connect(host, users).await.unwrap();
+        let mut client = Client::connect(host, users, RecordIds::Random).await.unwrap();
         client.prepare_pushes(1).unwrap();
         let request = next_push(&mut client.pushes, "token", 1, 0, None).unwrap();
         let length = request.len();

@@ -8,10 +8,11 @@ use std::io::Write as _;
 use base64_simd::STANDARD;
 use memchr::memmem;
 
+use crate::record_ids::RecordIds;
+
 /// Size of a ciphertext.
 pub(crate) const CIPHERTEXT_BYTES: usize = 1024;
 
-const ID_DIGITS: usize = 12;
 const VERSION_WIDTH: usize = 10;
 
 /// A push of a fixed number of operations.
@@ -19,7 +20,8 @@ const VERSION_WIDTH: usize = 10;
 pub(crate) struct PushRequest {
     bytes: Vec<u8>,
     token: std::ops::Range<usize>,
-    /// Offsets of the digits of the ids.
+    record_ids: RecordIds,
+    /// Offsets of the ids.
     ids: Vec<usize>,
     /// Offsets of the base versions.
     versions: Vec<usize>,
@@ -27,7 +29,12 @@ pub(crate) struct PushRequest {
 
 impl PushRequest {
     /// A push to `host` by a user whose token has the length of `token`.
-    pub(crate) fn new(host: &str, token: &str, operations: usize) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        host: &str,
+        token: &str,
+        operations: usize,
+        record_ids: RecordIds,
+    ) -> anyhow::Result<Self> {
         let mut body = Vec::new();
         let (mut ids, mut versions) = (Vec::new(), Vec::new());
         body.extend_from_slice(br#"{"operations":["#);
@@ -35,9 +42,10 @@ impl PushRequest {
         for index in 0..operations {
             getrandom::fill(&mut ciphertext)?;
             body.extend_from_slice(if index > 0 { b"," } else { b"" });
-            body.extend_from_slice(br#"{"recordId":"record-"#);
+            body.extend_from_slice(br#"{"recordId":""#);
             ids.push(body.len());
-            write!(body, r#"{:0ID_DIGITS$}","baseVersion":"#, 0)?;
+            record_ids.write(0, &mut body);
+            body.extend_from_slice(br#"","baseVersion":"#);
             versions.push(body.len());
             let ciphertext = STANDARD.encode_to_string(ciphertext);
             write!(body, r#"{:VERSION_WIDTH$},"ciphertext":"{ciphertext}","deleted":false}}"#, "")?;
@@ -53,7 +61,7 @@ impl PushRequest {
         let head = bytes.len();
         bytes.append(&mut body);
         ids.iter_mut().chain(&mut versions).for_each(|offset| *offset += head);
-        Ok(Self { bytes, token: start..start + token.len(), ids, versions })
+        Ok(Self { bytes, token: start..start + token.len(), record_ids, ids, versions })
     }
 
     /// The push of the records from number `first` on, all with the same base version; `None` inserts.
@@ -64,21 +72,16 @@ impl PushRequest {
     pub(crate) fn update(&mut self, token: &str, first: u64, base_version: Option<u64>) -> &[u8] {
         self.bytes[self.token.clone()].copy_from_slice(token.as_bytes());
         let version = base_version.map_or_else(|| "null".to_owned(), |version| version.to_string());
+        let mut record_id = Vec::with_capacity(self.record_ids.bytes());
         for (number, (id, offset)) in (first..).zip(self.ids.iter().zip(&self.versions)) {
-            let id = &mut self.bytes[*id..*id + ID_DIGITS];
-            write_digits(id, number);
+            record_id.clear();
+            self.record_ids.write(number, &mut record_id);
+            self.bytes[*id..*id + record_id.len()].copy_from_slice(&record_id);
             let field = &mut self.bytes[*offset..*offset + VERSION_WIDTH];
             field.fill(b' ');
             field[..version.len()].copy_from_slice(version.as_bytes());
         }
         &self.bytes
-    }
-}
-
-fn write_digits(field: &mut [u8], mut number: u64) {
-    for digit in field.iter_mut().rev() {
-        *digit = b"0123456789"[usize::try_from(number % 10).unwrap_or_default()];
-        number /= 10;
     }
 }
 
@@ -137,18 +140,24 @@ mod tests {
 
     #[test]
     fn an_updated_push_is_valid() {
-        let mut request = PushRequest::new("h", "aaaa", 3).unwrap();
+        for ids in [RecordIds::Random, RecordIds::Sequential] {
+            check_updates(ids);
+        }
+    }
+
+    fn check_updates(ids: RecordIds) {
+        let mut request = PushRequest::new("h", "aaaa", 3, ids).unwrap();
         let new = request.update("bbbb", 41, None).to_vec();
         assert!(memmem::find(&new, b"Bearer bbbb\r\n").is_some());
         let length = format!("Content-Length: {}\r\n", body(&new).len());
         assert!(memmem::find(&new, length.as_bytes()).is_some());
         let value: Value = serde_json::from_slice(body(&new)).unwrap();
-        assert_eq!(value["operations"][2]["recordId"], "record-000000000043");
+        assert_eq!(value["operations"][2]["recordId"], ids.id(43));
         assert_eq!(value["operations"][2]["baseVersion"], Value::Null);
         let update: Value =
             serde_json::from_slice(body(request.update("cccc", 7, Some(12)))).unwrap();
         assert_eq!(update["operations"][0]["baseVersion"], 12);
-        assert_eq!(update["operations"][0]["recordId"], "record-000000000007");
+        assert_eq!(update["operations"][0]["recordId"], ids.id(7));
         assert!(Push::from_json(body(&new), 1 << 20).is_ok());
     }
 

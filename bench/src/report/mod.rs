@@ -15,7 +15,10 @@ use anyhow::Context as _;
 
 pub(crate) use table::grouped;
 
-use crate::rounds::{Plan, Sample};
+use crate::{
+    record_ids::RecordIds,
+    rounds::{Plan, Sample},
+};
 
 /// The markers in the page between which the tables are replaced.
 const MEASURED: [&str; 2] = ["<!-- measured: begin -->", "<!-- measured: end -->"];
@@ -71,16 +74,24 @@ impl Report {
         for workload in &self.setting.plan.workloads {
             text.push_str(&table::table(*workload, &table::rows(&self.samples, *workload)));
         }
-        text + &comparison::table(&self.samples) + &goals::table(&self.samples)
+        text.push_str(&comparison::table(&self.samples));
+        // The goals are about what apps do.
+        if self.setting.plan.ids == RecordIds::Random {
+            text.push_str(&goals::table(&self.samples));
+        }
+        text
     }
 }
 
 impl Setting {
     /// What the figures were measured with.
     fn description(&self) -> String {
-        let Plan { rounds, seconds, clients, .. } = &self.plan;
-        let mut text =
-            format!("{rounds} rounds of {seconds} s, {clients} clients, on {}", machine());
+        let Plan { rounds, seconds, clients, ids, .. } = &self.plan;
+        let mut text = format!(
+            "{rounds} rounds of {seconds} s, {clients} clients, {} record ids, on {}",
+            ids.name(),
+            machine()
+        );
         if let Some(version) = &self.postgres {
             let _ = write!(text, ", PostgreSQL {version}");
         }

@@ -22,8 +22,8 @@ use base64_simd::STANDARD;
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, runtime::Builder};
 
-use super::{Child, HttpTarget, http::TokenSource};
-use crate::workloads::PULLED_RECORDS;
+use super::{Child, Environment, HttpTarget, http::TokenSource};
+use crate::{record_ids::RecordIds, workloads::PULLED_RECORDS};
 
 const PAGE_RECORDS: u64 = 100;
 
@@ -77,21 +77,22 @@ struct Record {
 type Records = Arc<Vec<(String, Vec<u8>)>>;
 
 /// Starts this program again, as the server.
-pub(crate) fn start() -> anyhow::Result<HttpTarget> {
+pub(crate) fn start(environment: &Environment) -> anyhow::Result<HttpTarget> {
     let mut command = Command::new(std::env::current_exe()?);
-    let mut child = Child::start(command.arg("ceiling"), Stdio::piped())?;
+    command.args(["ceiling", environment.ids.name()]);
+    let mut child = Child::start(&mut command, Stdio::piped())?;
     let mut host = String::new();
     BufReader::new(child.stdout()?).read_line(&mut host)?;
-    HttpTarget::new("ceiling", host.trim(), child, None, TokenSource::None)
+    HttpTarget::new("ceiling", host.trim(), child, None, TokenSource::None, environment.ids)
 }
 
 /// Serves until it is killed, and prints its address to standard output.
-pub(crate) fn serve() -> anyhow::Result<()> {
+pub(crate) fn serve(ids: RecordIds) -> anyhow::Result<()> {
     let mut records = Vec::new();
     for number in 0..PAGE_RECORDS {
         let mut ciphertext = vec![0; 1024];
         getrandom::fill(&mut ciphertext)?;
-        records.push((format!("record-{number:012}"), ciphertext));
+        records.push((ids.id(number), ciphertext));
     }
     let router = Router::new()
         .route("/api/sync/push", post(push))

@@ -19,6 +19,7 @@ use vaultsync_store::{DatabaseUrl, hot_statements, migrate};
 use super::{Environment, Target};
 use crate::{
     cpu::Processes,
+    record_ids::RecordIds,
     tally::Tally,
     workloads::{PULLED_RECORDS, UPDATED_RECORDS, Workload},
 };
@@ -43,6 +44,7 @@ const BEGIN: &str = "begin isolation level read committed; set local lock_timeou
 pub(crate) struct Driver {
     runtime: Runtime,
     url: String,
+    ids: RecordIds,
     postgres: u32,
     connections: Vec<Connection>,
     /// The vaults that are pulled and their clocks, once they are filled.
@@ -53,6 +55,7 @@ pub(crate) struct Driver {
 struct Connection {
     client: Client,
     statements: HashMap<&'static str, Statement>,
+    ids: RecordIds,
     vault: Uuid,
     clock: i64,
     next: u64,
@@ -70,7 +73,8 @@ impl Driver {
         let address: DatabaseUrl = url.parse().map_err(anyhow::Error::msg)?;
         runtime.block_on(migrate(&address))?;
         let postgres = environment.postgres_process()?;
-        Ok(Self { runtime, url, postgres, connections: Vec::new(), pulled: Vec::new() })
+        let ids = environment.ids;
+        Ok(Self { runtime, url, ids, postgres, connections: Vec::new(), pulled: Vec::new() })
     }
 
     /// Runs one future for each connection, all at the same time.
@@ -110,7 +114,7 @@ impl Target for Driver {
     fn prepare(&mut self, workload: Workload, clients: usize) -> anyhow::Result<()> {
         self.connections.clear();
         for number in 0..clients {
-            let mut connection = self.runtime.block_on(Connection::open(&self.url))?;
+            let mut connection = self.runtime.block_on(Connection::open(&self.url, self.ids))?;
             if workload.only_reads()
                 && let Some((vault, clock)) = self.pulled.get(number)
             {
@@ -166,7 +170,7 @@ impl Target for Driver {
 }
 
 impl Connection {
-    async fn open(url: &str) -> anyhow::Result<Self> {
+    async fn open(url: &str, ids: RecordIds) -> anyhow::Result<Self> {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
         tokio::spawn(connection);
         client.batch_execute(SETTINGS).await?;
@@ -188,6 +192,7 @@ impl Connection {
         Ok(Self {
             client,
             statements,
+            ids,
             vault,
             clock: 0,
             next: 0,
@@ -226,7 +231,7 @@ impl Connection {
     /// Sends the statements of a push in two round trips, like the store.
     async fn push(&mut self, first: u64, size: u64, base: i64) -> anyhow::Result<u64> {
         let count = usize::try_from(size)?;
-        let ids: Vec<String> = (first..first + size).map(|n| format!("record-{n:012}")).collect();
+        let ids: Vec<String> = (first..first + size).map(|number| self.ids.id(number)).collect();
         let (next, lengths) = (vec![base + 1], vec![i32::try_from(CIPHERTEXT_BYTES)?; count]);
         let (issuer, subject, epoch) = ("bench", "driver", self.vault);
         let lock: [&(dyn ToSql + Sync); 4] = [&self.vault, &issuer, &subject, &epoch];

@@ -11,17 +11,21 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use vaultsync_test_servers::PostgresServer;
 
+use crate::record_ids::RecordIds;
+
 /// What targets share: a folder, and a PostgreSQL server that is started at first use.
 pub(crate) struct Environment {
     folder: TempDir,
     postgres: OnceLock<PostgresServer>,
     /// The folder of the Node server and its packages, if they are installed.
     pub(crate) node_baseline: Option<PathBuf>,
+    /// Ids of the records that every target writes.
+    pub(crate) ids: RecordIds,
 }
 
 impl Environment {
-    pub(crate) fn new(node_baseline: Option<PathBuf>) -> anyhow::Result<Self> {
-        Ok(Self { folder: tempfile::tempdir()?, postgres: OnceLock::new(), node_baseline })
+    pub(crate) fn new(node_baseline: Option<PathBuf>, ids: RecordIds) -> anyhow::Result<Self> {
+        Ok(Self { folder: tempfile::tempdir()?, postgres: OnceLock::new(), node_baseline, ids })
     }
 
     /// The folder with this name, which is created if it does not exist.

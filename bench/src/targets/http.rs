@@ -11,6 +11,7 @@ use super::{Child, Target};
 use crate::{
     cpu::Processes,
     load::{Client, Connection, LoadGenerator, User, open_event_streams},
+    record_ids::RecordIds,
     tally::Tally,
     workloads::{PULLED_RECORDS, Workload},
 };
@@ -41,6 +42,7 @@ pub(crate) struct HttpTarget {
     pub(crate) token_source: TokenSource,
     /// How pulled vaults are filled; by pushes if `None`.
     pub(crate) fill: Option<Fill>,
+    ids: RecordIds,
     users_made: u64,
     /// The tokens of users whose vaults are filled, by the numbers of their clients.
     filled: BTreeMap<usize, String>,
@@ -55,6 +57,7 @@ impl HttpTarget {
         child: Child,
         database: Option<u32>,
         token_source: TokenSource,
+        ids: RecordIds,
     ) -> anyhow::Result<Self> {
         let (filled, generator) = (BTreeMap::new(), LoadGenerator::new()?);
         let host = host.into();
@@ -65,6 +68,7 @@ impl HttpTarget {
             database,
             token_source,
             fill: None,
+            ids,
             users_made: 0,
             filled,
             generator,
@@ -94,7 +98,7 @@ impl HttpTarget {
         self.runtime().block_on(async {
             let mut clients = Vec::with_capacity(users.len());
             for users in users {
-                clients.push(Client::connect(Arc::clone(host), users).await?);
+                clients.push(Client::connect(Arc::clone(host), users, self.ids).await?);
             }
             Ok(clients)
         })

@@ -81,7 +81,7 @@ impl Kind {
             }
             Self::LimitDriver => vec![Box::new(driver::Driver::start(environment)?)],
             Self::LimitSqlite => sqlite::start(environment)?,
-            Self::Ceiling => vec![Box::new(ceiling::start()?)],
+            Self::Ceiling => vec![Box::new(ceiling::start(environment)?)],
         })
     }
 

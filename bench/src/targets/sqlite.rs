@@ -13,6 +13,7 @@ use vaultsync_store::{Store, StoreOptions};
 use super::{Environment, Target};
 use crate::{
     cpu::Processes,
+    record_ids::RecordIds,
     tally::Tally,
     workloads::{PULLED_RECORDS, Workload},
 };
@@ -29,6 +30,7 @@ pub(crate) struct Sqlite {
     connection: Connection,
     /// Number of requests that share a commit; `None` if it only reads.
     batch: Option<usize>,
+    ids: RecordIds,
     vaults: Vec<Vault>,
     ciphertext: Vec<u8>,
     next_vault: usize,
@@ -54,13 +56,18 @@ pub(crate) fn start(environment: &Environment) -> anyhow::Result<Vec<Box<dyn Tar
     let mut all: Vec<Box<dyn Target>> = Vec::new();
     for (number, (name, batch)) in ways.into_iter().enumerate() {
         let path = folder.join(format!("{number}.sqlite3"));
-        all.push(Box::new(Sqlite::open(name, path, batch)?));
+        all.push(Box::new(Sqlite::open(name, path, batch, environment.ids)?));
     }
     Ok(all)
 }
 
 impl Sqlite {
-    fn open(name: &'static str, path: PathBuf, batch: Option<usize>) -> anyhow::Result<Self> {
+    fn open(
+        name: &'static str,
+        path: PathBuf,
+        batch: Option<usize>,
+        ids: RecordIds,
+    ) -> anyhow::Result<Self> {
         // The store creates the tables.
         let new_epoch = || Epoch::from_bytes([0; 16]);
         let store =
@@ -73,7 +80,8 @@ impl Sqlite {
         connection.set_prepared_statement_cache_capacity(32);
         let mut ciphertext = vec![0; CIPHERTEXT_BYTES];
         getrandom::fill(&mut ciphertext)?;
-        Ok(Self { name, path, connection, batch, vaults: Vec::new(), ciphertext, next_vault: 0 })
+        let (vaults, next_vault) = (Vec::new(), 0);
+        Ok(Self { name, path, connection, batch, ids, vaults, ciphertext, next_vault })
     }
 
     fn new_vaults(&mut self, count: usize) -> anyhow::Result<()> {
@@ -95,7 +103,11 @@ impl Sqlite {
         self.connection.execute_batch("begin immediate")?;
         for _ in 0..batch {
             let vault = self.advance();
-            push(&self.connection, &mut self.vaults[vault], size, &self.ciphertext)?;
+            let vault = &mut self.vaults[vault];
+            let numbers = vault.next..vault.next + size;
+            vault.next += size;
+            let ids: Vec<String> = numbers.map(|number| self.ids.id(number)).collect();
+            push(&self.connection, vault, &ids, &self.ciphertext)?;
         }
         self.connection.execute_batch("commit")
     }
@@ -142,11 +154,11 @@ impl Sqlite {
     }
 }
 
-/// Runs the statements of one push.
+/// Runs the statements of one push of new records.
 fn push(
     connection: &Connection,
     vault: &mut Vault,
-    size: u64,
+    ids: &[String],
     ciphertext: &[u8],
 ) -> rusqlite::Result<()> {
     let id = vault.id.as_bytes();
@@ -164,15 +176,12 @@ fn push(
            ciphertext = excluded.ciphertext
          where version = excluded.version - 1",
     )?;
-    let numbers = vault.next..vault.next + size;
-    let ids: Vec<String> = numbers.map(|number| format!("record-{number:012}")).collect();
-    vault.next += size;
-    for record_id in &ids {
+    for record_id in ids {
         if select.exists(params![id, record_id])? {
             return Err(rusqlite::Error::StatementChangedRows(0));
         }
     }
-    for record_id in &ids {
+    for record_id in ids {
         vault.clock += 1;
         upsert.execute(params![id, record_id, 1, false, vault.clock, ciphertext])?;
     }

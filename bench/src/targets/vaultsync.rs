@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use vaultsync_server::auth::LocalKey;
 
 use super::{Child, Environment, HttpTarget, http::TokenSource};
+use crate::record_ids::RecordIds;
 
 /// A built `vaultsync`.
 #[derive(Debug)]
@@ -45,17 +46,18 @@ pub(crate) fn on_postgres(environment: &Environment, build: &Build) -> anyhow::R
     let postgres = environment.postgres();
     let database = build.pick("vaultsync", "vaultsync_other");
     postgres.create_database(database, None);
-    let process = Some(environment.postgres_process()?);
+    let process = environment.postgres_process()?;
     let name = build.pick(PG, PG_OTHER);
     let folder = environment.folder(database)?;
-    start(name, &build.program, &folder, Some(&postgres.url(database)), process)
+    let database = Some(Database { url: postgres.url(database), process });
+    start(name, &build.program, &folder, database, environment.ids)
 }
 
 /// The server on an SQLite file.
 pub(crate) fn on_sqlite(environment: &Environment, build: &Build) -> anyhow::Result<HttpTarget> {
     let name = build.pick(SQLITE, SQLITE_OTHER);
     let folder = environment.folder(build.pick("sqlite", "sqlite_other"))?;
-    start(name, &build.program, &folder, None, None)
+    start(name, &build.program, &folder, None, environment.ids)
 }
 
 /// The names of the targets in tables.
@@ -64,12 +66,19 @@ pub(crate) const SQLITE: &str = "vaultsync-sqlite";
 pub(crate) const PG_OTHER: &str = "vaultsync-pg (other build)";
 pub(crate) const SQLITE_OTHER: &str = "vaultsync-sqlite (other build)";
 
+/// A database on the shared PostgreSQL server.
+struct Database {
+    url: String,
+    /// The server's process.
+    process: u32,
+}
+
 fn start(
     name: &'static str,
     program: &Path,
     folder: &Path,
-    database: Option<&str>,
-    process: Option<u32>,
+    database: Option<Database>,
+    ids: RecordIds,
 ) -> anyhow::Result<HttpTarget> {
     let key = LocalKey::load_or_create(folder)?;
     let host = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
@@ -84,12 +93,13 @@ fn start(
         .args(["serve", "--admin-listen", "off", "--rate-limit", "0", "--log", "warn"])
         .args(["--listen", &host, "--data-dir"])
         .arg(folder);
-    if let Some(url) = database {
-        command.args(["--database", url]);
+    if let Some(database) = &database {
+        command.args(["--database", &database.url]);
     }
     let child = Child::start(&mut command, Stdio::null())?;
     wait_until_it_listens(&host)?;
-    HttpTarget::new(name, &host, child, process, TokenSource::LocalKey(Box::new(key)))
+    let process = database.map(|database| database.process);
+    HttpTarget::new(name, &host, child, process, TokenSource::LocalKey(Box::new(key)), ids)
 }
 
 /// Waits until the server listens, which it does once its database is open.
