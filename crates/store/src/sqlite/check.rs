@@ -99,13 +99,25 @@ fn is_foreign(error: &Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::NotADatabase)
 }
 
-/// The problems that a check reports, one for each line; none if it reports `ok`.
+/// The problems that a check reports, one for each line; none if it reports `ok`. Damage can end the check
+/// itself.
 fn problems(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(check)?;
-    let reports = statement.query_map([], |row| row.get::<_, String>(0))?;
-    let reports = reports.collect::<rusqlite::Result<Vec<_>>>()?.join("\n");
-    let is_problem = |line: &&str| *line != "ok" && !line.starts_with("*** in database");
-    Ok(reports.lines().filter(is_problem).map(str::to_owned).collect())
+    let mut rows = statement.query([])?;
+    let mut problems = Vec::new();
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => problems.extend(row.get_ref(0)?.as_str()?.lines().map(str::to_owned)),
+            Ok(None) => break,
+            Err(error) if is_damage(&error) => {
+                problems.push(error.to_string());
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    problems.retain(|line| line != "ok" && !line.starts_with("*** in database"));
+    Ok(problems)
 }
 
 #[cfg(test)]

@@ -41,9 +41,15 @@ pub(super) struct DatabaseFile {
 struct State {
     /// The names that must lead to the same files as long as the database is open.
     names: Vec<(PathBuf, FileId)>,
-    /// The file's stamp after this process changed it last. `None` while it is being changed.
-    stamp: Option<Stamp>,
-    /// SQLite's count of changes in the file's header at that time.
+    /// The database file after this process changed it last. `None` while it is being changed.
+    written: Option<Written>,
+}
+
+/// A database file as a checkpoint left it.
+#[derive(Debug)]
+struct Written {
+    stamp: Stamp,
+    /// SQLite's count of changes, from the file's header.
     changes: u32,
 }
 
@@ -91,9 +97,13 @@ mod other {
             Ok(())
         }
 
-        #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Unix")]
-        pub(in crate::sqlite) fn check(&self) -> Result<(), FileFault> {
-            Ok(())
+        #[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
+        pub(in crate::sqlite) fn check(&self) -> Result<u64, FileFault> {
+            Ok(std::fs::metadata(self.log_path()).map_or(0, |log| log.len()))
+        }
+
+        pub(in crate::sqlite) fn check_commit(&self) -> Result<u64, FileFault> {
+            self.check()
         }
 
         #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Unix")]
@@ -123,7 +133,7 @@ mod unix {
         path::Path,
     };
 
-    use super::{DatabaseFile, FileFault, OpenError, State, beside};
+    use super::{DatabaseFile, FileFault, OpenError, Written, beside};
 
     /// Device and inode.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,40 +232,54 @@ mod unix {
         }
 
         /// Checks that the names still lead to the files that are open, and that no other file was copied
-        /// into the database file. It takes a few microseconds.
-        pub(in crate::sqlite) fn check(&self) -> Result<(), FileFault> {
-            let mut state = self.state();
-            if let Err(what) = self.check_content(&mut state) {
-                return Err(FileFault { what, file_is_whole: false });
-            }
-            for (index, (path, id)) in state.names.iter().enumerate() {
-                // The first name is that of the database file.
-                check_name(path, *id)
-                    .map_err(|what| FileFault { what, file_is_whole: index > 0 })?;
-            }
-            Ok(())
+        /// into the database file. Returns the length of the log.
+        pub(in crate::sqlite) fn check(&self) -> Result<u64, FileFault> {
+            self.check_names(usize::MAX)
         }
 
-        fn check_content(&self, state: &mut State) -> Result<(), String> {
-            let Some(stamp) = state.stamp else { return Ok(()) };
-            let Ok(found) = self.file.metadata().map(|metadata| Stamp::of(&metadata)) else {
+        /// The same without the index, which only other processes open by its name: two calls of the system.
+        pub(in crate::sqlite) fn check_commit(&self) -> Result<u64, FileFault> {
+            self.check_names(2)
+        }
+
+        fn check_names(&self, names_max: usize) -> Result<u64, FileFault> {
+            let mut state = self.state();
+            let mut log_bytes = 0;
+            let state = &mut *state;
+            for (index, (path, id)) in state.names.iter().take(names_max).enumerate() {
+                let is_database = index == 0;
+                let fault = |what| FileFault { what, file_is_whole: !is_database };
+                let Some(found) = check_name(path, *id).map_err(fault)? else { continue };
+                match index {
+                    0 => self.check_content(&found, &mut state.written).map_err(fault)?,
+                    1 => log_bytes = found.len(),
+                    _ => {}
+                }
+            }
+            Ok(log_bytes)
+        }
+
+        fn check_content(
+            &self,
+            found: &Metadata,
+            written: &mut Option<Written>,
+        ) -> Result<(), String> {
+            let found = Stamp::of(found);
+            let Some(expected) = written.as_mut().filter(|written| written.stamp != found) else {
                 return Ok(());
             };
-            if found == stamp {
-                return Ok(());
-            }
             // Another process has written. That can be a tool that makes checkpoints.
-            let is_later = change_count(&self.file).is_ok_and(|count| count >= state.changes);
-            if !is_later || found.bytes < stamp.bytes {
+            let is_later = change_count(&self.file).is_ok_and(|count| count >= expected.changes);
+            if !is_later || found.bytes < expected.stamp.bytes {
                 return Err(format!("another file was copied over {}", self.path.display()));
             }
-            state.stamp = Some(found);
+            expected.stamp = found;
             Ok(())
         }
 
         /// Notes durably that the file is about to be changed, so that the next start expects no stamp.
         pub(in crate::sqlite) fn begin_change(&self) -> io::Result<()> {
-            self.state().stamp = None;
+            self.state().written = None;
             self.lock.write_all_at(format!("{:<STAMP_BYTES$}", "changing").as_bytes(), 0)?;
             self.lock.sync_data()
         }
@@ -265,21 +289,22 @@ mod unix {
             // Its time of change too: after a power failure the file must not have an earlier one.
             self.file.sync_all()?;
             let stamp = Stamp::of(&self.file.metadata()?);
-            let mut state = self.state();
-            (state.stamp, state.changes) = (Some(stamp), change_count(&self.file)?);
+            let changes = change_count(&self.file)?;
+            self.state().written = Some(Written { stamp, changes });
             self.lock.write_all_at(stamp.encode().as_bytes(), 0)
         }
     }
 
-    fn check_name(path: &Path, id: FileId) -> Result<(), String> {
+    /// The file under a name, if it is the one with this id. `None` if that cannot be said.
+    fn check_name(path: &Path, id: FileId) -> Result<Option<Metadata>, String> {
         match fs::metadata(path) {
-            Ok(metadata) if FileId::of(&metadata) == id => Ok(()),
+            Ok(metadata) if FileId::of(&metadata) == id => Ok(Some(metadata)),
             Ok(_) => Err(format!("{} was replaced by another file", path.display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(format!("{} was deleted or moved", path.display()))
             }
             // The name may still lead to the open file.
-            Err(_) => Ok(()),
+            Err(_) => Ok(None),
         }
     }
 }

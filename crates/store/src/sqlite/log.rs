@@ -47,8 +47,8 @@ impl Log {
     }
 
     /// Makes a checkpoint if the log is long enough. Never waits for a reader of another process.
-    pub(super) fn after_commit(&mut self, connection: &Connection) {
-        let log_bytes = std::fs::metadata(self.file.log_path()).map_or(0, |log| log.len());
+    /// `log_bytes` is the length of its file, which is longer than its content after it was reset.
+    pub(super) fn after_commit(&mut self, connection: &Connection, log_bytes: u64) {
         if log_bytes < LOG_PAGES.unsigned_abs() * PAGE_BYTES {
             return;
         }

@@ -2,7 +2,6 @@
 //! replaced, measures the write-ahead log, and repeats warnings now and then.
 
 use std::{
-    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -68,12 +67,12 @@ struct Rounds {
 impl Rounds {
     fn run(&mut self) {
         let found = self.file.check();
-        let log_bytes = fs::metadata(self.file.log_path()).map_or(0, |log| log.len());
         if self.is_closing.load(Ordering::SeqCst) {
             return;
         }
-        if let Err(fault) = found {
-            self.health.replaced(fault);
+        match found {
+            Ok(log_bytes) => self.measure_log(log_bytes),
+            Err(fault) => self.health.replaced(fault),
         }
         if self.health.get().problem().is_some() {
             self.fault += 1;
@@ -81,7 +80,6 @@ impl Rounds {
                 self.health.log_again();
             }
         }
-        self.measure_log(log_bytes);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "no file is that long")]

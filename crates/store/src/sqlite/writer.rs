@@ -263,12 +263,12 @@ impl WriterLoop {
         #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^53")]
         metrics::histogram!("vaultsync_store_commit_pushes").record(batch.len() as f64);
         // Before the replies: what was committed to a file without a name is lost.
-        let is_kept = self.check_file();
+        let kept = self.check_commit();
         for (job, applied) in batch.into_iter().zip(applied) {
             let outcome = match (&committed, applied) {
                 (_, Err(error)) => Err(error),
                 (Err(error), Ok(_)) => Err(self.not_committed(error)),
-                (Ok(_), Ok(_)) if is_kept.is_err() => Err(StoreError::OutcomeUnknown(
+                (Ok(_), Ok(_)) if kept.is_err() => Err(StoreError::OutcomeUnknown(
                     "the database file was replaced while the push was committed".to_owned(),
                 )),
                 (Ok(_), Ok(applied)) => Ok(applied.outcome),
@@ -278,18 +278,19 @@ impl WriterLoop {
             // If the caller is gone, the push stands all the same, and a retry finds its receipt.
             let _ = job.reply.send(outcome);
         }
-        if committed.is_ok() && is_kept.is_ok() {
-            self.parts.log.after_commit(&self.parts.connection);
+        if let (Ok(_), Ok(log_bytes)) = (&committed, kept) {
+            self.parts.log.after_commit(&self.parts.connection, log_bytes);
         }
     }
 
-    /// An error if the file is damaged, or is not the one at its path any more.
-    fn check_file(&self) -> Result<(), StoreError> {
+    /// The length of the log. An error if the file is damaged, or is not the one at its path any more.
+    fn check_commit(&self) -> Result<u64, StoreError> {
         let Parts { file, health, .. } = &self.parts;
-        if let Err(fault) = file.check() {
+        let log_bytes = file.check_commit().unwrap_or_else(|fault| {
             health.replaced(fault);
-        }
-        health.check()
+            0
+        });
+        health.check().map(|()| log_bytes)
     }
 
     /// What each push did, and the heads that the commit left in the vaults written to.
@@ -298,7 +299,7 @@ impl WriterLoop {
         batch: &mut [Job],
     ) -> (Vec<Result<Applied, StoreError>>, rusqlite::Result<NewHeads>) {
         let nothing = || Ok(NewHeads::new());
-        if let Err(stopped) = self.check_file() {
+        if let Err(stopped) = self.parts.health.check() {
             return (undone(batch, &stopped.to_string()), nothing());
         }
         let Parts { connection, options, head_cache, health, .. } = &mut self.parts;
