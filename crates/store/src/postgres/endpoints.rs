@@ -51,8 +51,12 @@ impl Endpoints {
                 Ok(client) => {
                     if endpoint.is_writable() && endpoint.is_citus() && self.checks_nodes {
                         let checked = timeout_at(until, citus::check_nodes(&client)).await;
-                        let checked = checked.unwrap_or_else(|_| Ok(()));
-                        checked.map_err(|reason| open_error(url, reason))?;
+                        checked
+                            .unwrap_or_else(|_| {
+                                tracing::warn!(database = %url, "the nodes of Citus are not checked");
+                                Ok(())
+                            })
+                            .map_err(|reason| open_error(url, reason))?;
                     }
                 }
                 Err(PoolError::PostCreateHook(HookError::Message(reason))) => {

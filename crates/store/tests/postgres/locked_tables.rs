@@ -5,9 +5,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use tokio::time::Instant;
 use vaultsync_store::{PostgresOptions, Store, StoreError, Vault};
 use vaultsync_test_servers::{PgBouncer, PostgresServer};
 

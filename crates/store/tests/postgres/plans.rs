@@ -117,9 +117,8 @@ pub(crate) fn explained(
             "insert two" | "write two" => {
                 format!("{vault}, 'a', 1, false, 'x', 1, 'b', 1, false, 'y', 2")
             }
-            "touch" => vault.to_owned(),
             "update vault" => format!("{vault}, 1, ''"),
-            "head" => vault.to_owned(),
+            "head" | "touch" => vault.to_owned(),
             "page" => format!("{vault}, 0, 100, 1000000"),
             "heads batch" | "lock batch" => vaults.to_owned(),
             "record states batch" => format!("{vaults}, {ids}, '{{1,2}}', '{{3,4}}'"),

@@ -173,11 +173,11 @@ async fn commits_that_wait_for_an_absent_replica_leave_sessions_for_pulls() {
             let (store, vault) = (store.clone(), vault.clone());
             tokio::spawn(async move {
                 for round in 0..8 {
-                    let write = [("a", Some(1), format!("v{round}"))];
-                    let write =
-                        write.each_ref().map(|(id, base, text)| (*id, *base, text.as_str()));
+                    // Too many records for a batch, so each push has a commit of its own.
+                    let ids: Vec<_> = (0..17).map(|number| format!("{round}-{number}")).collect();
+                    let writes: Vec<_> = ids.iter().map(|id| (id.as_str(), None, "v1")).collect();
                     // Some commit before the settings are reloaded.
-                    drop(push(&store, &vault, &write).await);
+                    drop(push(&store, &vault, &writes).await);
                 }
             })
         })
