@@ -62,10 +62,10 @@ const RECORD_TYPES_BATCH: &[Type] = &[
     Type::INT8_ARRAY,
 ];
 
-/// As [`INSERT`](super::push_txn::INSERT), for records of several vaults.
+/// Writes records that do not exist, as [`record_writes`](super::record_writes) does for one vault.
 pub(super) const INSERT_BATCH: Sql = Sql { text: insert_batch!(), types: RECORD_TYPES_BATCH };
 
-/// As [`WRITE`](super::push_txn::WRITE), for records of several vaults.
+/// Writes records, existing ones included, likewise.
 pub(super) const WRITE_BATCH: Sql =
     Sql { text: concat!(insert_batch!(), rows::on_conflict_update!()), types: RECORD_TYPES_BATCH };
 
