@@ -11,7 +11,7 @@ use vaultsync_store::Vault;
 
 use crate::{
     address::ClientAddress, admission::refuse_if_overloaded, app::App, auth::AuthError,
-    error::ApiError, memory_budget::Reservation, request_body,
+    error::ApiError, memory_budget::Reservation, offload, request_body,
 };
 
 /// A caller who is signed in and within the rates of the user.
@@ -83,13 +83,16 @@ impl FromRequest<App> for ReadPush {
         request_body::check_media_type(&parts.headers)?;
         let mut memory = app.memory.reserve(vault.id());
         let body = request_body::read(&parts.headers, body, &app.limits, &mut memory).await?;
-        app.rates.debit_user(vault.id(), body.len());
+        let bytes = body.len();
+        app.rates.debit_user(vault.id(), bytes);
         if let Some(ClientAddress(address)) = parts.extensions.get() {
-            app.rates.debit_address(*address, body.len());
+            app.rates.debit_address(*address, bytes);
         }
         // Overload may have begun while the body arrived, and most of the work is still to be done.
         refuse_if_overloaded(app)?;
-        let push = Push::from_json(&body, app.limits.ciphertext_bytes_max)?;
-        Ok(Self { vault, push, memory })
+        let ciphertext_bytes_max = app.limits.ciphertext_bytes_max;
+        let parse = move || (Push::from_json(&body, ciphertext_bytes_max), memory);
+        let (push, memory) = offload::run(bytes, parse).await;
+        Ok(Self { vault, push: push?, memory })
     }
 }

@@ -25,6 +25,7 @@ mod limits;
 mod log_limit;
 mod memory_budget;
 mod observe;
+mod offload;
 mod openapi;
 mod origins;
 mod overload;

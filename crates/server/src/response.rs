@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use vaultsync_protocol::{Conflict, Page, Written};
 use vaultsync_store::Refused;
 
-use crate::{error, json, memory_budget::Reservation, openapi};
+use crate::{error, json, memory_budget::Reservation, offload, openapi};
 
 /// The response to a push that was applied.
 #[derive(Debug, Serialize, ToSchema)]
@@ -45,17 +45,24 @@ pub(crate) fn push_applied(results: Vec<Written>) -> Response {
 }
 
 /// 409: nothing of the push is written.
-pub(crate) fn push_refused(refused: Refused, memory: Reservation) -> Response {
+pub(crate) async fn push_refused(refused: Refused, memory: Reservation) -> Response {
     let Refused { conflicts, has_more } = refused;
-    let body = json::encode(&PushRefused { success: false, conflicts, has_more });
+    let bytes = conflicts.iter().map(|conflict| conflict.ciphertext.len()).sum();
+    let refused = PushRefused { success: false, conflicts, has_more };
+    // The reservation is given back when the work has ended, even if the client leaves before.
+    let encode = move || (json::encode(&refused), memory);
+    let (body, memory) = offload::run(bytes, encode).await;
     let mut response = json_response(body, Some(memory));
     *response.status_mut() = error::PUSH_REFUSED;
     response
 }
 
 /// 200: a page of changes.
-pub(crate) fn page(page: &Page, memory: Reservation) -> Response {
-    json_response(page.to_json().into(), Some(memory))
+pub(crate) async fn page(page: Page, memory: Reservation) -> Response {
+    let bytes = page.records.iter().map(|record| record.ciphertext.len()).sum();
+    // As above.
+    let (body, memory) = offload::run(bytes, move || (page.to_json(), memory)).await;
+    json_response(body.into(), Some(memory))
 }
 
 /// 200: a small body, which reserves no memory.

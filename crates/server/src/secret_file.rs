@@ -14,7 +14,7 @@ const FILE_BYTES_MAX: u64 = 16 * 1024;
 /// Who besides the owner may have access to a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// No one: the secret signs users in.
+    /// No other user: the secret signs users in.
     Owner,
     /// The groups of this process too. Kubernetes gives the group of a volume (`fsGroup`) access to all files
     /// at each start, and that is no danger for a secret that protects no user.
@@ -33,12 +33,6 @@ pub enum SecretFileError {
         path: PathBuf,
         /// The error of the operating system.
         error: io::Error,
-    },
-    /// The file has no content.
-    #[error("{} is empty: restore it, or delete it to create a new secret", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
     },
     /// Users other than the owner have access to the secret.
     #[error(
@@ -94,9 +88,6 @@ pub fn load_or_create(
     refuse_exposed(path, &metadata, access)?;
     let mut content = Vec::new();
     file.take(FILE_BYTES_MAX).read_to_end(&mut content).map_err(|error| io_error("read", error))?;
-    if content.is_empty() {
-        return Err(SecretFileError::Empty { path: path.to_owned() });
-    }
     Ok(content)
 }
 
@@ -128,7 +119,7 @@ fn publish_without_link(draft: &Path, path: &Path) -> io::Result<()> {
     if !path.try_exists()? {
         fs::rename(draft, path)?;
     }
-    // Whoever waits for the lock, or takes a new one, finds the file.
+    // A process that waits for the lock, or takes a new one, finds the file.
     let _ = fs::remove_file(&lock_path);
     Ok(())
 }
@@ -264,9 +255,5 @@ mod tests {
         let path = folder.path().join("missing/a.key");
         let error = load(&path, Access::Owner).unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot create {}: ", path.display())), "{error}");
-        let path = folder.path().join("empty.key");
-        write_private(&path, b"").unwrap();
-        let error = load(&path, Access::Owner).unwrap_err().to_string();
-        assert!(error.contains("empty.key is empty"), "{error}");
     }
 }

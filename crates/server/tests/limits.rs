@@ -230,7 +230,7 @@ fn assert_byte_limited(answer: &Answer, policy: &str, burst: usize) {
 
 async fn bytes_count_against_their_user_and_not_others(backend: Backend) {
     let server = server_with_byte_rates(backend, 10_000, 0).await;
-    let push = push_of([operation("a", None, &[7; 100_000])]);
+    let push = push_of([operation("a", None, &vec![7; 100_000])]);
     assert_eq!(server.push("ada", &push).await.status, 200, "the bytes are known only afterwards");
     for _ in 0..3 {
         assert_byte_limited(&server.pull("ada", "").await, "user-bytes", 30_000);
@@ -260,7 +260,7 @@ async fn an_answer_that_is_not_read_counts_too(backend: Backend) {
 
 async fn bytes_count_against_their_address(backend: Backend) {
     let server = server_with_byte_rates(backend, 0, 10_000).await;
-    let push = push_of([operation("a", None, &[7; 100_000])]);
+    let push = push_of([operation("a", None, &vec![7; 100_000])]);
     assert_eq!(server.push("ada", &push).await.status, 200);
     assert_byte_limited(&server.pull("bob", "").await, "address-bytes", 30_000);
     let health = send(server.request(Method::GET, "/readyz")).await;

@@ -55,10 +55,10 @@ async fn run(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
     let before = latencies(address, quiet, time / 2).await?;
     add(&mut report, "alone", before);
     for (name, request) in noises(noisy) {
-        let mut noise = start_noise(address, request);
+        let mut running = start_noise(address, request);
         sleep(Duration::from_millis(500)).await;
         let during = latencies(address, quiet, time).await?;
-        noise.shutdown().await;
+        running.shutdown().await;
         add(&mut report, name, during);
         // The noisy user's burst is available again.
         sleep(Duration::from_secs(context.pick(5, 1))).await;

@@ -37,13 +37,12 @@ async fn on_postgres(context: ScenarioContext) -> anyhow::Result<ScenarioReport>
     let postgres = PostgresServer::start();
     let database = Database::Postgres(postgres.url("postgres"));
     let server = ServerProcess::start(context.server(&database)).await?;
-    // Users with a vault each, and one vault of many writers.
     run(&context, &server, &database, |is_stalled| {
         if is_stalled {
-            postgres.pause()
+            postgres.pause();
         } else {
-            postgres.resume()
-        };
+            postgres.resume();
+        }
         Ok(())
     })
     .await
@@ -69,6 +68,7 @@ async fn run(
     set_stalled: impl Fn(bool) -> anyhow::Result<()>,
 ) -> anyhow::Result<ScenarioReport> {
     let mut report = ScenarioReport::default();
+    // Users with a vault each, and one vault of many writers.
     for (users, writers) in [(4, 1), (1, 7)] {
         let writes = WriterConfig { pause: Duration::from_millis(5), ..WRITES };
         let plan = LoadPlan { users, writers, followers: 1, writes };

@@ -39,12 +39,12 @@ async fn run(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
             let started = Instant::now();
             let pause = Duration::from_secs(1) / u32::try_from(PIECES)?;
             let body = body(bytes);
-            let pushed = http::push_slowly(address, &token, &body, rate / PIECES, pause).await;
-            anyhow::Ok((rate, pushed?, started.elapsed()))
+            let status = http::push_slowly(address, &token, &body, rate / PIECES, pause).await;
+            anyhow::Ok((rate, status?, started.elapsed()))
         });
     }
-    while let Some(pushed) = pushes.join_next().await {
-        let (rate, status, took) = pushed??;
+    while let Some(ended) = pushes.join_next().await {
+        let (rate, status, took) = ended??;
         let kib = rate / 1024;
         report.count(&format!("s at {kib} KiB/s"), took.as_secs());
         let expected = if rate == TOO_SLOW { 408 } else { 200 };

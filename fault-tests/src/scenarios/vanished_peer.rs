@@ -49,9 +49,7 @@ async fn run(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
         let clients = (0..STREAMS)
             .map(|_| Stream::open(&namespace, &url, token))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        wait_until(|| async { Ok(is_refused(address, token).await?) })
-            .await
-            .context("the streams are not open")?;
+        wait_until(|| is_refused(address, token)).await.context("the streams are not open")?;
         link.set_dropping(true)?;
         let vanished_at = Instant::now();
         while is_refused(address, token).await? {

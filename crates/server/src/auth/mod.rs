@@ -216,13 +216,13 @@ impl Authenticator {
     }
 
     /// The error of a token of another issuer than the configured ones.
-    fn unknown_issuer(&self, named: Option<&str>) -> AuthError {
-        let names: Vec<_> =
+    fn unknown_issuer(&self, found: Option<&str>) -> AuthError {
+        let accepted: Vec<_> =
             self.0.issuers.iter().map(|configured| quoted(configured.issuer.name())).collect();
-        let expected = names.join(" or ");
-        let named = named.map_or_else(|| "no text".to_owned(), quoted);
+        let accepted = accepted.join(" or ");
+        let found = found.map_or_else(|| "no text".to_owned(), quoted);
         AuthError::unverified(Reason::TokenInvalidIssuer)
-            .with_detail(format!("iss of the token is {named}, and this server accepts {expected}"))
+            .with_detail(format!("iss of the token is {found}, and this server accepts {accepted}"))
     }
 
     /// Verifies the signature and returns the generation of the keys that did.

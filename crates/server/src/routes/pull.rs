@@ -55,7 +55,7 @@ pub(super) async fn pull(
         (page, memory) = Box::pin(wait(&app, &vault, &pull)).await?;
     }
     metrics::counter!("vaultsync_records_pulled_total").increment(page.records.len() as u64);
-    let response = response::page(&page, memory);
+    let response = response::page(page, memory).await;
     app.rates.debit_user(vault.id(), response::body_bytes(&response));
     Ok(response)
 }

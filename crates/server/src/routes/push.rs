@@ -57,7 +57,7 @@ pub(super) async fn push(
             response::push_applied(results)
         }
         PushOutcome::Refused(refused) => {
-            refuse(&app, vault.id(), refused, conflicts.into_reservation()?)?
+            refuse(&app, vault.id(), refused, conflicts.into_reservation()?).await?
         }
         PushOutcome::EpochChanged => return Err(ApiError::EpochChanged),
     };
@@ -67,7 +67,7 @@ pub(super) async fn push(
 
 /// Responds with as many conflicts as there is memory for, and at least with one. `memory` has what the
 /// store reserved before it read them, which is nothing on PostgreSQL.
-fn refuse(
+async fn refuse(
     app: &App,
     vault: VaultId,
     mut refused: Refused,
@@ -89,5 +89,5 @@ fn refuse(
         records = app.record_hash.of_all(vault, records),
         "push refused"
     );
-    Ok(response::push_refused(refused, memory))
+    Ok(response::push_refused(refused, memory).await)
 }

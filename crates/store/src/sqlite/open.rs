@@ -151,7 +151,7 @@ pub(super) fn write_back_on_close(connection: &Connection, is_on: bool) -> rusql
 }
 
 /// A server that starts on a damaged file would let clients move their cursors past records that it cannot
-/// find. Nobody is served yet, so it is better not to begin.
+/// find. No client is served yet, so a refusal interrupts none.
 fn refuse_damaged(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     match quick_check(connection).map_err(|failed| error(path, &failed))? {
         QuickCheck::Whole => Ok(()),

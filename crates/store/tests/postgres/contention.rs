@@ -100,9 +100,19 @@ async fn an_exhausted_pool_is_reported() {
 async fn a_short_queue_is_served_after_a_stall() {
     let server = PostgresServer::start();
     let primaries = vec![server.url("postgres").parse().expect("an address")];
-    let options = PostgresOptions { primaries, timeout: 4 * TIMEOUT, ..postgres_options() };
+    let timeout = 4 * TIMEOUT;
+    let options = PostgresOptions { primaries, timeout, connections_max: 2, ..postgres_options() };
     let (store, shared) = (Arc::new(open(options).await), user());
-    push_applied(&store, &shared, &[("first", None, "v1")]).await;
+    // A new connection has a shorter timeout, so all are opened before.
+    let first: Vec<_> = (0..20)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { push(&store, &user(), &[("first", None, "v1")]).await })
+        })
+        .collect();
+    for push in first {
+        push.await.expect("no panic").expect("the database responds");
+    }
     server.pause();
     let pushes: Vec<_> = (0..12)
         .map(|number| {

@@ -65,7 +65,7 @@ impl TestStore {
         let now = Timestamp::from_millis(now);
         loop {
             match self.store.push(vault, push.clone(), now, ()).await {
-                Err(StoreError::Unavailable(_)) => {}
+                Err(StoreError::Busy(_) | StoreError::Unavailable(_)) => {}
                 outcome => return outcome.expect("a push does not fail"),
             }
         }
@@ -75,7 +75,7 @@ impl TestStore {
     pub(crate) async fn pull(&self, vault: &Vault, pull: &Pull) -> PullOutcome {
         loop {
             match self.store.pull(vault, pull, Unbounded).await {
-                Err(StoreError::Unavailable(_)) => {}
+                Err(StoreError::Busy(_) | StoreError::Unavailable(_)) => {}
                 outcome => return outcome.expect("a pull does not fail").0,
             }
         }

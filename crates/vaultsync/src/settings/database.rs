@@ -37,7 +37,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, data_dir: &Path) -> Database {
     Database::Sqlite(files.pop().unwrap_or_else(|| data_dir.join("vaultsync.sqlite3")))
 }
 
-/// Refuses settings that have no effect on SQLite: whoever gave them expects PostgreSQL, and `database` is
+/// Refuses settings that have no effect on SQLite: the operator expects PostgreSQL, and `database` is
 /// missing or wrong.
 fn refuse_settings_of_postgres(reader: &mut Reader<'_>) {
     for setting in TABLE.iter().filter(|setting| setting.help.starts_with("PostgreSQL:")) {
