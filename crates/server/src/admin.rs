@@ -17,5 +17,6 @@ pub fn admin_router(app: App) -> Router {
 /// `GET /metrics`, in the Prometheus text format.
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
     telemetry::sample(app.memory.reserved_bytes());
+    app.tasks().record_metrics();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
 }

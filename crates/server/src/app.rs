@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use vaultsync_store::Store;
+use vaultsync_tasks::{Task, Tasks};
 
 use crate::{
     Clock, Limits, auth::Authenticator, log_limit::LogLimit, memory_budget::MemoryBudget,
@@ -86,19 +87,33 @@ impl App {
         self.0.store.close().await;
     }
 
+    /// The long-lived tasks of this server and its store.
+    pub fn tasks(&self) -> &Tasks {
+        self.store.tasks()
+    }
+
+    /// Starts the server's own long-lived tasks. They end when the server stops, or when they are dropped.
+    /// Unless they run, no request is refused because of overload.
+    #[must_use = "the tasks end when they are dropped"]
+    pub fn start_tasks(&self) -> [Task; 2] {
+        let (tidied, watched) = (self.clone(), self.clone());
+        [
+            self.tasks().spawn("housekeeping", move || tidied.clone().tidy()),
+            self.tasks().spawn("overload-detection", move || watched.clone().watch()),
+        ]
+    }
+
     /// Removes expired state of rate limits and metrics, every minute until the server stops.
-    pub async fn tidy(self) {
+    async fn tidy(self) {
         while self.stop.run_until_cancelled(tokio::time::sleep(TIDY_INTERVAL)).await.is_some() {
             self.rates.remove_idle();
             self.metrics.run_upkeep();
         }
     }
 
-    /// Measures the server's lag until the server stops. Unless this runs, no request is refused
-    /// because of overload.
-    pub async fn watch(self) {
+    /// Measures the server's lag until the server stops.
+    async fn watch(self) {
         self.stop.run_until_cancelled(self.overload.watch(&*self.clock)).await;
-        self.overload.reset();
     }
 }
 

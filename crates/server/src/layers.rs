@@ -12,6 +12,7 @@ use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowHeaders, AllowOrigin, CorsLayer},
 };
+use vaultsync_tasks::panic_message;
 
 use crate::{app::App, error::ApiError, observe};
 
@@ -43,11 +44,7 @@ pub(crate) fn with_layers(routes: Router<App>, app: App) -> Router {
 /// The response of a request whose handler panicked. No other request is affected.
 #[expect(clippy::needless_pass_by_value, reason = "the layer passes the panic by value")]
 fn panic_response(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
+    let message = panic_message(&*panic);
     ApiError::Internal(format!("panic: {message}")).into_response()
 }
 
@@ -139,5 +136,26 @@ mod tests {
             let (response, _) = get_from(&router, "/works").await;
             assert_eq!(response.status().as_u16(), 200);
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_log_line_panics_gets_its_response() {
+        struct Panics;
+        impl std::io::Write for Panics {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                panic!("the log")
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let works = Router::new().route("/works", get(|| async { "{}" }));
+        let router = with_layers(works, App::new(Parts::in_folder(folder.path())));
+        let subscriber = tracing_subscriber::fmt().with_writer(|| Panics).finish();
+        let _scope = tracing::subscriber::set_default(subscriber);
+        let (response, _) = get_from(&router, "/works").await;
+        assert_eq!(response.status().as_u16(), 200);
+        assert!(response.headers().contains_key("x-request-id"));
     }
 }

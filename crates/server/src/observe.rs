@@ -2,7 +2,11 @@
 //!
 //! Tokens, ciphertexts, record ids and cursors never appear in any of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -38,14 +42,17 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let duration = app.clock.uptime().saturating_sub(started);
-    let _entered = span.enter();
-    log(&response, failure.as_deref(), duration);
-    if let Some(ApiError::Busy(cause)) = failure.as_deref()
-        && let Some(requests) = app.busy_warnings.count(started + duration)
-    {
-        tracing::warn!(requests, cause, "requests are refused because the server is too busy");
-    }
     app.request_metrics.record(route, method, response.status().as_u16(), duration);
+    // The layer that handles panics is inside this one, and a log line must not cost a response.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let _entered = span.enter();
+        log(&response, failure.as_deref(), duration);
+        if let Some(ApiError::Busy(cause)) = failure.as_deref()
+            && let Some(requests) = app.busy_warnings.count(started + duration)
+        {
+            tracing::warn!(requests, cause, "requests are refused because the server is too busy");
+        }
+    }));
     response
 }
 

@@ -97,8 +97,10 @@ impl OverloadDetector {
         self.overloaded.store(true, Ordering::Relaxed);
     }
 
-    /// Takes samples forever.
+    /// Takes samples until this future is dropped. No overload is reported after that, even if it ends by a
+    /// panic: the next sample would be overdue forever.
     pub(crate) async fn watch(&self, clock: &dyn Clock) {
+        let _reset = ResetOnDrop(self);
         let mut samples = LagSamples::default();
         let mut active_until = clock.uptime() + ACTIVE_INTERVAL;
         loop {
@@ -238,6 +240,15 @@ impl Drop for ActiveConnection {
     }
 }
 
+/// Resets the detector when dropped.
+struct ResetOnDrop<'a>(&'a OverloadDetector);
+
+impl Drop for ResetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// Moves the current task to the end of the queue of ready tasks.
 ///
 /// A task whose timer expires runs before the tasks in that queue, so its lateness alone does not
@@ -362,6 +373,27 @@ mod tests {
         assert_eq!(active.count(), 0);
         drop(ActiveConnection::new(active.clone()));
         assert_eq!(active.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_overload_is_reported_after_the_last_sample() {
+        /// A clock that stands still, and panics when it is asked for the fourth time.
+        #[derive(Default)]
+        struct Broken(AtomicU64);
+        impl Clock for Broken {
+            fn now(&self) -> vaultsync_protocol::Timestamp {
+                vaultsync_protocol::Timestamp::from_millis(0)
+            }
+            fn uptime(&self) -> Duration {
+                assert!(self.0.fetch_add(1, Ordering::Relaxed) < 3, "the clock is broken");
+                Duration::from_secs(1)
+            }
+        }
+        let detector = Arc::new(busy());
+        let watched = Arc::clone(&detector);
+        let watching = tokio::spawn(async move { watched.watch(&Broken::default()).await });
+        assert!(watching.await.unwrap_err().is_panic());
+        assert!(!detector.is_overloaded(Duration::from_hours(1)));
     }
 
     #[tokio::test]

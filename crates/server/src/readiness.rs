@@ -126,11 +126,17 @@ impl Readiness {
         let failed = |_| vec!["the readiness checks failed".to_owned()];
         let mut reasons = checking.await.unwrap_or_else(failed);
         // Not part of the stored result, so that it takes effect at once.
-        if app.stop.is_cancelled() {
-            reasons.push("the server is stopping".to_owned());
-        }
+        reasons.extend(reasons_of_the_process(app));
         reasons
     }
+}
+
+/// Reasons within this process: it stops, or one of its tasks is down.
+fn reasons_of_the_process(app: &App) -> Vec<String> {
+    let stopping = app.stop.is_cancelled().then(|| "the server is stopping".to_owned());
+    let down = app.tasks().down().into_iter();
+    let down = down.map(|task| format!("the task `{task}` failed and will be started again"));
+    stopping.into_iter().chain(down).collect()
 }
 
 /// Runs all checks at the same time, each for at most the time of a request.

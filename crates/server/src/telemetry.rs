@@ -78,6 +78,10 @@ fn describe() {
         "vaultsync_connections_open",
         "Open connections to the public and the admin address."
     );
+    describe_counter!(
+        "vaultsync_connections_refused_total",
+        "Connections refused because too many were open, or no file descriptor was left."
+    );
     describe_gauge!("vaultsync_event_streams", "Open event streams.");
     describe_counter!("vaultsync_events_published_total", "Heads sent on event streams.");
     describe_gauge!(
@@ -98,6 +102,17 @@ fn describe() {
     );
     describe_gauge!("vaultsync_store_connections", "Connections to PostgreSQL.");
     describe_gauge!("vaultsync_store_connections_idle", "Idle connections to PostgreSQL.");
+    describe_gauge!("vaultsync_task_running", "Whether a background task is running: 0 or 1.");
+    describe_counter!(
+        "vaultsync_task_restarts_total",
+        "How often a background task was started again after a panic."
+    );
+    describe_counter!("vaultsync_panics_total", "Panics in any thread or task.");
+    describe_counter!(
+        "vaultsync_log_lines_lost_total",
+        "Log lines that were not written, because standard error is too slow (`queue_full`) or failed \
+         (`write_failed`)."
+    );
     describe_counter!("vaultsync_hints_published_total", "Vault changes sent to other nodes.");
     describe_counter!("vaultsync_hints_received_total", "Vault changes received from other nodes.");
     describe_counter!("vaultsync_hints_dropped_total", "Vault changes that could not be sent.");

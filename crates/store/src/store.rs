@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use vaultsync_protocol::{Conflict, Epoch, Page, Pull, Push, Timestamp, Written};
+use vaultsync_tasks::Tasks;
 
 use crate::{
     ChangeNotifier, PostgresOptions, ReadBudget, Vault, postgres::Postgres, sqlite::Sqlite,
@@ -300,6 +301,22 @@ impl Store {
         match self {
             Self::Sqlite(sqlite) => sqlite.notifier(),
             Self::Postgres(postgres) => postgres.notifier(),
+        }
+    }
+
+    /// The store's long-lived tasks. A server adds its own to the list.
+    pub const fn tasks(&self) -> &Tasks {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.tasks(),
+            Self::Postgres(postgres) => postgres.tasks(),
+        }
+    }
+
+    /// The most files and connections that the store has open at a time.
+    pub fn files_max(&self) -> usize {
+        match self {
+            Self::Sqlite(_) => Sqlite::files_max(),
+            Self::Postgres(postgres) => postgres.files_max(),
         }
     }
 

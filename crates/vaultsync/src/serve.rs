@@ -83,8 +83,7 @@ async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
         limits: settings.limits,
     });
     stop_on_signal(stop)?;
-    tokio::spawn(app.clone().tidy());
-    tokio::spawn(app.clone().watch());
+    let _tasks = app.start_tasks();
     if let Some(admin) = admin {
         tokio::spawn(serve(app.clone(), admin, admin_router(app.clone())));
     }

@@ -6,11 +6,15 @@ use serde_json::Value;
 
 /// Every crate that the server is built from, and the project's crates that each may depend on. A crate
 /// that can open records must never be listed for one of them.
-const ALLOWED: [(&str, &[&str]); 4] = [
+const ALLOWED: [(&str, &[&str]); 5] = [
     ("vaultsync-protocol", &[]),
-    ("vaultsync-store", &["vaultsync-protocol"]),
-    ("vaultsync-server", &["vaultsync-protocol", "vaultsync-store"]),
-    ("vaultsync", &["vaultsync-protocol", "vaultsync-server", "vaultsync-store"]),
+    ("vaultsync-tasks", &[]),
+    ("vaultsync-store", &["vaultsync-protocol", "vaultsync-tasks"]),
+    ("vaultsync-server", &["vaultsync-protocol", "vaultsync-store", "vaultsync-tasks"]),
+    (
+        "vaultsync",
+        &["vaultsync-protocol", "vaultsync-server", "vaultsync-store", "vaultsync-tasks"],
+    ),
 ];
 
 #[test]

@@ -33,6 +33,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 use vaultsync_protocol::{Pull, Push, Timestamp};
+use vaultsync_tasks::Tasks;
 
 use self::{
     batcher::Batcher,
@@ -111,6 +112,8 @@ pub struct Postgres {
     relay: Relay,
     results: RequestResults,
     probe: Probe,
+    tasks: Tasks,
+    files_max: usize,
 }
 
 /// A push on its way to the database.
@@ -140,7 +143,8 @@ impl Postgres {
         options: StoreOptions,
     ) -> Result<Self, OpenError> {
         let deployment = open::prepare(&postgres).await?;
-        let (notifier, relay) = Relay::start(postgres.pubsub.clone());
+        let tasks = Tasks::default();
+        let (notifier, relay) = Relay::start(postgres.pubsub.clone(), &tasks);
         let checks = |is_writable| {
             let allow_unsafe = postgres.allow_unsafe;
             Checks { deployment, is_writable, allow_unsafe }
@@ -166,12 +170,15 @@ impl Postgres {
             citus::check_notify(url).await;
         }
         let probe = Probe::new(&postgres, checks(true));
+        let files_max = files_max(&postgres);
         Ok(Self {
             inner,
             pushes: TaskTracker::new(),
             relay,
             results: RequestResults::default(),
             probe,
+            tasks,
+            files_max,
         })
     }
 
@@ -236,6 +243,15 @@ impl Postgres {
         &self.inner.notifier
     }
 
+    pub(crate) const fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// The most connections that the store has open, those for notifications included.
+    pub(crate) const fn files_max(&self) -> usize {
+        self.files_max
+    }
+
     /// Waits for the pushes that are running. Later ones are rejected.
     pub(crate) async fn close(&self) {
         self.pushes.close();
@@ -245,6 +261,18 @@ impl Postgres {
         self.inner.primaries.close();
         self.inner.replicas.close();
     }
+}
+
+/// See [`Postgres::files_max`].
+fn files_max(options: &PostgresOptions) -> usize {
+    // The session, its probe, and the sockets and files of name resolution.
+    const NOTIFICATION_FILES: usize = 6;
+    // The connection of readiness checks.
+    const PROBE_FILES: usize = 1;
+    let addresses = options.primaries.len() + options.replicas.len();
+    // As many connections again may wait outside of the pool for the end of their statements.
+    let pooled = options.connections_max.saturating_mul(2).saturating_mul(addresses);
+    pooled.saturating_add(NOTIFICATION_FILES + PROBE_FILES)
 }
 
 impl Inner {

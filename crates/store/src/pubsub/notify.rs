@@ -58,7 +58,10 @@ pub(super) async fn session(
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        ended = receiving.join_next() => Err(ended.and_then(Result::ok).unwrap_or_default()),
+        ended = receiving.join_next() => Err(match ended {
+            Some(Ok(reason)) => reason,
+            _ => "the task that receives notifications panicked".to_owned(),
+        }),
         ended = publishing => ended,
         () = probing => Ok(()),
     }

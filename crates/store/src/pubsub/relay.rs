@@ -3,10 +3,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{
-    task::AbortHandle,
+    sync::Mutex,
     time::{sleep, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
+use vaultsync_tasks::{Task, Tasks};
 
 use super::{
     inbox::Inbox,
@@ -49,51 +50,50 @@ impl fmt::Display for PubsubBackend {
 /// The relay task of a store. It is aborted when dropped.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    task: Option<AbortHandle>,
-    tasks: TaskTracker,
+    task: Option<Task>,
     closing: CancellationToken,
 }
 
 impl Relay {
     /// Starts the task, and returns the notifier that it serves.
-    pub(crate) fn start(backend: PubsubBackend) -> (ChangeNotifier, Self) {
-        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+    pub(crate) fn start(backend: PubsubBackend, tasks: &Tasks) -> (ChangeNotifier, Self) {
+        let closing = CancellationToken::new();
         if backend == PubsubBackend::None {
-            return (ChangeNotifier::default(), Self { task: None, tasks, closing });
+            return (ChangeNotifier::default(), Self { task: None, closing });
         }
         let (notifier, receiver) = ChangeNotifier::shared();
-        let outbox = Outbox { receiver, closing: closing.clone() };
-        let task = tasks.spawn(run(backend, notifier.clone(), outbox)).abort_handle();
-        (notifier, Self { task: Some(task), tasks, closing })
+        // Shared by the runs of the task: changes that wait in it survive a panic.
+        let outbox = Arc::new(Mutex::new(Outbox { receiver, closing: closing.clone() }));
+        let published = notifier.clone();
+        let task = tasks.spawn("notifications", move || {
+            let (backend, notifier) = (backend.clone(), published.clone());
+            let outbox = Arc::clone(&outbox);
+            async move { run(&backend, &notifier, &mut *outbox.lock().await).await }
+        });
+        (notifier, Self { task: Some(task), closing })
     }
 
     /// Publishes the remaining changes, and ends the task.
     pub(crate) async fn close(&self) {
         self.closing.cancel();
-        self.tasks.close();
-        if timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
-            self.task.iter().for_each(AbortHandle::abort);
-            self.tasks.wait().await;
+        let Some(task) = &self.task else { return };
+        if timeout(CLOSE_TIMEOUT, task.ended()).await.is_err() {
+            task.abort();
+            task.ended().await;
         }
     }
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.task.iter().for_each(AbortHandle::abort);
-    }
-}
-
 /// Runs one session after the other until the store closes.
-async fn run(backend: PubsubBackend, notifier: ChangeNotifier, mut outbox: Outbox) {
+async fn run(backend: &PubsubBackend, notifier: &ChangeNotifier, outbox: &mut Outbox) {
     let status = Arc::new(LinkStatus::new(backend.to_string()));
     let mut delays = link_status::retry_delays();
     loop {
         let inbox = Inbox::new(notifier.clone());
-        let session = match &backend {
+        let session = match backend {
             PubsubBackend::None => Ok(()),
-            PubsubBackend::Notify(url) => notify::session(url, &inbox, &mut outbox, &status).await,
-            PubsubBackend::Nats(urls) => nats::session(urls, &inbox, &mut outbox, &status).await,
+            PubsubBackend::Notify(url) => notify::session(url, &inbox, outbox, &status).await,
+            PubsubBackend::Nats(urls) => nats::session(urls, &inbox, outbox, &status).await,
         };
         let Err(error) = session else { return };
         if status.mark_down(&error) {

@@ -24,6 +24,7 @@ use deadpool::unmanaged::{Object, Pool};
 use rusqlite::Connection;
 use tokio::{sync::oneshot, time::Instant};
 use vaultsync_protocol::{Pull, Push, Timestamp};
+use vaultsync_tasks::Tasks;
 
 pub use self::check::verify_sqlite;
 use self::{
@@ -47,6 +48,7 @@ pub struct Sqlite {
     /// Before the writer, because it must have ended when SQLite closes its files.
     watch: Watch,
     writer: Writer,
+    tasks: Tasks,
     /// For reads of a fraction of a millisecond, on the caller's thread.
     inline_readers: Pool<Connection>,
     /// For all other reads, on a thread that may block.
@@ -79,6 +81,7 @@ impl Sqlite {
         let readers = connections(open::BUSY_TIMEOUT)?;
         let io_error = |error| OpenError::Io { path: path.clone(), error };
         file.opened().map_err(io_error)?;
+        let tasks = Tasks::default();
         let (notifier, head_cache) = (ChangeNotifier::default(), HeadCache::new());
         let (health, reads) = (Health::new(&path), Reads::default());
         let log = Log::new(Arc::clone(&file), health.clone(), reads.clone());
@@ -91,12 +94,13 @@ impl Sqlite {
             health: health.clone(),
             log,
         };
-        let writer = Writer::start(parts).map_err(io_error)?;
-        let watch = Watch::start(Arc::clone(&file), health.clone()).map_err(io_error)?;
+        let writer = Writer::start(parts, &tasks).map_err(io_error)?;
+        let watch = Watch::start(Arc::clone(&file), health.clone(), &tasks).map_err(io_error)?;
         Ok(Self {
             path,
             watch,
             writer,
+            tasks,
             inline_readers,
             readers,
             notifier,
@@ -241,6 +245,17 @@ impl Sqlite {
 
     pub(crate) const fn notifier(&self) -> &ChangeNotifier {
         &self.notifier
+    }
+
+    pub(crate) const fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// The most files that the store has open: each connection has the database and its log, and they share
+    /// the index of the log, the lock and temporary files.
+    pub(crate) fn files_max() -> usize {
+        const SHARED_FILES: usize = 6;
+        (1 + 2 * reader_count()) * 2 + SHARED_FILES
     }
 
     /// Commits the queued pushes. Later ones are rejected.

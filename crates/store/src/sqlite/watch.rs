@@ -7,9 +7,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
-    thread,
     time::Duration,
 };
+
+use vaultsync_tasks::Tasks;
 
 use super::{database_file::DatabaseFile, health::Health, log::LOG_BYTES_MAX};
 
@@ -30,12 +31,16 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(file: Arc<DatabaseFile>, health: Health) -> std::io::Result<Self> {
+    pub(super) fn start(
+        file: Arc<DatabaseFile>,
+        health: Health,
+        tasks: &Tasks,
+    ) -> std::io::Result<Self> {
         let is_closing = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = mpsc::channel();
         let mut rounds =
             Rounds { file, health, is_closing: Arc::clone(&is_closing), fault: 0, long_log: 0 };
-        thread::Builder::new().name("sqlite-watch".to_owned()).spawn(move || {
+        tasks.spawn_thread("sqlite-watch", move || {
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 rounds.run();
             }

@@ -8,7 +8,6 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -18,6 +17,7 @@ use tokio::{
     time::Instant,
 };
 use vaultsync_protocol::{Push, Timestamp};
+use vaultsync_tasks::{TaskThread, Tasks};
 
 use super::{
     database_file::DatabaseFile,
@@ -80,7 +80,7 @@ enum Message {
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
     batch_began: BatchBegan,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: TaskThread,
 }
 
 /// What the thread works with.
@@ -95,23 +95,22 @@ pub(super) struct Parts {
 }
 
 impl Writer {
-    pub(super) fn start(parts: Parts) -> std::io::Result<Self> {
+    pub(super) fn start(parts: Parts, tasks: &Tasks) -> std::io::Result<Self> {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let batch_began = BatchBegan::default();
-        let writer_loop = WriterLoop {
+        let mut writer_loop = WriterLoop {
             parts,
             messages,
             batch_began: Arc::clone(&batch_began),
             standing_queue: StandingQueue::default(),
         };
-        let thread = thread::Builder::new()
-            .name("sqlite-writer".to_owned())
-            .spawn(move || writer_loop.run())?;
-        Ok(Self { queue, batch_began, thread: Mutex::new(Some(thread)) })
+        let thread = tasks.spawn_thread("sqlite-writer", move || writer_loop.run())?;
+        Ok(Self { queue, batch_began, thread })
     }
 
-    /// Queues a push, or rejects it at once if the queue is full.
+    /// Queues a push, or rejects it at once if the queue is full or the thread is down.
     pub(super) fn send(&self, job: Job) -> Result<(), StoreError> {
+        self.check()?;
         let sent = self.queue.try_send(Message::Push(Box::new(job)));
         gauge_queue(self.queue.max_capacity() - self.queue.capacity());
         sent.map_err(|error| match error {
@@ -129,6 +128,10 @@ impl Writer {
         if self.queue.is_closed() {
             return Err(StoreError::Unavailable("the database is closing".to_owned()));
         }
+        if self.thread.is_down() {
+            let reason = "the writer thread panicked and will be started again";
+            return Err(StoreError::Unavailable(reason.to_owned()));
+        }
         let began = *self.batch_began.lock().unwrap_or_else(PoisonError::into_inner);
         if began.is_some_and(|began| began.elapsed() > BATCH_TIME_MAX) {
             return Err(StoreError::Unavailable("the disk does not respond".to_owned()));
@@ -140,10 +143,7 @@ impl Writer {
     pub(super) async fn close(&self) {
         // This fails only if the thread has ended already.
         let _ = self.queue.send(Message::Stop).await;
-        let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
-        if let Some(thread) = thread {
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
+        self.thread.ended().await;
     }
 }
 
@@ -187,7 +187,14 @@ impl StandingQueue {
 }
 
 impl WriterLoop {
-    fn run(mut self) {
+    /// Runs until the store closes. It may be called again after a panic: pushes that were in hand have got
+    /// an error, the queue has the others, and no transaction is left open.
+    fn run(&mut self) {
+        if !self.parts.connection.is_autocommit() {
+            // If this fails, so does the next push, and the next panic or restart tries again.
+            let _ = self.parts.connection.execute_batch("rollback");
+        }
+        self.set_batch_began(None);
         while let Some(message) = self.messages.blocking_recv() {
             match message {
                 Message::Stop => self.messages.close(),
@@ -206,12 +213,13 @@ impl WriterLoop {
         self.close();
     }
 
-    /// Closes the connection. The last one to close writes the log back into the file and deletes it.
-    fn close(self) {
-        let Parts { connection, file, health, .. } = self.parts;
+    /// Prepares the end of the connection: the last one to close writes the log back into the file and
+    /// deletes it.
+    fn close(&self) {
+        let Parts { connection, file, health, .. } = &self.parts;
         if health.may_write_back() && file.begin_change().is_ok() {
             // If this fails, the next start reads the log.
-            let _ = open::write_back_on_close(&connection, true);
+            let _ = open::write_back_on_close(connection, true);
         }
     }
 

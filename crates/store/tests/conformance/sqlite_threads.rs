@@ -1,15 +1,16 @@
-//! SQLite only: the thread on which a page is read.
+//! SQLite only: the thread on which a page is read, and the thread that writes.
 
 use std::{
     thread::{self, ThreadId},
     time::Duration,
 };
 
-use vaultsync_store::{PullOutcome, ReadBudget, Vault};
+use vaultsync_protocol::Timestamp;
+use vaultsync_store::{PullOutcome, ReadBudget, StoreError, Vault};
 
 use crate::{
-    dsl::{creates, live, open, pull_after, summary, user},
-    support::{Backend, TestStore},
+    dsl::{creates, live, open, poll_once, pull_after, summary, user},
+    support::{Backend, TestStore, batch},
 };
 
 /// An unlimited budget that records the thread of each call.
@@ -60,4 +61,45 @@ async fn a_slow_page_is_read_on_a_thread_that_may_block() {
         was_inline |= quick.cleared == 0 && quick.threads == [caller; 3];
     }
     assert!(was_inline, "a quick page is always read on another thread");
+}
+
+/// A guard that panics when it is dropped.
+struct Panics;
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        assert!(thread::panicking(), "a guard that panics");
+    }
+}
+
+#[tokio::test]
+async fn a_writer_thread_that_panics_refuses_pushes_and_is_started_again() {
+    let store = open(Backend::Sqlite).await;
+    let vault = user();
+    let now = Timestamp::from_millis(1);
+    let push = |name: &str| batch(&creates(name, 1), None);
+    // The first push keeps the thread busy while the second one is queued.
+    let other = rusqlite::Connection::open(TestStore::sqlite_path(&store.folder)).unwrap();
+    other.execute_batch("begin immediate").unwrap();
+    let mut first = Box::pin(store.store.push(&vault, push("first"), now, ()));
+    assert!(poll_once(&mut first).is_none());
+    // Its caller goes away, so the thread drops it, and the guard panics outside of any batch.
+    let mut abandoned = Box::pin(store.store.push(&vault, push("abandoned"), now, Panics));
+    assert!(poll_once(&mut abandoned).is_none());
+    drop(abandoned);
+    other.execute_batch("rollback").unwrap();
+    first.await.unwrap();
+    let is_down = async {
+        while store.store.tasks().down() != ["sqlite-writer"] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_down).await.unwrap();
+    let refused = store.store.push(&vault, push("down"), now, ()).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Unavailable(_)), "{refused:?}");
+    store.store.check().await.unwrap_err();
+    // Repeats the push while it is refused.
+    store.push_applied(&vault, &creates("again", 1)).await;
+    assert!(store.store.tasks().down().is_empty());
+    store.store.check().await.unwrap();
 }
