@@ -1,6 +1,6 @@
 //! Accepting connections, serving them, and draining them at the end.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -11,7 +11,6 @@ use axum::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
@@ -19,24 +18,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use crate::{
-    address::Peer, app::App, connection::Connection, guarded_body::GuardedBody,
-    overload::ActiveConnection, telemetry::OpenGauge,
+    address::Peer, admin::admin_router, app::App, connection::Connection,
+    guarded_body::GuardedBody, overload::ActiveConnection, refusals::Refusals,
+    telemetry::OpenGauge,
 };
 
 /// Buffer of hyper for a request's headers, as a multiple of their limit. Headers that are somewhat
 /// too long then still get a response that says so.
 const HEAD_BUFFER_FACTOR: usize = 4;
 
-/// Pause after a failed accept. Usually the process has no file descriptors left, and the next accept
-/// would fail as quickly.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Time in which a refused connection can read its response.
-const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Refused connections that get a response at the same time, in addition to the limit of open
-/// connections. Others are closed without a response.
-const REFUSALS_MAX: usize = 100;
+/// Maximum number of open connections to the admin address.
+pub const ADMIN_CONNECTIONS_MAX: usize = 8;
 
 /// Time for which a connection without a request stays open after the signal to stop. Its client may
 /// be sending a request at that moment, and would not know whether a request that was cut off had
@@ -48,13 +40,25 @@ const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 ///
 /// Speaks HTTP/1.1 without TLS. HTTP/2 and TLS belong in a reverse proxy.
 pub async fn serve(app: App, listener: TcpListener, router: Router) {
+    let connections_max = app.limits.connections_max;
+    serve_up_to(connections_max, app, listener, router).await;
+}
+
+/// Serves the admin address like [`serve`], with connections of its own: metrics can be read when the public
+/// address has no connection left.
+pub async fn serve_admin(app: App, listener: TcpListener) {
+    let router = admin_router(app.clone());
+    serve_up_to(ADMIN_CONNECTIONS_MAX, app, listener, router).await;
+}
+
+async fn serve_up_to(connections_max: usize, app: App, listener: TcpListener, router: Router) {
     let connections = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(app.limits.connections_max));
-    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let slots = Arc::new(Semaphore::new(connections_max));
+    let mut refusals = Refusals::new(app.clone(), connections_max);
     let abort = CancellationToken::new();
-    let start = |stream: TcpStream, peer: Peer| {
+    let start = |stream: TcpStream, peer: Peer, refusals: &Refusals| {
         let Ok(permit) = Arc::clone(&slots).try_acquire_owned() else {
-            return refuse(stream, &refusals);
+            return refusals.refuse(stream);
         };
         let (app, router, abort) = (app.clone(), router.clone(), abort.clone());
         let gauge = OpenGauge::connection();
@@ -69,21 +73,16 @@ pub async fn serve(app: App, listener: TcpListener, router: Router) {
     };
     while let Some(accepted) = app.stop.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, peer)) => start(stream, Peer(peer)),
-            Err(error) => {
-                tracing::warn!(%error, "accepting a connection failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Ok((stream, peer)) => start(stream, Peer(peer), &refusals),
+            Err(error) => refusals.accept_failed(&listener, error).await,
         }
     }
-    accept_pending(listener, app.limits.connections_max, start);
+    accept_pending(listener, connections_max, |stream, peer| start(stream, peer, &refusals));
     connections.close();
     if tokio::time::timeout(app.limits.drain_seconds, connections.wait()).await.is_err() {
-        tracing::warn!(
-            aborted = connections.len(),
-            "the drain timeout expired: the remaining connections are aborted"
-        );
+        let aborted = connections.len();
         abort.cancel();
+        tracing::warn!(aborted, "the drain timeout expired: the remaining connections are aborted");
         connections.wait().await;
     }
 }
@@ -118,17 +117,18 @@ async fn serve_connection(
     let stream = Connection::new(stream, &app.limits);
     let progress = stream.progress();
     let stop = app.stop.clone();
-    let stopping = stop.clone();
+    let head_buffer =
+        app.limits.header_bytes_max.saturating_mul(HEAD_BUFFER_FACTOR).max(128 * 1024);
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = progress.serve();
         active.note_request();
         let mut request = request.map(|body| Body::new(progress.clone().track(body)));
         request.extensions_mut().insert(peer);
         let responding = router.clone().oneshot(request);
-        let (progress, stopping) = (progress.clone(), stopping.clone());
+        let (progress, app) = (progress.clone(), app.clone());
         async move {
             let mut response = responding.await?;
-            if progress.will_close() || stopping.is_cancelled() {
+            if progress.will_close() || app.stop.is_cancelled() {
                 // hyper closes the connection then. Without this header the client might send its
                 // next request on it.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -141,9 +141,7 @@ async fn serve_connection(
             .timer(TokioTimer::new())
             // `Connection` has the deadlines.
             .header_read_timeout(None)
-            .max_buf_size(
-                app.limits.header_bytes_max.saturating_mul(HEAD_BUFFER_FACTOR).max(128 * 1024),
-            )
+            .max_buf_size(head_buffer)
             .serve_connection(TokioIo::new(stream), service)
     );
     tokio::select! {
@@ -172,35 +170,9 @@ fn set_user_timeout(stream: &TcpStream, timeout: Duration) {
     }
 }
 
-/// Responds that there are too many connections, unless too many such responses are pending.
-fn refuse(mut stream: TcpStream, refusals: &Arc<Semaphore>) {
-    const BODY: &str = concat!(
-        r#"{"error":"The server has too many connections. Retry after the time in Retry-After.","#,
-        r#""code":"unavailable","requestId":"unassigned"}"#,
-    );
-    let response = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nCache-Control: no-store\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{BODY}",
-        BODY.len(),
-    );
-    let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
-    tokio::spawn(async move {
-        let respond = async {
-            stream.write_all(response.as_bytes()).await?;
-            stream.shutdown().await?;
-            // Closing a connection while a request arrives resets it, and the reset may overtake the
-            // response.
-            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-        };
-        let sent: Result<io::Result<_>, _> = tokio::time::timeout(REFUSAL_TIMEOUT, respond).await;
-        tracing::warn!(sent = sent.is_ok(), "a connection was refused: too many are open");
-        drop(permit);
-    });
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::Parts;

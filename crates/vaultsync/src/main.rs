@@ -3,6 +3,7 @@
 mod banner;
 mod cli;
 mod data_dir;
+mod descriptors;
 mod logging;
 mod migrate;
 mod serve;

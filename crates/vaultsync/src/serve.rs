@@ -19,15 +19,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vaultsync_protocol::Epoch;
 use vaultsync_server::{
-    App, Clock, Parts, SystemClock, admin_router,
+    App, Clock, Parts, SystemClock,
     auth::{Authenticator, Issuer, LocalKey},
-    install_metrics, router, serve,
+    install_metrics, router, serve, serve_admin,
 };
 use vaultsync_store::{Store, StoreOptions};
+use vaultsync_tasks::Task;
 
 use crate::{
     banner::Banner,
-    data_dir,
+    data_dir, descriptors,
     settings::{Database, Settings, SignIn},
 };
 
@@ -46,20 +47,25 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves until the process receives a signal to stop, then drains requests in flight.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+    let files_max = descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .global_queue_interval(GLOBAL_QUEUE_INTERVAL)
         .build()?;
-    let served = runtime.block_on(serve_until_stopped(settings));
+    let served = runtime.block_on(serve_until_stopped(settings, files_max));
     // Dropping the runtime instead would wait for a database that hangs.
     runtime.shutdown_timeout(CLOSE_TIMEOUT);
     served
 }
 
-async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
+async fn serve_until_stopped(
+    mut settings: Settings,
+    files_max: Option<usize>,
+) -> anyhow::Result<()> {
     data_dir::create(&settings.data_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let store = open(&settings).await?;
+    descriptors::cap_connections(&mut settings.limits, files_max, store.files_max())?;
     let key = local_key(&settings)?;
     let listener = bind(settings.listen, "listen")?;
     let admin = match settings.admin_listen {
@@ -83,10 +89,7 @@ async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
         limits: settings.limits,
     });
     stop_on_signal(stop)?;
-    let _tasks = app.start_tasks();
-    if let Some(admin) = admin {
-        tokio::spawn(serve(app.clone(), admin, admin_router(app.clone())));
-    }
+    let _tasks = start_tasks(&app, admin)?;
     tracing::info!(address = %listener.local_addr()?, "listening");
     // A banner that cannot be written is no reason not to serve.
     let _ = write!(io::stdout(), "{banner}");
@@ -96,6 +99,24 @@ async fn serve_until_stopped(settings: Settings) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts the tasks that live as long as the server.
+fn start_tasks(app: &App, admin: Option<TcpListener>) -> anyhow::Result<Vec<Task>> {
+    let mut tasks = Vec::from(app.start_tasks());
+    if let Some(admin) = admin {
+        // The listener stays open if the task is started again.
+        let (served, admin) = (app.clone(), admin.into_std()?);
+        tasks.push(app.tasks().spawn("admin-listener", move || {
+            let (app, listener) =
+                (served.clone(), admin.try_clone().and_then(TcpListener::from_std));
+            async move {
+                let listener = listener.expect("a descriptor for the admin address");
+                serve_admin(app, listener).await;
+            }
+        }));
+    }
+    Ok(tasks)
 }
 
 async fn open(settings: &Settings) -> anyhow::Result<Store> {

@@ -1,6 +1,8 @@
 //! The binary as a process: start, service, stop and `kill -9`.
 
 mod cluster;
+#[cfg(target_os = "linux")]
+mod descriptors;
 mod kill;
 mod nodes;
 mod serve;

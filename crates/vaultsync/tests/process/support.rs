@@ -19,6 +19,18 @@ pub(crate) struct Server {
     pub(crate) url: String,
 }
 
+/// `vaultsync serve` on a free port with its data in `folder`, without metrics unless `flags` have an
+/// address for them.
+pub(crate) fn serve_command(folder: &Path, flags: &[&str]) -> Command {
+    let mut command = vaultsync();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder).args(flags);
+    if !flags.contains(&"--admin-listen") {
+        command.args(["--admin-listen", "off"]);
+    }
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
 /// The binary, without the settings in the environment of the test run.
 pub(crate) fn vaultsync() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vaultsync"));
@@ -31,6 +43,18 @@ pub(crate) fn vaultsync() -> Command {
     command
 }
 
+/// A command that a shell runs after this one, such as one that sets limits.
+#[cfg(target_os = "linux")]
+pub(crate) fn after(setup: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{setup} && exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    for (name, _) in command.get_envs().filter(|(_, value)| value.is_none()) {
+        shell.env_remove(name);
+    }
+    shell
+}
+
 impl Server {
     /// Like [`Self::start`], with `database` instead of the one in the folder.
     pub(crate) fn start_on(database: &TestDatabase, folder: &Path, flags: &[&str]) -> Self {
@@ -39,14 +63,12 @@ impl Server {
 
     /// Starts a server on a free port with its data in `folder`, and waits until it has printed its banner.
     pub(crate) fn start(folder: &Path, flags: &[&str]) -> Self {
-        let mut child = vaultsync()
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--data-dir"])
-            .arg(folder)
-            .args(flags)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary starts");
+        Self::spawn(&mut serve_command(folder, flags))
+    }
+
+    /// Runs a command that runs the server, and waits until it has printed its banner.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let mut banner = String::new();
         let watchdog = Watchdog::over(child.id());
@@ -62,6 +84,23 @@ impl Server {
         let url = first.split_whitespace().last().expect("a first line").to_owned();
         assert!(url.starts_with("http://"), "{banner}");
         Self { child, banner, url }
+    }
+
+    /// Its process id.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Host and port of the API.
+    pub(crate) fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// URL of the metrics.
+    pub(crate) fn metrics_url(&self) -> &str {
+        let line = self.banner.lines().find_map(|line| line.trim().strip_prefix("metrics"));
+        line.expect("an address for metrics").trim()
     }
 
     /// Sends a signal, such as `TERM` or `KILL`.
