@@ -40,7 +40,7 @@ pub(crate) fn run(
     match dispatch(&matches, env) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            logging::print(&format!("error: {error:#}"));
             if error.is::<ConfigErrors>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
         }
     }
@@ -50,11 +50,11 @@ fn dispatch(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::
     match matches.subcommand() {
         Some(("serve", matches)) => {
             let loaded = settings::load(&sources(matches, env))?;
-            logging::init(&loaded.settings.log)?;
+            let (lost_lines, _flush) = logging::init(&loaded.settings.log)?;
             for warning in &loaded.warnings {
                 tracing::warn!("{warning}");
             }
-            serve::run(loaded.settings)
+            serve::run(loaded.settings, lost_lines)
         }
         Some(("migrate", matches)) => {
             let loaded = load_and_warn(matches, env)?;
@@ -95,7 +95,7 @@ fn load_and_warn(
 ) -> Result<Loaded, ConfigErrors> {
     let loaded = settings::load(&sources(matches, env))?;
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        logging::print(&format!("warning: {warning}"));
     }
     Ok(loaded)
 }

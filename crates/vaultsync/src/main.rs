@@ -4,6 +4,7 @@ mod banner;
 mod cli;
 mod data_dir;
 mod descriptors;
+mod log_sink;
 mod logging;
 mod migrate;
 mod serve;

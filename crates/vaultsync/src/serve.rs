@@ -29,6 +29,7 @@ use vaultsync_tasks::Task;
 use crate::{
     banner::Banner,
     data_dir, descriptors,
+    logging::{self, LostLines},
     settings::{Database, Settings, SignIn},
 };
 
@@ -46,13 +47,13 @@ const GLOBAL_QUEUE_INTERVAL: u32 = 1;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves until the process receives a signal to stop, then drains requests in flight.
-pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+pub(crate) fn run(settings: Settings, lost_lines: LostLines) -> anyhow::Result<()> {
     let files_max = descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .global_queue_interval(GLOBAL_QUEUE_INTERVAL)
         .build()?;
-    let served = runtime.block_on(serve_until_stopped(settings, files_max));
+    let served = runtime.block_on(serve_until_stopped(settings, files_max, lost_lines));
     // Dropping the runtime instead would wait for a database that hangs.
     runtime.shutdown_timeout(CLOSE_TIMEOUT);
     served
@@ -61,6 +62,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
 async fn serve_until_stopped(
     mut settings: Settings,
     files_max: Option<usize>,
+    lost_lines: LostLines,
 ) -> anyhow::Result<()> {
     data_dir::create(&settings.data_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
@@ -88,11 +90,10 @@ async fn serve_until_stopped(
         stop: stop.clone(),
         limits: settings.limits,
     });
+    let _tasks = start_tasks(&app, admin, lost_lines)?;
     stop_on_signal(stop)?;
-    let _tasks = start_tasks(&app, admin)?;
     tracing::info!(address = %listener.local_addr()?, "listening");
-    // A banner that cannot be written is no reason not to serve.
-    let _ = write!(io::stdout(), "{banner}");
+    print(banner);
     serve(app.clone(), listener, router(app.clone())).await;
     if tokio::time::timeout(CLOSE_TIMEOUT, app.close()).await.is_err() {
         tracing::warn!("the database did not close within {CLOSE_TIMEOUT:?}");
@@ -102,8 +103,13 @@ async fn serve_until_stopped(
 }
 
 /// Starts the tasks that live as long as the server.
-fn start_tasks(app: &App, admin: Option<TcpListener>) -> anyhow::Result<Vec<Task>> {
+fn start_tasks(
+    app: &App,
+    admin: Option<TcpListener>,
+    lost_lines: LostLines,
+) -> anyhow::Result<Vec<Task>> {
     let mut tasks = Vec::from(app.start_tasks());
+    tasks.push(app.tasks().spawn("log-watch", move || lost_lines.clone().watch()));
     if let Some(admin) = admin {
         // The listener stays open if the task is started again.
         let (served, admin) = (app.clone(), admin.into_std()?);
@@ -117,6 +123,14 @@ fn start_tasks(app: &App, admin: Option<TcpListener>) -> anyhow::Result<Vec<Task
         }));
     }
     Ok(tasks)
+}
+
+/// Prints the banner on a thread of its own. A banner that cannot be written, or that nobody reads, is no
+/// reason not to serve.
+fn print(banner: Banner) {
+    std::thread::spawn(move || {
+        let _ = write!(io::stdout(), "{banner}");
+    });
 }
 
 async fn open(settings: &Settings) -> anyhow::Result<Store> {
@@ -207,10 +221,11 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
             let _ = signal::ctrl_c().await;
             if signals > 1 {
                 tracing::warn!("second signal: exiting without waiting for requests in flight");
+                logging::flush();
                 std::process::exit(1);
             }
-            tracing::info!("stopping: waiting for requests in flight");
             stop.cancel();
+            tracing::info!("stopping: waiting for requests in flight");
         }
     });
     Ok(())

@@ -4,6 +4,8 @@ mod cluster;
 #[cfg(target_os = "linux")]
 mod descriptors;
 mod kill;
+#[cfg(target_os = "linux")]
+mod log;
 mod nodes;
 mod serve;
 mod support;
