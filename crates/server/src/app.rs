@@ -1,6 +1,12 @@
 //! The application state that every request shares.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::http::HeaderValue;
 use ipnet::IpNet;
@@ -52,6 +58,8 @@ pub struct Inner {
     pub(crate) record_hash: RecordHash,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) stop: CancellationToken,
+    /// Whether the server will stop when its drain delay has passed.
+    is_draining: AtomicBool,
     pub(crate) memory: MemoryBudget,
     pub(crate) rates: Rates,
     pub(crate) overload: OverloadDetector,
@@ -79,12 +87,31 @@ impl App {
             trusted_proxies: parts.trusted_proxies,
             metrics: parts.metrics,
             stop: parts.stop,
+            is_draining: AtomicBool::new(false),
         }))
     }
 
     /// Closes the store once its pending writes are finished.
     pub async fn close(&self) {
         self.0.store.close().await;
+    }
+
+    /// Stops the server. During the drain delay, `/readyz` reports that, and everything else is served as
+    /// before: a load balancer needs some time to notice and to choose other nodes.
+    pub async fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+        let delay = self.limits.drain_delay_seconds;
+        if !delay.is_zero() {
+            tracing::info!(?delay, "stopping after the drain delay: not ready, but still serving");
+            tokio::time::sleep(delay).await;
+        }
+        self.stop.cancel();
+        tracing::info!("stopping: waiting for requests in flight");
+    }
+
+    /// Whether the server stops, or will when its drain delay has passed.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed) || self.stop.is_cancelled()
     }
 
     /// The long-lived tasks of this server and its store.

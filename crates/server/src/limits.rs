@@ -218,6 +218,9 @@ limits! {
     "Time that an event stream stays open after its token has expired, in seconds."
     stream_grace_seconds: u64 = 300, Seconds(0, HOUR);
 
+    "Time from the signal to stop until no more connections are accepted, in seconds. Meanwhile `/readyz` reports 503 and everything else is served, so that a load balancer can choose other nodes."
+    drain_delay_seconds: u64 = 0, Seconds(0, HOUR);
+
     "Maximum time for requests in flight to finish when the server is stopped, in seconds."
     drain_seconds: u64 = 20, Seconds(1, HOUR);
 

@@ -133,7 +133,7 @@ impl Readiness {
 
 /// Reasons within this process: it stops, or one of its tasks is down.
 fn reasons_of_the_process(app: &App) -> Vec<String> {
-    let stopping = app.stop.is_cancelled().then(|| "the server is stopping".to_owned());
+    let stopping = app.is_stopping().then(|| "the server is stopping".to_owned());
     let down = app.tasks().down().into_iter();
     let down = down.map(|task| format!("the task `{task}` failed and will be started again"));
     stopping.into_iter().chain(down).collect()

@@ -128,7 +128,7 @@ async fn serve_connection(
         let (progress, app) = (progress.clone(), app.clone());
         async move {
             let mut response = responding.await?;
-            if progress.will_close() || app.stop.is_cancelled() {
+            if progress.will_close() || app.is_stopping() {
                 // hyper closes the connection then. Without this header the client might send its
                 // next request on it.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

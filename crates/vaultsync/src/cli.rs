@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::settings::{self, CONFIG_ENV, ConfigErrors, Kind, Loaded, Setting, Sources, TABLE};
-use crate::{logging, migrate, serve, token, verify};
+use crate::{logging, migrate, serve, signals::Signals, token, verify};
 
 /// Exit code for an invalid command line, the same as clap's, and for invalid settings.
 const EXIT_USAGE: u8 = 2;
@@ -49,12 +49,13 @@ pub(crate) fn run(
 fn dispatch(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::Result<()> {
     match matches.subcommand() {
         Some(("serve", matches)) => {
+            let signals = Signals::handle()?;
             let loaded = settings::load(&sources(matches, env))?;
             let (lost_lines, _flush) = logging::init(&loaded.settings.log)?;
             for warning in &loaded.warnings {
                 tracing::warn!("{warning}");
             }
-            serve::run(loaded.settings, lost_lines)
+            serve::run(loaded.settings, &signals, lost_lines)
         }
         Some(("migrate", matches)) => {
             let loaded = load_and_warn(matches, env)?;

@@ -9,6 +9,7 @@ mod logging;
 mod migrate;
 mod serve;
 mod settings;
+mod signals;
 mod token;
 mod verify;
 

@@ -11,10 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use http::HeaderValue;
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    signal,
-};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vaultsync_protocol::Epoch;
@@ -29,8 +26,9 @@ use vaultsync_tasks::Task;
 use crate::{
     banner::Banner,
     data_dir, descriptors,
-    logging::{self, LostLines},
+    logging::LostLines,
     settings::{Database, Settings, SignIn},
+    signals::Signals,
 };
 
 /// User and lifetime of the token in the banner.
@@ -47,13 +45,17 @@ const GLOBAL_QUEUE_INTERVAL: u32 = 1;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves until the process receives a signal to stop, then drains requests in flight.
-pub(crate) fn run(settings: Settings, lost_lines: LostLines) -> anyhow::Result<()> {
+pub(crate) fn run(
+    settings: Settings,
+    signals: &Signals,
+    lost_lines: LostLines,
+) -> anyhow::Result<()> {
     let files_max = descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .global_queue_interval(GLOBAL_QUEUE_INTERVAL)
         .build()?;
-    let served = runtime.block_on(serve_until_stopped(settings, files_max, lost_lines));
+    let served = runtime.block_on(serve_until_stopped(settings, files_max, signals, lost_lines));
     // Dropping the runtime instead would wait for a database that hangs.
     runtime.shutdown_timeout(CLOSE_TIMEOUT);
     served
@@ -62,6 +64,7 @@ pub(crate) fn run(settings: Settings, lost_lines: LostLines) -> anyhow::Result<(
 async fn serve_until_stopped(
     mut settings: Settings,
     files_max: Option<usize>,
+    signals: &Signals,
     lost_lines: LostLines,
 ) -> anyhow::Result<()> {
     data_dir::create(&settings.data_dir)?;
@@ -76,7 +79,6 @@ async fn serve_until_stopped(
     };
     let banner = banner(&settings, &listener, admin.as_ref(), key.as_ref(), &*clock)?;
 
-    let stop = CancellationToken::new();
     let issuers = issuers(settings.sign_in, key.as_ref())?;
     let origins = settings.cors_origins.iter().map(|origin| HeaderValue::from_str(origin));
     let app = App::new(Parts {
@@ -87,14 +89,18 @@ async fn serve_until_stopped(
         trusted_proxies: settings.trusted_proxies,
         log_key: data_dir::log_key(&settings.data_dir)?,
         metrics: install_metrics()?,
-        stop: stop.clone(),
+        stop: CancellationToken::new(),
         limits: settings.limits,
     });
     let _tasks = start_tasks(&app, admin, lost_lines)?;
-    stop_on_signal(stop)?;
+    let stop_requested = signals.stop_requested();
+    let drain = async {
+        stop_requested.cancelled().await;
+        app.drain().await;
+    };
     tracing::info!(address = %listener.local_addr()?, "listening");
     print(banner);
-    serve(app.clone(), listener, router(app.clone())).await;
+    tokio::join!(serve(app.clone(), listener, router(app.clone())), drain);
     if tokio::time::timeout(CLOSE_TIMEOUT, app.close()).await.is_err() {
         tracing::warn!("the database did not close within {CLOSE_TIMEOUT:?}");
     }
@@ -201,32 +207,4 @@ fn address_of(database: &Database) -> anyhow::Result<String> {
         Database::Sqlite(path) => Ok(std::path::absolute(path)?.display().to_string()),
         Database::Postgres(_) => Ok(database.to_string()),
     }
-}
-
-/// Stops the server at the first SIGTERM or SIGINT, and exits the process at the second.
-fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
-    // Registered here and not in the task, because the default action applies until then.
-    #[cfg(unix)]
-    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
-    #[cfg(unix)]
-    let mut interrupt = signal::unix::signal(signal::unix::SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        for signals in 1.. {
-            #[cfg(unix)]
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            #[cfg(not(unix))]
-            let _ = signal::ctrl_c().await;
-            if signals > 1 {
-                tracing::warn!("second signal: exiting without waiting for requests in flight");
-                logging::flush();
-                std::process::exit(1);
-            }
-            stop.cancel();
-            tracing::info!("stopping: waiting for requests in flight");
-        }
-    });
-    Ok(())
 }

@@ -8,4 +8,6 @@ mod kill;
 mod log;
 mod nodes;
 mod serve;
+#[cfg(target_os = "linux")]
+mod signals;
 mod support;

@@ -26,6 +26,7 @@ fn an_invalid_value_is_refused_with_its_setting_and_origin() {
         ("log_format", "xml", "expected `auto`, `text` or `json`"),
         ("header_seconds", "0", "from 1 to 3600, not 0"),
         ("drain_seconds", "3601", "from 1 to 3600, not 3601"),
+        ("drain_delay_seconds", "3601", "from 0 to 3600, not 3601"),
         ("idle_seconds", "-1", "expected a whole number"),
         ("idle_seconds", "1.5", "expected a whole number"),
         ("idle_seconds", "10s", "expected a whole number"),
