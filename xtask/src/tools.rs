@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
-use vaultsync_test_servers::programs::{NATS_SERVER, PGBOUNCER, POSTGRES, in_path};
+use vaultsync_test_servers::programs::{NATS_SERVER, NGINX, PGBOUNCER, POSTGRES, in_path};
 
 use crate::steps::Step;
 
@@ -104,6 +104,16 @@ const TOOLS: &[Tool] = &[
             "go install github.com/nats-io/nats-server/v2@latest",
             "brew install nats-server",
         ],
+    },
+    Tool {
+        name: "nginx",
+        why: "a test restarts servers behind it",
+        steps: &[Step::Tests],
+        variable: Some(NGINX.variable),
+        programs: NGINX.names,
+        // On Debian the package also starts a server, which the tests do not touch.
+        apt: "nginx",
+        elsewhere: &["dnf install nginx", "brew install nginx"],
     },
     Tool {
         name: "Valgrind",

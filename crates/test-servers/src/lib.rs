@@ -1,4 +1,4 @@
-//! Private PostgreSQL, PgBouncer and NATS servers on free ports of this machine, for tests and for the
+//! Private PostgreSQL, PgBouncer, NATS and nginx servers on free ports of this machine, for tests and for the
 //! project's own commands. They stop when the process that started them ends, even if it is killed, and
 //! leave nothing behind.
 //!
@@ -13,6 +13,8 @@ mod folder;
 #[cfg(unix)]
 mod nats;
 #[cfg(unix)]
+mod nginx;
+#[cfg(unix)]
 mod pgbouncer;
 #[cfg(unix)]
 mod port;
@@ -25,6 +27,8 @@ mod processes;
 
 #[cfg(unix)]
 pub use nats::NatsServer;
+#[cfg(unix)]
+pub use nginx::Nginx;
 #[cfg(unix)]
 pub use pgbouncer::PgBouncer;
 #[cfg(unix)]

@@ -138,7 +138,8 @@ impl ProcessGuard {
         self.shell().reap();
     }
 
-    fn server(&self) -> u32 {
+    /// Its process id.
+    pub(crate) fn server(&self) -> u32 {
         self.shell().server.expect("the server was stopped before")
     }
 

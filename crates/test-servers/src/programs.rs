@@ -33,6 +33,10 @@ pub const NATS_SERVER: Program = Program {
     names: &["nats-server", "/usr/sbin/nats-server"],
 };
 
+/// nginx.
+pub const NGINX: Program =
+    Program { variable: "VAULTSYNC_TEST_NGINX", names: &["nginx", "/usr/sbin/nginx"] };
+
 impl Program {
     #[cfg(unix)]
     pub(crate) fn path(&self) -> PathBuf {

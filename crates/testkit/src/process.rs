@@ -38,6 +38,8 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// The value of `--database`.
     pub database: String,
+    /// The level of its log.
+    pub log: &'static str,
     /// Further flags.
     pub flags: Vec<String>,
     /// Environment variables.
@@ -53,6 +55,7 @@ impl ServerConfig {
             host: Ipv4Addr::LOCALHOST,
             data_dir: folder.join("data"),
             database,
+            log: "warn",
             flags: vec!["--rate-limit".to_owned(), "0".to_owned()],
             variables: Vec::new(),
         }
@@ -126,7 +129,7 @@ impl ServerProcess {
         }
         let child = command
             .args(&command_line[1..])
-            .args(["serve", "--local-issuer=true", "--admin-listen", "off", "--log", "warn"])
+            .args(["serve", "--local-issuer=true", "--admin-listen", "off", "--log", config.log])
             .args(["--listen", &format!("{}:{}", config.host, self.port)])
             .args(["--data-dir", &path(&config.data_dir), "--database", &config.database])
             .args(&config.flags)
@@ -161,10 +164,7 @@ impl ServerProcess {
 
     /// Whether it reports that it is ready.
     pub async fn is_ready(&self) -> bool {
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build();
-        let response =
-            client.unwrap_or_default().get(format!("{}/readyz", self.url())).send().await;
-        response.is_ok_and(|response| response.status().is_success())
+        is_ready(&self.url()).await
     }
 
     /// Kills it, as a power failure would end the process.
@@ -232,6 +232,13 @@ impl Drop for ServerProcess {
         // It may have exited already.
         let _ = self.kill();
     }
+}
+
+/// Whether the server with this base URL reports that it is ready.
+pub async fn is_ready(url: &str) -> bool {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build();
+    let response = client.unwrap_or_default().get(format!("{url}/readyz")).send().await;
+    response.is_ok_and(|response| response.status().is_success())
 }
 
 /// The base URLs of servers.

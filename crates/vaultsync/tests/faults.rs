@@ -59,3 +59,19 @@ async fn a_locked_table_leaves_no_statements_behind() {
 async fn a_clock_that_jumps_makes_no_reader_skip_a_record() {
     assert_eq!(run("clock-steps").await.counted("jumps"), 12);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_cannot_be_written_costs_no_request() {
+    assert_eq!(run("log-sinks").await.counted("sinks"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_without_a_descriptor_are_refused_and_clients_are_served() {
+    let report = run("descriptors").await;
+    assert!(report.counted("connections refused with 503") > 0, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_behind_a_balancer_fails_no_request() {
+    assert_eq!(run("drain-delay").await.counted("restarts"), 4);
+}

@@ -2,8 +2,11 @@
 
 mod clock_steps;
 mod cluster;
+mod descriptors;
+mod drain_delay;
 mod kill_nodes;
 mod kill_sqlite;
+mod log_sinks;
 mod lost_responses;
 mod network_cut;
 mod noisy_neighbour;
@@ -45,6 +48,9 @@ pub const ALL: &[Scenario] = &[
     lost_responses::SCENARIO,
     clock_steps::SCENARIO,
     rolling_upgrade::SCENARIO,
+    drain_delay::SCENARIO,
+    log_sinks::SCENARIO,
+    descriptors::SCENARIO,
     overload::ON_POSTGRES,
     overload::ON_SQLITE,
     short_stall::ON_POSTGRES,
