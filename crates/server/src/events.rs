@@ -125,6 +125,8 @@ impl Events {
                 return None;
             }
             match change {
+                // The stream ends now: this was no whole interval.
+                None if time_left < KEEP_ALIVE_INTERVAL => continue,
                 Some(Some(head)) => (self.latest, self.quiet_intervals) = (Some(head), 0),
                 None if self.quiet_intervals + 1 < INTERVALS_PER_REREAD => {
                     self.quiet_intervals += 1;

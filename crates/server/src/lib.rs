@@ -41,7 +41,6 @@ mod routes;
 pub mod secret_file;
 mod serve;
 mod telemetry;
-mod warning_limit;
 
 pub use admin::admin_router;
 pub use app::{App, Parts};

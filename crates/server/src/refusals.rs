@@ -12,7 +12,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::{app::App, warning_limit::WarningLimit};
+use crate::{app::App, log_limit::LogLimit};
 
 /// The most refused connections that get a response at the same time, in addition to the limit of open
 /// connections. Others are closed without a response.
@@ -38,8 +38,8 @@ pub(crate) struct Refusals {
     places: Arc<Semaphore>,
     /// Descriptor that is closed to accept and refuse a connection when the process has none left.
     spare: Option<Spare>,
-    refused: WarningLimit,
-    failed: WarningLimit,
+    refused: LogLimit,
+    failed: LogLimit,
 }
 
 impl Refusals {
@@ -58,7 +58,7 @@ impl Refusals {
             });
         }
         count_refusal();
-        if let Some(refused) = self.refused.occurred(self.app.clock.uptime()) {
+        if let Some(refused) = self.refused.count(self.app.clock.uptime()) {
             tracing::warn!(refused, "connections are refused: `connections_max` are open");
         }
     }
@@ -85,7 +85,7 @@ impl Refusals {
             _ => false,
         };
         self.spare = spare();
-        if let Some(failures) = self.failed.occurred(self.app.clock.uptime()) {
+        if let Some(failures) = self.failed.count(self.app.clock.uptime()) {
             tracing::warn!(
                 %error,
                 failures,

@@ -63,12 +63,20 @@ async fn a_slow_page_is_read_on_a_thread_that_may_block() {
     assert!(was_inline, "a quick page is always read on another thread");
 }
 
-/// A guard that panics when it is dropped.
+/// A budget that panics when it is dropped.
 struct Panics;
+
+impl ReadBudget for Panics {
+    fn take(&mut self, _: usize) -> bool {
+        true
+    }
+
+    fn clear(&mut self) {}
+}
 
 impl Drop for Panics {
     fn drop(&mut self) {
-        assert!(thread::panicking(), "a guard that panics");
+        assert!(thread::panicking(), "a budget that panics");
     }
 }
 
@@ -83,7 +91,7 @@ async fn a_writer_thread_that_panics_refuses_pushes_and_is_started_again() {
     other.execute_batch("begin immediate").unwrap();
     let mut first = Box::pin(store.store.push(&vault, push("first"), now, ()));
     assert!(poll_once(&mut first).is_none());
-    // Its caller goes away, so the thread drops it, and the guard panics outside of any batch.
+    // Its caller goes away, so the thread drops it, and the budget panics outside of any batch.
     let mut abandoned = Box::pin(store.store.push(&vault, push("abandoned"), now, Panics));
     assert!(poll_once(&mut abandoned).is_none());
     drop(abandoned);
