@@ -1,4 +1,4 @@
-//! I2: a push is all or nothing.
+//! G2: a push is all or nothing.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! I3 for conflict responses: a conflict lists conflicting records, as they were when the push arrived.
+//! G3 for conflict responses: a conflict lists conflicting records, as they were when the push arrived.
 
 use super::{Promise, Report, evidence::Evidence};
 use crate::history::index::{

@@ -1,4 +1,4 @@
-//! I1: a version that was acknowledged or returned is in the final state or was superseded.
+//! G1: a version that was acknowledged or returned is in the final state or was superseded.
 
 use super::{Promise, Report, evidence::Evidence};
 use crate::history::index::History;

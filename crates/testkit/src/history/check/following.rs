@@ -1,4 +1,4 @@
-//! I4 at the end: a client that has followed the cursor from the start has the same records as the server.
+//! G4 at the end: a client that has followed the cursor from the start has the same records as the server.
 //!
 //! Not here: single pages, see [`pages`](super::pages).
 

@@ -54,7 +54,7 @@ pub struct Counts {
     pub records: usize,
 }
 
-/// Checks promises I1 to I7, as far as the history shows them.
+/// Checks guarantees G1 to G7, as far as the history shows them.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! I5: `updated_at` is unique in its vault and increases in commit order.
+//! G5: `updated_at` is unique in its vault and increases in commit order.
 
 use super::{
     Promise, Report,

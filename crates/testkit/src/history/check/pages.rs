@@ -1,4 +1,4 @@
-//! I4 page by page: a page skips nothing that is due, shows nothing at or before its cursor, and returns
+//! G4 page by page: a page skips nothing that is due, shows nothing at or before its cursor, and returns
 //! the right cursor.
 
 use std::collections::{BTreeSet, HashMap};

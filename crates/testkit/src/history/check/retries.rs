@@ -1,4 +1,4 @@
-//! I6: a push that was answered 200 and is sent again unchanged gets the same 200, as long as fewer than
+//! G6: a push that was answered 200 and is sent again unchanged gets the same 200, as long as fewer than
 //! [`RECEIPTS_MAX`] other pushes lie in between.
 
 use vaultsync_store::RECEIPTS_MAX;

@@ -1,4 +1,4 @@
-//! I7: no user gets content that only another user has written.
+//! G7: no user gets content that only another user has written.
 
 use super::{
     Promise, Report,

@@ -1,4 +1,4 @@
-//! I3: each version is one write on top of its base version, and versions have no gaps.
+//! G3: each version is one write on top of its base version, and versions have no gaps.
 
 use super::{
     Promise, Report,

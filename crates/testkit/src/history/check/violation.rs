@@ -5,32 +5,32 @@ use std::{fmt, sync::Arc};
 /// What a server promises within one epoch of a vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Promise {
-    /// I1: a version that was acknowledged or returned exists or was superseded.
+    /// G1: a version that was acknowledged or returned exists or was superseded.
     Durable,
-    /// I2: a push is all or nothing.
+    /// G2: a push is all or nothing.
     Atomic,
-    /// I3: each version is one write on top of its base version, and versions have no gaps.
+    /// G3: each version is one write on top of its base version, and versions have no gaps.
     Versions,
-    /// I4: a client that follows the cursor skips nothing and ends with the server's state.
+    /// G4: a client that follows the cursor skips nothing and ends with the server's state.
     Following,
-    /// I5: `updated_at` is unique in its vault and increases in commit order.
+    /// G5: `updated_at` is unique in its vault and increases in commit order.
     Order,
-    /// I6: a push sent again after its 200 gets the same 200.
+    /// G6: a push sent again after its 200 gets the same 200.
     Retries,
-    /// I7: no user gets the content of another.
+    /// G7: no user gets the content of another.
     Tenancy,
 }
 
 impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, promise) = match self {
-            Self::Durable => ("I1", "an acknowledged write is never lost"),
-            Self::Atomic => ("I2", "a push is all or nothing"),
-            Self::Versions => ("I3", "each version is one write, without gaps"),
-            Self::Following => ("I4", "no reader skips a record"),
-            Self::Order => ("I5", "times are unique and increase"),
-            Self::Retries => ("I6", "a retry gets the same response"),
-            Self::Tenancy => ("I7", "no user reads another's content"),
+            Self::Durable => ("G1", "an acknowledged write is never lost"),
+            Self::Atomic => ("G2", "a push is all or nothing"),
+            Self::Versions => ("G3", "each version is one write, without gaps"),
+            Self::Following => ("G4", "no reader skips a record"),
+            Self::Order => ("G5", "times are unique and increase"),
+            Self::Retries => ("G6", "a retry gets the same response"),
+            Self::Tenancy => ("G7", "no user reads another's content"),
         };
         write!(f, "{name} ({promise})")
     }
