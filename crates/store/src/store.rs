@@ -212,7 +212,8 @@ impl Store {
         postgres: PostgresOptions,
         options: StoreOptions,
     ) -> Result<Self, OpenError> {
-        Postgres::open(postgres, options).await.map(Self::Postgres)
+        // Boxed, because it is large, and part of every future that opens a store.
+        Box::pin(Postgres::open(postgres, options)).await.map(Self::Postgres)
     }
 
     /// Applies a batch of writes to a vault, all or none. `push_plan.rs` has the rules.
