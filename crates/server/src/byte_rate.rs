@@ -4,12 +4,9 @@
 //! that has used more than a burst is refused until the excess is worked off. A limiter that decides before
 //! each request, like the one for requests (`rates`), could only charge the largest response or nothing.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{hash::Hash, time::Duration};
+
+use dashmap::DashMap;
 
 use crate::rates::{BURST_SECONDS, Counted, RateLimited};
 
@@ -23,19 +20,19 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 pub(crate) struct ByteRate<K> {
     policy: &'static str,
     per_second: u64,
-    empty_at: Mutex<HashMap<K, Duration>>,
+    empty_at: DashMap<K, Duration>,
 }
 
 impl<K: Hash + Eq> ByteRate<K> {
     /// `None` if the rate is 0.
     pub(crate) fn new(policy: &'static str, per_second: usize) -> Option<Self> {
         let per_second = u64::try_from(per_second).unwrap_or(u64::MAX);
-        (per_second > 0).then(|| Self { policy, per_second, empty_at: Mutex::default() })
+        (per_second > 0).then(|| Self { policy, per_second, empty_at: DashMap::new() })
     }
 
     /// Fails if the key has used more than a burst. `now` is the uptime.
     pub(crate) fn check(&self, key: &K, now: Duration) -> Result<(), RateLimited> {
-        let empty_at = self.empty_at().get(key).copied().unwrap_or_default();
+        let empty_at = self.empty_at.get(key).map(|empty_at| *empty_at).unwrap_or_default();
         let excess = empty_at.saturating_sub(now).saturating_sub(BURST);
         if excess.is_zero() {
             return Ok(());
@@ -52,21 +49,14 @@ impl<K: Hash + Eq> ByteRate<K> {
         }
         let nanos = bytes as u128 * 1_000_000_000 / u128::from(self.per_second);
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        let mut empty_at = self.empty_at();
-        let empty_at = empty_at.entry(key).or_default();
+        let mut empty_at = self.empty_at.entry(key).or_default();
         *empty_at = (*empty_at).max(now).saturating_add(cost).min(now + BURST + WAIT_MAX);
     }
 
     /// Drops the keys whose whole burst is available again.
     pub(crate) fn remove_idle(&self, now: Duration) {
-        let mut empty_at = self.empty_at();
-        empty_at.retain(|_, empty_at| *empty_at > now);
-        empty_at.shrink_to_fit();
-    }
-
-    fn empty_at(&self) -> MutexGuard<'_, HashMap<K, Duration>> {
-        // Nothing in this file panics between two updates that belong together.
-        self.empty_at.lock().unwrap_or_else(PoisonError::into_inner)
+        self.empty_at.retain(|_, empty_at| *empty_at > now);
+        self.empty_at.shrink_to_fit();
     }
 }
 
@@ -107,9 +97,9 @@ mod tests {
         let limited = rate.check(&'a', seconds(10)).unwrap_err();
         assert_eq!(limited.retry_after, WAIT_MAX + seconds(1));
         rate.remove_idle(seconds(10));
-        assert_eq!(rate.empty_at().len(), 1);
+        assert_eq!(rate.empty_at.len(), 1);
         rate.remove_idle(seconds(10) + WAIT_MAX + BURST);
-        assert!(rate.empty_at().is_empty());
+        assert!(rate.empty_at.is_empty());
         assert!(ByteRate::<char>::new("user-bytes", 0).is_none());
     }
 }

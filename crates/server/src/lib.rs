@@ -31,6 +31,7 @@ mod origins;
 mod overload;
 mod quoted;
 mod rates;
+mod read_meter;
 mod readiness;
 mod record_hash;
 mod refusals;

@@ -49,6 +49,9 @@ const SHORT_QUEUE: usize = 32;
 /// all the time.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
+/// Time between two pauses that are left out of the lag.
+const PAUSES_APART_MIN: Duration = Duration::from_secs(2);
+
 /// Time for which a connection counts as active after a request: one or two of these.
 const ACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -146,7 +149,11 @@ impl OverloadDetector {
     fn note_pause(&self, uptime: Duration) {
         let now = millis(uptime);
         let before = self.ran_at_millis.fetch_max(now, Ordering::Relaxed);
-        if now.saturating_sub(before) > millis(PAUSE_MIN) {
+        let resumed = self.resumed_at_millis.load(Ordering::Relaxed);
+        let is_pause = now.saturating_sub(before) > millis(PAUSE_MIN);
+        // A process that is paused all the time, by a limit on its processor time, is too slow for its
+        // load: only the first of several pauses is left out.
+        if is_pause && (resumed == 0 || now.saturating_sub(resumed) > millis(PAUSES_APART_MIN)) {
             self.resumed_at_millis.fetch_max(now, Ordering::Relaxed);
         }
     }

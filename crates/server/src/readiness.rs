@@ -110,24 +110,29 @@ struct Checked {
 impl Readiness {
     /// Returns why this node could not serve a push now; nothing if it could.
     pub(crate) async fn reasons_against(&self, app: &App) -> Vec<String> {
-        let (checked, app_of_task) = (Arc::clone(&self.0), app.clone());
+        let mut reasons = self.latest(app).await;
+        // Not part of the stored result, so that it takes effect at once.
+        reasons.extend(reasons_of_the_process(app));
+        reasons
+    }
+
+    /// The stored result, or a new one if it is too old.
+    async fn latest(&self, app: &App) -> Vec<String> {
+        // Clients wait here while checks run; one that goes away leaves nothing behind.
+        let mut checked = Arc::clone(&self.0).lock_owned().await;
+        if let Some(fresh) = checked.as_ref().filter(|last| last.at.elapsed() < FRESH_FOR) {
+            return fresh.reasons.clone();
+        }
+        let app = app.clone();
         // In a task of its own: if each client that goes away ended the checks, the next one would begin
         // them again at once.
         let checking = tokio::spawn(async move {
-            let mut checked = checked.lock().await;
-            if let Some(fresh) = checked.as_ref().filter(|last| last.at.elapsed() < FRESH_FOR) {
-                return fresh.reasons.clone();
-            }
-            let reasons = run(&app_of_task).await;
+            let reasons = run(&app).await;
             log_change(checked.as_ref(), &reasons);
             *checked = Some(Checked { at: Instant::now(), reasons: reasons.clone() });
             reasons
         });
-        let failed = |_| vec!["the readiness checks failed".to_owned()];
-        let mut reasons = checking.await.unwrap_or_else(failed);
-        // Not part of the stored result, so that it takes effect at once.
-        reasons.extend(reasons_of_the_process(app));
-        reasons
+        checking.await.unwrap_or_else(|_| vec!["the readiness checks failed".to_owned()])
     }
 }
 
@@ -200,10 +205,8 @@ mod tests {
     #[tokio::test]
     async fn a_check_goes_on_when_its_client_goes_away() {
         let (app, _folder) = app();
-        let guard = app.readiness.0.lock().await;
         let asked = timeout(Duration::ZERO, app.readiness.reasons_against(&app)).await;
         assert!(asked.is_err(), "the client does not wait");
-        drop(guard);
         while app.readiness.0.lock().await.is_none() {
             tokio::task::yield_now().await;
         }

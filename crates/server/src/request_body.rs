@@ -53,7 +53,8 @@ struct Pace {
     period: Duration,
     /// Bytes that each period must bring.
     quota: usize,
-    /// End of the first period: a body that is still arriving then is slow.
+    /// A body that is still arriving then is slow: the end of the first period, or later if a fast body of its
+    /// length takes longer.
     slow_at: Instant,
     /// End of the current period, and the bytes that it still must bring.
     due_at: Instant,
@@ -71,8 +72,8 @@ impl Pace {
         let fast =
             Duration::from_secs(content_length(headers).unwrap_or(0) / FAST_BYTES_PER_SECOND);
         let (slow_at, ends_at) =
-            (now + period, now + limits.body_seconds_max.max(period).max(fast));
-        Self { period, quota, slow_at, due_at: slow_at, missing: quota, ends_at }
+            (now + period.max(fast), now + limits.body_seconds_max.max(period).max(fast));
+        Self { period, quota, slow_at, due_at: now + period, missing: quota, ends_at }
     }
 
     /// When the body is given up unless more of it arrives.

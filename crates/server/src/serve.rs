@@ -121,7 +121,9 @@ async fn serve_connection(
         app.limits.header_bytes_max.saturating_mul(HEAD_BUFFER_FACTOR).max(128 * 1024);
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = progress.serve();
-        active.note_request();
+        if !is_probe(request.uri().path()) {
+            active.note_request();
+        }
         let mut request = request.map(|body| Body::new(progress.clone().track(body)));
         request.extensions_mut().insert(peer);
         let responding = router.clone().oneshot(request);
@@ -157,6 +159,11 @@ async fn serve_connection(
             connection.await
         })).await.unwrap_or(Ok(())),
     }
+}
+
+/// Whether a request is a health check, which is answered under overload too, and is no reason for it.
+fn is_probe(path: &str) -> bool {
+    ["/healthz", "/readyz"].contains(&path)
 }
 
 /// Closes a connection if sent bytes are not acknowledged for that long. A peer that vanished without

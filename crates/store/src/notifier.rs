@@ -28,7 +28,7 @@ const OUTGOING_MAX: usize = 10_000;
 /// Age from which a subscription gives up its place to a newer one if its vault has the most that it
 /// may have. Its client may have vanished without a word, behind a proxy that has not noticed either,
 /// and would otherwise keep its user from waiting for many minutes. A client that is still there
-/// subscribes again. Longer than any waiting pull.
+/// subscribes again. Longer than a pull may wait.
 const DISPLACED_AFTER: Duration = Duration::from_mins(1);
 
 type Senders = HashMap<VaultId, Subscriptions>;
@@ -157,7 +157,8 @@ impl Subscriptions {
             return false;
         }
         self.places.pop_front();
-        self.sender.send_modify(|change| change.first_id = id + 1);
+        // The others wake as well, and read again: the head of the last change may be older than theirs.
+        self.sender.send_modify(|change| *change = Change { head: None, first_id: id + 1 });
         true
     }
 }

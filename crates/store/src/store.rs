@@ -124,8 +124,9 @@ pub enum OpenError {
     /// The write-ahead log beside the file is that of another file.
     #[error(
         "{} was changed while no server had it open, and {}-wal still has pushes to the file that was \
-         there before: SQLite would mix them. If you put a backup in place, delete {}-wal and {}-shm and \
-         start again. If you only copied the whole folder, delete {}.lock instead",
+         there before: SQLite would mix them. If the file is the same one, in a folder that was copied, \
+         delete {}.lock and start again. Only if you put a backup in place, delete {}-wal and {}-shm instead, \
+         with the pushes in them",
         .path.display(), .path.display(), .path.display(), .path.display(), .path.display()
     )]
     StaleLog {

@@ -13,6 +13,7 @@ use crate::{
     events::REREAD_INTERVAL,
     extract::{Caller, PullQuery},
     memory_budget::Reservation,
+    read_meter::{ReadMeter, Waiting},
     response,
 };
 
@@ -63,10 +64,16 @@ pub(super) async fn pull(
 async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservation), ApiError> {
     // Pinned, because moving a future moves all the bytes of its largest state. When this one had
     // 12 KiB, moves took a tenth of the time of a pull that finds nothing.
-    let reading = pin!(app.store.pull(vault, pull, app.memory.page_budget(vault.id())));
-    let (outcome, budget) = timeout(app.limits.handler_seconds, reading)
+    let waiting = Waiting::new();
+    let budget = ReadMeter::new(app, vault.id(), app.memory.page_budget(vault.id()), &waiting);
+    let reading = pin!(app.store.pull(vault, pull, budget));
+    // Moved, so that it is dropped before the read: a read that is given up then counts.
+    let still_waiting = waiting;
+    let (outcome, meter) = timeout(app.limits.handler_seconds, reading)
         .await
         .map_err(|_| ApiError::Unavailable("the store did not respond in time".to_owned()))??;
+    let budget = meter.into_budget();
+    drop(still_waiting);
     match outcome {
         PullOutcome::Page(page) => {
             let memory = budget.into_reservation(page.records.len())?;

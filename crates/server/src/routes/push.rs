@@ -11,6 +11,7 @@ use crate::{
     extract::ReadPush,
     memory_budget::{Reservation, record_bytes},
     openapi::PushRequest,
+    read_meter::{ReadMeter, Waiting},
     response::{self, PushApplied, PushRefused},
 };
 
@@ -47,6 +48,8 @@ pub(super) async fn push(
     let operations = push.operations().len() as u64;
     // The store keeps the reservation until the push is finished, even if the client leaves.
     let (budget, conflicts) = app.memory.push_budget(memory);
+    let waiting = Waiting::new();
+    let budget = ReadMeter::new(&app, vault.id(), budget, &waiting);
     let applying = app.store.push(&vault, push, app.clock.now(), budget);
     let outcome = timeout(app.limits.handler_seconds, applying)
         .await
@@ -62,6 +65,7 @@ pub(super) async fn push(
         PushOutcome::EpochChanged => return Err(ApiError::EpochChanged),
     };
     app.rates.debit_user(vault.id(), response::body_bytes(&response));
+    drop(waiting);
     Ok(response)
 }
 

@@ -1,6 +1,6 @@
 //! What a database error means for the use case in which it occurred.
 
-use deadpool::managed::{HookError, PoolError};
+use deadpool::managed::{HookError, PoolError, TimeoutType};
 use tokio_postgres::{
     Error,
     error::{DbError as ServerError, Severity, SqlState},
@@ -13,6 +13,8 @@ use crate::{StoreError, postgres_client::describe};
 pub(super) enum DbError {
     /// Nothing was written, and another attempt may succeed.
     Transient(String),
+    /// As `Transient`: all connections are in use, and the database is as good as before.
+    Busy(String),
     /// As `Transient`, and the response is still outstanding: a replica does not respond, and the connection
     /// is as it should be.
     TimedOut(String),
@@ -63,8 +65,13 @@ impl DbError {
 
     /// The failure to get a connection.
     pub(super) fn of_pool(error: &PoolError<Error>) -> Self {
+        if let PoolError::Timeout(TimeoutType::Wait) = error {
+            return Self::Busy(
+                "too many requests wait for a connection to the database".to_owned(),
+            );
+        }
         Self::Transient(match error {
-            PoolError::Timeout(_) => "no connection to the database was free in time".to_owned(),
+            PoolError::Timeout(_) => "no connection to the database was opened in time".to_owned(),
             PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
                 describe(error)
             }
@@ -80,6 +87,7 @@ impl From<DbError> for StoreError {
             | DbError::TimedOut(message)
             | DbError::Stale(message)
             | DbError::ConnectionLost(message) => Self::Unavailable(message),
+            DbError::Busy(message) => Self::Busy(message),
             DbError::InDoubt(message) => Self::OutcomeUnknown(message),
             DbError::Permanent(message) => Self::Internal(message),
         }

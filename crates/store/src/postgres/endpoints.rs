@@ -110,6 +110,10 @@ impl Endpoints {
         order
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// Whether any of the addresses reached a machine with Citus.
     pub(super) fn are_citus(&self) -> bool {
         self.all.iter().any(|endpoint| endpoint.is_citus())

@@ -204,7 +204,7 @@ impl Postgres {
         let outcome = pushing.await.unwrap_or_else(|_| {
             Err(StoreError::OutcomeUnknown("the task of a push panicked".to_owned()))
         });
-        self.results.record_push(&outcome);
+        self.results.record_push(vault.id(), &outcome);
         outcome
     }
 
@@ -215,14 +215,21 @@ impl Postgres {
         budget: R,
     ) -> Result<(PullOutcome, R), StoreError> {
         let outcome = self.inner.pull(vault, pull, budget).await.map_err(StoreError::from);
-        self.results.record_read(&outcome);
+        self.record_read(&outcome);
         outcome
     }
 
     pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<Timestamp>, StoreError> {
         let head = self.inner.head(vault).await.map_err(StoreError::from);
-        self.results.record_read(&head);
+        self.record_read(&head);
         head
+    }
+
+    /// A read from a replica shows nothing about the primary, which pushes need.
+    fn record_read<T>(&self, result: &Result<T, StoreError>) {
+        if self.inner.replicas.is_empty() {
+            self.results.record_read(result);
+        }
     }
 
     pub(crate) async fn check(&self) -> Result<(), StoreError> {

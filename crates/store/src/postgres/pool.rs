@@ -164,7 +164,10 @@ impl Endpoint {
         work.inspect_err(|failure| match failure {
             DbError::ConnectionLost(_) | DbError::InDoubt(_) => self.mark_down(),
             DbError::Stale(_) => self.close_idle(),
-            DbError::Transient(_) | DbError::TimedOut(_) | DbError::Permanent(_) => {}
+            DbError::Transient(_)
+            | DbError::Busy(_)
+            | DbError::TimedOut(_)
+            | DbError::Permanent(_) => {}
         })
     }
 

@@ -61,8 +61,10 @@ impl Probe {
     async fn check_addresses(&self) -> Result<(), DbError> {
         let mut kept = self.client.lock().await;
         // Taken out, so that a check that is given up closes the connection.
+        // An address that is silent leaves time for the others.
+        let share = self.timeout / (u32::try_from(self.urls.len()).unwrap_or(u32::MAX - 1) + 1);
         if let Some(client) = kept.take()
-            && self.ask(&client).await.is_ok()
+            && matches!(timeout(share, self.ask(&client)).await, Ok(Ok(())))
         {
             *kept = Some(client);
             return Ok(());
@@ -74,7 +76,8 @@ impl Probe {
                 let client = client.map_err(|error| DbError::Transient(error.to_string()))?;
                 self.ask(&client).await.map(|()| client)
             };
-            match asked.await {
+            let late = || DbError::ConnectionLost(format!("{url} did not respond in time"));
+            match timeout(share, asked).await.unwrap_or_else(|_| Err(late())) {
                 Ok(client) => {
                     *kept = Some(client);
                     return Ok(());

@@ -268,12 +268,20 @@ mod unix {
             let Some(expected) = written.as_mut().filter(|written| written.stamp != found) else {
                 return Ok(());
             };
-            // Another process has written. That can be a tool that makes checkpoints.
-            let is_later = change_count(&self.file).is_ok_and(|count| count >= expected.changes);
-            if !is_later || found.bytes < expected.stamp.bytes {
+            // Another process has written. That can be a tool that makes checkpoints, or one that compacts the
+            // file. A file that is copied over this one seldom has a later count.
+            let is_later = change_count(&self.file).is_ok_and(|count| {
+                count > expected.changes
+                    || count == expected.changes && found.bytes >= expected.stamp.bytes
+            });
+            if !is_later {
                 return Err(format!("another file was copied over {}", self.path.display()));
             }
             expected.stamp = found;
+            // For the next start, which would otherwise take this file for another one.
+            if let Err(error) = self.lock.write_all_at(found.encode().as_bytes(), 0) {
+                tracing::warn!(%error, "the lock file cannot be written");
+            }
             Ok(())
         }
 

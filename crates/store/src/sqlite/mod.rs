@@ -71,6 +71,20 @@ impl Sqlite {
         // that is locked. An absolute path never begins so.
         let path = std::path::absolute(&path).map_err(|error| OpenError::Io { path, error })?;
         let file = Arc::new(open::lock(&path)?);
+        Self::open_locked(path, options, Arc::clone(&file)).inspect_err(|_| {
+            // Everything is closed again. Without the stamp, the next start would accept a backup beside the
+            // log of this file.
+            if let Err(error) = file.end_change() {
+                tracing::debug!(%error, "the lock file cannot be written");
+            }
+        })
+    }
+
+    fn open_locked(
+        path: PathBuf,
+        options: StoreOptions,
+        file: Arc<DatabaseFile>,
+    ) -> Result<Self, OpenError> {
         let writing = open::writing(&path)?;
         let connections = |busy_timeout| {
             let open = |_| open::reading(&path, busy_timeout);
@@ -127,7 +141,7 @@ impl Sqlite {
         let outcome = outcome.await.unwrap_or_else(|_| {
             Err(StoreError::OutcomeUnknown("the writer thread dropped the push".to_owned()))
         });
-        self.results.record_push(&outcome);
+        self.results.record_push(vault.id(), &outcome);
         outcome
     }
 

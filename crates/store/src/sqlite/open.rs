@@ -113,9 +113,9 @@ pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(to_open_error)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(to_open_error)?;
-    claim(&connection).map_err(to_open_error)?.map_err(|reason| foreign(path, reason))?;
     // A damaged file stays as it is. The writer thread changes this when it closes a database that is whole.
     write_back_on_close(&connection, false).map_err(to_open_error)?;
+    claim(&connection).map_err(to_open_error)?.map_err(|reason| foreign(path, reason))?;
     refuse_damaged(&connection, path)?;
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))

@@ -174,11 +174,11 @@ struct StandingQueue {
 }
 
 impl StandingQueue {
-    /// Adds what a batch found: how many pushes were queued, and how long its first one was. Returns
+    /// Adds what a batch found: whether it emptied the queue, and how long its first push was queued. Returns
     /// whether the queue is a standing one.
-    fn add(&mut self, pushes: usize, waited: Duration, now: Instant) -> bool {
+    fn add(&mut self, is_emptied: bool, waited: Duration, now: Instant) -> bool {
         // What fits into one batch is served by it, however late.
-        if pushes <= BATCH_PUSHES_MAX || waited <= QUEUE_TIMEOUT {
+        if is_emptied || waited <= QUEUE_TIMEOUT {
             self.slow_since = None;
             return false;
         }
@@ -243,8 +243,8 @@ impl WriterLoop {
             }
         }
         gauge_queue(self.messages.len());
-        let queued = batch.len() + self.messages.len();
-        let is_standing = self.standing_queue.add(queued, first_waited, Instant::now());
+        let is_emptied = self.messages.is_empty();
+        let is_standing = self.standing_queue.add(is_emptied, first_waited, Instant::now());
         // The caller is gone and cannot learn the outcome, so the push is not begun.
         batch.retain(|job| !job.reply.is_closed());
         let is_late = |job: &mut Job| is_standing && job.queued_at.elapsed() > QUEUE_TIMEOUT;
@@ -311,6 +311,10 @@ impl WriterLoop {
             return (undone(batch, &stopped.to_string()), nothing());
         }
         let Parts { connection, options, head_cache, health, .. } = &mut self.parts;
+        if !connection.is_autocommit() {
+            // Left behind by a batch that panicked, if its rollback failed.
+            let _ = connection.execute_batch("rollback");
+        }
         let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let mut transaction = match begun {
             Ok(transaction) => transaction,
@@ -407,8 +411,8 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         let late = QUEUE_TIMEOUT + Duration::from_millis(100);
         // 200 pushes were queued while the disk stalled; each batch takes 60 ms.
-        for (batch, pushes) in [200, 136, 72, 8].into_iter().enumerate() {
-            assert!(!queue.add(pushes, late, at(60 * batch as u64)));
+        for (batch, is_emptied) in [false, false, false, true].into_iter().enumerate() {
+            assert!(!queue.add(is_emptied, late, at(60 * batch as u64)));
         }
         assert_eq!(queue.slow_since, None);
     }
@@ -419,7 +423,7 @@ mod tests {
         let start = Instant::now();
         for second in 0..10 {
             let now = start + Duration::from_secs(second);
-            assert!(!queue.add(BATCH_PUSHES_MAX, Duration::from_secs(1), now));
+            assert!(!queue.add(true, Duration::from_secs(1), now));
         }
     }
 
@@ -429,7 +433,7 @@ mod tests {
         let start = Instant::now();
         let late = QUEUE_TIMEOUT + Duration::from_millis(1);
         let mut add =
-            |millis, waited| queue.add(400, waited, start + Duration::from_millis(millis));
+            |millis, waited| queue.add(false, waited, start + Duration::from_millis(millis));
         assert!(!add(0, late));
         assert!(!add(249, late));
         assert!(add(250, late));
