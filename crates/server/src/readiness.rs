@@ -33,7 +33,7 @@ struct Check {
 
 type Reasons<'a> = Pin<Box<dyn Future<Output = Vec<String>> + Send + 'a>>;
 
-const CHECKS: [Check; 5] = [
+const CHECKS: [Check; 4] = [
     Check {
         name: "keys",
         run: |app| Box::pin(keys(app)),
@@ -43,11 +43,6 @@ const CHECKS: [Check; 5] = [
         name: "database",
         run: |app| Box::pin(database(app)),
         late: "the database did not respond in time",
-    },
-    Check {
-        name: "health",
-        run: |app| Box::pin(ready(health(app))),
-        late: "the state of the database is not available",
     },
     Check {
         name: "pushes",
@@ -67,11 +62,6 @@ async fn keys(app: &App) -> Vec<String> {
 
 async fn database(app: &App) -> Vec<String> {
     reasons("database", app.store.check().await, "the database is not available".to_owned())
-}
-
-/// A database that takes no pushes until an operator has repaired it.
-fn health(app: &App) -> Vec<String> {
-    app.store.health().problem().map(str::to_owned).into_iter().collect()
 }
 
 fn pushes(app: &App) -> Vec<String> {
@@ -112,7 +102,7 @@ impl Readiness {
     pub(crate) async fn reasons_against(&self, app: &App) -> Vec<String> {
         let mut reasons = self.latest(app).await;
         // Not part of the stored result, so that it takes effect at once.
-        reasons.extend(reasons_of_the_process(app));
+        reasons.extend(known_reasons(app));
         reasons
     }
 
@@ -136,12 +126,14 @@ impl Readiness {
     }
 }
 
-/// Reasons within this process: it stops, or one of its tasks is down.
-fn reasons_of_the_process(app: &App) -> Vec<String> {
+/// Reasons that this process knows without a check: it stops, one of its tasks is down, or the database takes
+/// no pushes until an operator has repaired it.
+fn known_reasons(app: &App) -> Vec<String> {
     let stopping = app.is_stopping().then(|| "the server is stopping".to_owned());
     let down = app.tasks().down().into_iter();
     let down = down.map(|task| format!("the task `{task}` failed and will be started again"));
-    stopping.into_iter().chain(down).collect()
+    let health = app.store.health().problem().map(str::to_owned);
+    stopping.into_iter().chain(down).chain(health).collect()
 }
 
 /// Runs all checks at the same time, each for at most the time of a request.
