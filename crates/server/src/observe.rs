@@ -33,7 +33,11 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let span = tracing::info_span!("request", id, method, route, vault = tracing::field::Empty);
 
-    let refused = app.origins.refuse(request.method(), request.headers(), started);
+    let (http_method, headers) = (request.method(), request.headers());
+    // It logs, and a log line must not cost a response.
+    let refused =
+        catch_unwind(AssertUnwindSafe(|| app.origins.refuse(http_method, headers, started)));
+    let refused = refused.unwrap_or_default();
     let (mut response, failure) = respond(request, next, refused).instrument(span.clone()).await;
     if let Some(failure) = &failure {
         failure.write_body(&mut response, &id);

@@ -8,9 +8,13 @@ use crate::StoreError;
 /// default size, in the write-ahead log and in the database.
 pub const DISK_FREE_BYTES_MIN: u64 = 4 * 1024 * 1024;
 
-/// Fails if the file system of a file or folder is almost full, or if it cannot be asked. May block.
+/// Fails if the file system of a file or folder is almost full, or if it cannot be asked. A missing file is
+/// no question of room. May block.
 pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
-    let free = free_bytes(path).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let free = match free_bytes(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        free => free.map_err(|error| StoreError::Unavailable(error.to_string()))?,
+    };
     if free < DISK_FREE_BYTES_MIN {
         return Err(StoreError::Unavailable(format!("{free} bytes are free on the disk")));
     }
@@ -34,9 +38,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_with_room_passes_and_a_missing_one_does_not() {
+    fn a_disk_with_room_passes_and_one_that_cannot_be_asked_does_not() {
         let folder = tempfile::tempdir().unwrap();
         check(folder.path()).unwrap();
-        assert!(cfg!(not(unix)) || check(&folder.path().join("missing")).is_err());
+        check(&folder.path().join("missing")).unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(cfg!(not(unix)) || check(&folder.path().join("file/no-folder")).is_err());
     }
 }
