@@ -88,7 +88,7 @@ async fn an_exhausted_pool_is_reported() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     // The only connection waits for the row.
     let pulled = crate::dsl::try_page(&store, &vault, None, 1).await;
-    assert!(matches!(pulled, Err(StoreError::Unavailable(_))), "{pulled:?}");
+    assert!(matches!(pulled, Err(StoreError::Busy(_))), "{pulled:?}");
     let first = first.await.expect("no panic");
     assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
     locking.join().expect("the row was locked");

@@ -47,7 +47,7 @@ impl Readers {
                     let begun = Instant::now();
                     match read(&store, &vault, number).await {
                         Ok(()) => tokio::time::sleep(Duration::from_millis(5)).await,
-                        Err(StoreError::Unavailable(_)) => {}
+                        Err(StoreError::Unavailable(_) | StoreError::Busy(_)) => {}
                         Err(error) => panic!("{error}"),
                     }
                     slowest = slowest.max(begun.elapsed());

@@ -32,7 +32,7 @@ async fn a_database_whose_connections_are_all_in_use_is_ready() {
         tokio::spawn(async move { push(&waiting, &waited_for, &[("second", None, "v1")]).await });
     tokio::time::sleep(Duration::from_millis(200)).await;
     let pulled = try_page(&store, &vault, None, 1).await;
-    assert!(matches!(pulled, Err(StoreError::Unavailable(_))), "{pulled:?}");
+    assert!(matches!(pulled, Err(StoreError::Busy(_))), "{pulled:?}");
     store.check().await.expect("it is busy, and not gone");
     // The push fails because of the lock.
     first.await.expect("no panic").expect_err("the row is locked");

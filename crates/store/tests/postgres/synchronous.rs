@@ -71,8 +71,8 @@ impl Pair {
 }
 
 fn check_unacknowledged(outcome: &Result<PushOutcome, StoreError>) {
-    let is_unknown =
-        matches!(outcome, Err(StoreError::OutcomeUnknown(_) | StoreError::Unavailable(_)));
+    use StoreError::{Busy, OutcomeUnknown, Unavailable};
+    let is_unknown = matches!(outcome, Err(OutcomeUnknown(_) | Unavailable(_) | Busy(_)));
     assert!(is_unknown, "{outcome:?}");
 }
 
