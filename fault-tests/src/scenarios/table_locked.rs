@@ -36,8 +36,8 @@ const READERS: usize = 20;
 /// Size of the server's pool.
 const CONNECTIONS_MAX: u64 = 8;
 
-/// Sessions beside the pool: one for notifications, and one that is being replaced.
-const OTHER_SESSIONS_MAX: u64 = 2;
+/// Sessions beside the pool: one for notifications, one for readiness checks, and one that is being replaced.
+const OTHER_SESSIONS_MAX: u64 = 3;
 
 /// How long a response may take: five times the default of `database_timeout_ms`.
 const RESPONSE_MAX: Duration = Duration::from_secs(10);
