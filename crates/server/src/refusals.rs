@@ -63,6 +63,22 @@ impl Refusals {
         }
     }
 
+    /// Makes sure that a descriptor is kept in reserve. Another thread of the process may have been faster when
+    /// the last one was used.
+    pub(crate) fn has_spare(&mut self) -> bool {
+        if self.spare.is_none() {
+            self.spare = spare();
+        }
+        self.spare.is_some()
+    }
+
+    /// Refuses a connection that has the last descriptor, which is kept in reserve from then on.
+    pub(crate) async fn refuse_last(&mut self, stream: TcpStream) {
+        count_refusal();
+        respond(stream, LAST_DESCRIPTOR_TIMEOUT).await;
+        self.spare = spare();
+    }
+
     /// Handles a failed accept. If the process has no file descriptor left, one connection is refused.
     pub(crate) async fn accept_failed(&mut self, listener: &TcpListener, error: io::Error) {
         // The client is gone.

@@ -73,7 +73,8 @@ async fn serve_up_to(connections_max: usize, app: App, listener: TcpListener, ro
     };
     while let Some(accepted) = app.stop.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, peer)) => start(stream, Peer(peer), &refusals),
+            Ok((stream, peer)) if refusals.has_spare() => start(stream, Peer(peer), &refusals),
+            Ok((stream, _)) => refusals.refuse_last(stream).await,
             Err(error) => refusals.accept_failed(&listener, error).await,
         }
     }
