@@ -1,10 +1,10 @@
 //! The server may open few files, and more connections arrive than that.
 //!
 //! Writers and followers keep the connections that they have. Further clients are refused, and never left
-//! waiting: at first by the limit of connections that follows from the limit of open files, and then because
-//! the system gives the process no further descriptor.
+//! waiting, by the limit of connections that follows from the limit of open files. That the system gives the
+//! process no further descriptor is a test of the process (`crates/vaultsync/tests/process/descriptors.rs`).
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::{
@@ -15,13 +15,13 @@ use tokio::{
 use vaultsync_testkit::{process::ServerProcess, workload::WriterConfig};
 
 use crate::{
-    Scenario, ScenarioContext, ScenarioReport, shell,
+    Scenario, ScenarioContext, ScenarioReport,
     workload::{LoadPlan, WRITES, Workload},
 };
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "descriptors",
-    shows: "the server runs out of file descriptors; connections get 503",
+    shows: "the limit of open files is low; further connections get 503",
     needs_root: false,
     by_default: true,
     run: |context| Box::pin(run(context)),
@@ -55,15 +55,6 @@ async fn run(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
         expect_refusals(&server, &workload, &mut report).await?;
         drop(open);
         until_served(&server).await?;
-
-        set_limit(&server, lowest_free_descriptor(&server)?)?;
-        // Lower numbers become free while connections are still closed.
-        let open = fill(&server).await?;
-        // Not that clients are served meanwhile: one that has to connect again is refused like any other.
-        report.count("connections refused with 503", refusals(&server).await?);
-        set_limit(&server, HARD_LIMIT)?;
-        drop(open);
-        until_served(&server).await?;
     }
 
     clients.finish().await?;
@@ -90,18 +81,6 @@ async fn fill(server: &ServerProcess) -> anyhow::Result<Vec<BufReader<TcpStream>
         }
         ensure!(open.len() < HARD_LIMIT as usize, "every connection was accepted");
     }
-}
-
-/// Connects until 20 connections were refused.
-async fn refusals(server: &ServerProcess) -> anyhow::Result<u64> {
-    let refusing = async {
-        let mut refused = 0;
-        while refused < 20 {
-            refused += u64::from(connect(server).await?.1 == 503);
-        }
-        Ok(refused)
-    };
-    timeout(RESPONSE_MAX, refusing).await.context("connections are not refused")?
 }
 
 /// Expects that further connections are refused, and that clients with a connection are served meanwhile.
@@ -145,19 +124,4 @@ async fn until_served(server: &ServerProcess) -> anyhow::Result<()> {
         Ok(())
     };
     timeout(RESPONSE_MAX, serving).await.context("connections are still refused")?
-}
-
-/// The lowest descriptor that the server has not in use. With this limit it can open no further one.
-fn lowest_free_descriptor(server: &ServerProcess) -> anyhow::Result<u32> {
-    let id = server.id().context("the server is not running")?;
-    let mut used = BTreeSet::new();
-    for entry in fs::read_dir(format!("/proc/{id}/fd"))? {
-        used.insert(entry?.file_name().to_string_lossy().parse::<u32>()?);
-    }
-    (0..=HARD_LIMIT).find(|number| !used.contains(number)).context("every number is in use")
-}
-
-fn set_limit(server: &ServerProcess, limit: u32) -> anyhow::Result<()> {
-    let id = server.id().context("the server is not running")?.to_string();
-    shell::run("prlimit", &["--pid", &id, &format!("--nofile={limit}:{HARD_LIMIT}")]).map(drop)
 }
