@@ -92,15 +92,13 @@ impl Refusals {
         }
         let had_spare = self.spare.take().is_some();
         let accepted = if had_spare { listener.accept().now_or_never() } else { None };
-        let is_refused = match accepted {
-            Some(Ok((stream, _))) => {
-                count_refusal();
-                respond(stream, LAST_DESCRIPTOR_TIMEOUT).await;
-                true
-            }
-            _ => false,
+        let is_refused = if let Some(Ok((stream, _))) = accepted {
+            self.refuse_last(stream).await;
+            true
+        } else {
+            self.spare = spare();
+            false
         };
-        self.spare = spare();
         if let Some(failures) = self.failed.count(self.app.clock.uptime()) {
             tracing::warn!(
                 %error,
@@ -148,11 +146,11 @@ fn spare() -> Option<Spare> {
     std::os::fd::AsFd::as_fd(&io::stderr()).try_clone_to_owned().ok()
 }
 
-/// Other systems have no such limit.
+/// Other systems have no such limit, so there is always one left.
 #[cfg(not(unix))]
-type Spare = std::convert::Infallible;
+type Spare = ();
 
 #[cfg(not(unix))]
 fn spare() -> Option<Spare> {
-    None
+    Some(())
 }
