@@ -38,3 +38,8 @@ impl Clock for SystemClock {
         self.started.elapsed()
     }
 }
+
+/// Whole milliseconds of a duration, for atomic variables.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

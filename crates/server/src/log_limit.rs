@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use crate::clock::millis;
+
 /// Limit on the lines about one kind of event.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
@@ -30,10 +32,9 @@ impl LogLimit {
     /// Counts an event. If a line is due, returns the number of events since the last one.
     pub(crate) fn count(&self, uptime: Duration) -> Option<u64> {
         self.events.fetch_add(1, Ordering::Relaxed);
-        let now = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
+        let now = millis(uptime);
         let next = self.next_millis.load(Ordering::Relaxed);
-        let after =
-            now.saturating_add(u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX));
+        let after = now.saturating_add(millis(self.interval));
         let is_due = now >= next
             && self
                 .next_millis

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Clock, log_limit::LogLimit};
+use crate::{Clock, clock::millis, log_limit::LogLimit};
 
 /// Time from one sample to the next if there is no lag.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
@@ -157,10 +157,6 @@ impl OverloadDetector {
             self.resumed_at_millis.fetch_max(now, Ordering::Relaxed);
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Number of connections that have sent a request in this interval or the last one. No more requests can
