@@ -1,8 +1,8 @@
 //! Readiness: whether this node could serve a push now.
 //!
 //! The checks take no part in the load of real requests, so a busy node stays ready. They run at most once
-//! in [`FRESH_FOR`], however many clients ask, and readiness is charged to no rate: nobody can load the
-//! database through it, and a load balancer always gets its response.
+//! in [`FRESH_FOR`], however many clients ask, and readiness is charged to no rate: requests for it
+//! cannot load the database, and a load balancer always gets its response.
 //!
 //! To add a check, write its function and add it to [`CHECKS`].
 //!
@@ -25,7 +25,7 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 struct Check {
     /// Its name in the log.
     name: &'static str,
-    /// Returns why the condition does not hold, in sentences that anybody may read; none if it does.
+    /// Returns why the condition does not hold, in sentences for the public; none if it does.
     run: fn(&App) -> Reasons<'_>,
     /// The reason if it does not return in time.
     late: &'static str,

@@ -24,7 +24,8 @@ const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// Largest buffer that the first bytes of a body allocate.
 const INITIAL_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
-/// Refuses bodies that are encoded or not called JSON. `identity` is the name of no encoding. `text/plain` is accepted too, because a
+/// Refuses bodies that are encoded or not called JSON. `identity` is the name of no encoding. `text/plain`
+/// is accepted too, because a
 /// browser's `fetch` declares it for a body that is a string.
 pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let encodings = headers.get_all(header::CONTENT_ENCODING).iter();

@@ -18,7 +18,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Standard error, by a descriptor of its own: a writer that blocks would keep the lock of the standard
-/// library's handle, and whoever prints would block too.
+/// library's handle, and any code that prints would block too.
 #[cfg(unix)]
 pub(crate) fn stderr() -> io::Result<std::fs::File> {
     std::os::fd::AsFd::as_fd(&io::stderr()).try_clone_to_owned().map(std::fs::File::from)
@@ -83,7 +83,7 @@ impl<W: Write> Write for LogSink<W> {
 mod tests {
     use super::*;
 
-    /// A destination that does what it is told, write by write, and then takes everything.
+    /// A destination that follows a script, write by write, and then takes everything.
     struct Scripted {
         script: Vec<io::Result<usize>>,
         taken: Vec<u8>,

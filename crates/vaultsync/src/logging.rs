@@ -1,7 +1,7 @@
 //! Destination and format of log lines.
 //!
 //! The log is best effort. Lines go through a bounded queue to a thread that writes them to standard error,
-//! so nothing else waits for a pipe that nobody reads, or fails because of a full disk. Lines that do not
+//! so nothing else waits for a pipe that is not read, or fails because of a full disk. Lines that do not
 //! fit into the queue or cannot be written are lost and counted.
 
 use std::{
@@ -136,7 +136,7 @@ fn run_for_at_most(timeout: Duration, run: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::channel();
     let started = thread::Builder::new().spawn(move || {
         run();
-        // Nobody waits any longer if it took too long.
+        // The receiver is gone if it took too long.
         let _ = done.send(());
     });
     if started.is_ok() {

@@ -131,7 +131,7 @@ fn start_tasks(
     Ok(tasks)
 }
 
-/// Prints the banner on a thread of its own. A banner that cannot be written, or that nobody reads, is no
+/// Prints the banner on a thread of its own. A banner that cannot be written, or that is not read, is no
 /// reason not to serve.
 fn print(banner: Banner) {
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Standard error is closed, is a full disk, or is a pipe that nobody reads, while every request logs a line.
+//! Standard error is closed, is a full disk, or is a pipe that is not read, while every request logs a line.
 
 use std::{
     fs::File,
@@ -31,7 +31,7 @@ enum Sink {
     Closed,
     /// A device on which no space is left.
     Full,
-    /// A pipe that nobody reads.
+    /// A pipe that is not read.
     Stalled,
 }
 

@@ -60,9 +60,9 @@ impl Probe {
 
     async fn check_addresses(&self) -> Result<(), DbError> {
         let mut kept = self.client.lock().await;
-        // Taken out, so that a check that is given up closes the connection.
         // An address that is silent leaves time for the others.
         let share = self.timeout / (u32::try_from(self.urls.len()).unwrap_or(u32::MAX - 1) + 1);
+        // Taken out, so that a check that is given up closes the connection.
         if let Some(client) = kept.take()
             && matches!(timeout(share, self.ask(&client)).await, Ok(Ok(())))
         {

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt as _;
-use vaultsync_store::{PostgresOptions, PushOutcome, StoreError};
+use tokio::task::JoinHandle;
+use vaultsync_store::{PostgresOptions, PushOutcome, Store, StoreError, Vault};
 use vaultsync_test_servers::{PostgresServer, query, shared_postgres};
 
 use crate::{
@@ -69,8 +70,17 @@ async fn many_pushes_of_one_vault_use_one_connection() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exhausted_pool_is_reported() {
+/// A store whose only connection waits for the row of a vault.
+pub(crate) struct ExhaustedPool {
+    pub(crate) store: Arc<Store>,
+    pub(crate) vault: Vault,
+    /// The push that waits.
+    pub(crate) first: JoinHandle<Result<PushOutcome, StoreError>>,
+    /// The session that has locked the row.
+    pub(crate) locking: std::thread::JoinHandle<String>,
+}
+
+pub(crate) async fn exhausted_pool() -> ExhaustedPool {
     let url = new_database();
     let name = url.to_string().rsplit('/').next().map(str::to_owned).expect("a name");
     let options =
@@ -86,7 +96,12 @@ async fn an_exhausted_pool_is_reported() {
     let first =
         tokio::spawn(async move { push(&waiting, &waited_for, &[("second", None, "v1")]).await });
     tokio::time::sleep(Duration::from_millis(200)).await;
-    // The only connection waits for the row.
+    ExhaustedPool { store, vault, first, locking }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exhausted_pool_is_reported() {
+    let ExhaustedPool { store, vault, first, locking } = exhausted_pool().await;
     let pulled = crate::dsl::try_page(&store, &vault, None, 1).await;
     assert!(matches!(pulled, Err(StoreError::Busy(_))), "{pulled:?}");
     let first = first.await.expect("no panic");

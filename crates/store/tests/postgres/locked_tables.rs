@@ -135,16 +135,16 @@ async fn sessions_have_timeouts_of_their_own() {
         PostgresOptions { connections_max: 1, timeout: TIMEOUT, ..options_for(vec![url]) };
     let (store, vault) = (open(options).await, user());
     push_applied(&store, &vault, &[("a", None, "v1")]).await;
-    // A page that tells the settings of the session that reads it.
-    let tell = "create function told() returns bytea stable language sql as $$
+    // A page that shows the settings of the session that reads it.
+    let create = "create function timeouts() returns bytea stable language sql as $$
            select convert_to(concat_ws(' ', current_setting('lock_timeout'),
              current_setting('statement_timeout'),
              current_setting('idle_in_transaction_session_timeout')), 'UTF8') $$;
          alter table records rename to stored;
          create view records as select vault_id, record_id, version, deleted, updated_at,
-           told() as ciphertext from stored";
-    server.query("postgres", tell);
+           timeouts() as ciphertext from stored";
+    server.query("postgres", create);
     let page = retry_until_ok(RECOVERY_WITHIN, || try_page(&store, &vault, None, 1)).await;
-    let told = String::from_utf8(page.records[0].ciphertext.as_bytes().to_vec()).expect("text");
-    assert_eq!(told, "1s 4s 4s");
+    let timeouts = String::from_utf8(page.records[0].ciphertext.as_bytes().to_vec()).expect("text");
+    assert_eq!(timeouts, "1s 4s 4s");
 }

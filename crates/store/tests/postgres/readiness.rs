@@ -1,36 +1,20 @@
 //! The readiness check: whether the database could take a push, asked apart from the pool.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::timeout;
 use vaultsync_store::{PostgresOptions, StoreError};
-use vaultsync_test_servers::{PostgresServer, query, shared_postgres};
+use vaultsync_test_servers::PostgresServer;
 
 use crate::{
-    dsl::{
-        RECOVERY_WITHIN, RESPONSE_WITHIN, TIMEOUT, new_database, open, options_for, push,
-        push_applied, retry_until_ok, try_page, user,
-    },
+    contention::{ExhaustedPool, exhausted_pool},
+    dsl::{RECOVERY_WITHIN, RESPONSE_WITHIN, TIMEOUT, open, retry_until_ok, try_page},
     support::postgres_options,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_whose_connections_are_all_in_use_is_ready() {
-    let url = new_database();
-    let name = url.to_string().rsplit('/').next().map(str::to_owned).expect("a name");
-    let options =
-        PostgresOptions { connections_max: 1, timeout: TIMEOUT, ..options_for(vec![url]) };
-    let (store, vault) = (Arc::new(open(options).await), user());
-    push_applied(&store, &vault, &[("first", None, "v1")]).await;
-    let locking = std::thread::spawn(move || {
-        let lock = "begin; select from vaults for update; select pg_sleep(6); commit";
-        query(&shared_postgres().url(&name), lock)
-    });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let (waiting, waited_for) = (store.clone(), vault.clone());
-    let first =
-        tokio::spawn(async move { push(&waiting, &waited_for, &[("second", None, "v1")]).await });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let ExhaustedPool { store, vault, first, locking } = exhausted_pool().await;
     let pulled = try_page(&store, &vault, None, 1).await;
     assert!(matches!(pulled, Err(StoreError::Busy(_))), "{pulled:?}");
     store.check().await.expect("it is busy, and not gone");

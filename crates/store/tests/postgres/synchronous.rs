@@ -102,7 +102,7 @@ async fn a_retry_waits_until_the_replica_has_the_first_attempt() {
     pair.replica.pause();
     let write = [("a", Some(1), "v2"), ("new", None, "v1")];
     check_unacknowledged(&pair.while_cancelling(push(store, vault, &write)).await);
-    // The replica stays silent, and nobody cancels this wait.
+    // The replica stays silent, and this wait is not cancelled.
     check_unacknowledged(&push(store, vault, &write).await);
     pair.replica.resume();
     let found = retry_until_ok(RECOVERY_WITHIN, || push(store, vault, &write)).await;
