@@ -5,7 +5,7 @@
 use std::{
     ffi::OsString,
     fs::{self, OpenOptions},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -33,7 +33,7 @@ pub struct ServerConfig {
     /// A command, with its arguments, that runs the program: empty, or one that enters a namespace.
     pub wrapper: Vec<String>,
     /// The address it listens on.
-    pub host: Ipv4Addr,
+    pub host: IpAddr,
     /// The folder of the local issuer's key, which several servers may share.
     pub data_dir: PathBuf,
     /// The value of `--database`.
@@ -52,7 +52,7 @@ impl ServerConfig {
         Self {
             program: program.to_owned(),
             wrapper: Vec::new(),
-            host: Ipv4Addr::LOCALHOST,
+            host: Ipv4Addr::LOCALHOST.into(),
             data_dir: folder.join("data"),
             database,
             log: "warn",
@@ -87,9 +87,14 @@ impl ServerProcess {
         Ok(Self { config, port, log, child: None })
     }
 
+    /// The address it listens on.
+    pub const fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.config.host, self.port)
+    }
+
     /// Its base URL.
     pub fn url(&self) -> String {
-        format!("http://{}:{}", self.config.host, self.port)
+        format!("http://{}", self.address())
     }
 
     /// Its port.
@@ -130,7 +135,7 @@ impl ServerProcess {
         let child = command
             .args(&command_line[1..])
             .args(["serve", "--local-issuer=true", "--admin-listen", "off", "--log", config.log])
-            .args(["--listen", &format!("{}:{}", config.host, self.port)])
+            .args(["--listen", &self.address().to_string()])
             .args(["--data-dir", &path(&config.data_dir), "--database", &config.database])
             .args(&config.flags)
             .envs(config.variables.iter().map(|(name, value)| (name, value)))

@@ -38,7 +38,7 @@ async fn run(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
     let (host, port) = (to_database.host_address(), postgres.port());
     let url = format!("postgres://postgres@{host}:{port}/postgres?sslmode=disable");
     let mut config = context.server(&Database::Postgres(url));
-    (config.wrapper, config.host) = (namespace.wrapper(), to_clients.peer_address());
+    (config.wrapper, config.host) = (namespace.wrapper(), to_clients.peer_address().into());
     let server = ServerProcess::start(config).await?;
     let writes = WriterConfig { pause: Duration::from_millis(5), ..WRITES };
     let plan = LoadPlan { writes, ..LoadPlan::default() };

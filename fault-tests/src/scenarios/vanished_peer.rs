@@ -39,7 +39,7 @@ async fn run(context: ScenarioContext) -> anyhow::Result<ScenarioReport> {
     let namespace = Namespace::new("vsvanish")?;
     let link = Link::new(&namespace, 93)?;
     let mut config = context.server(&context.sqlite());
-    config.host = link.host_address();
+    config.host = link.host_address().into();
     let server = ServerProcess::start(config).await?;
     let address = SocketAddr::from((link.host_address(), server.port()));
     let workload = context.workload(1)?;
