@@ -1,5 +1,5 @@
-//! Test kit of Vaultsync: servers, databases, keys and tokens, clients that generate load, and the checker
-//! of their histories.
+//! Test kit of Vaultsync: servers, databases, keys and tokens, projects in Node, clients that generate load, and
+//! the checker of their histories.
 //!
 //! Not here: the tests themselves.
 
@@ -10,6 +10,7 @@ mod database;
 pub mod forge;
 pub mod history;
 pub mod jwks_server;
+pub mod node_project;
 #[cfg(unix)]
 pub mod process;
 mod raw;
