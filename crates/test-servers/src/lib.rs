@@ -1,5 +1,5 @@
-//! Private PostgreSQL, PgBouncer, NATS and nginx servers on free ports of this machine, for tests and for the
-//! project's own commands. They stop when the process that started them ends, even if it is killed, and
+//! Private PostgreSQL, PgBouncer and NATS servers and reverse proxies on free ports of this machine, for tests
+//! and for the project's own commands. They stop when the process that started them ends, even if it is killed, and
 //! leave nothing behind.
 //!
 //! Every error panics with its reason: a test cannot continue without its server.
@@ -24,6 +24,8 @@ mod postgres;
 mod process_guard;
 #[cfg(unix)]
 mod processes;
+#[cfg(unix)]
+mod reverse_proxy;
 
 #[cfg(unix)]
 pub use nats::NatsServer;
@@ -35,3 +37,5 @@ pub use pgbouncer::PgBouncer;
 pub use port::free as free_port;
 #[cfg(unix)]
 pub use postgres::{PostgresServer, query, shared_postgres};
+#[cfg(unix)]
+pub use reverse_proxy::{ProxyProgram, ReverseProxy};

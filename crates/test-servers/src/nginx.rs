@@ -1,13 +1,11 @@
 //! nginx as a load balancer.
 
-use std::fs;
-use std::path::Path;
-
 use crate::process_guard::{Kind, ProcessGuard};
 use crate::processes::signal;
 use crate::programs::NGINX;
+use crate::reverse_proxy::has_written_pid;
 
-static KIND: Kind = Kind { stop_signal: "TERM", kill_signal: "KILL", is_ready };
+static KIND: Kind = Kind { stop_signal: "TERM", kill_signal: "KILL", is_ready: has_written_pid };
 
 /// A private nginx in front of HTTP servers on this machine. It sends each request to one of them, and never
 /// to another one if that fails.
@@ -76,10 +74,4 @@ fn config(port: u16, upstreams: &[u16]) -> String {
          proxy_next_upstream off;\n\
          }} }} }}\n"
     )
-}
-
-/// It writes its process id when it listens.
-fn is_ready(folder: &Path, process: u32) -> bool {
-    let written = fs::read_to_string(folder.join("nginx.pid")).unwrap_or_default();
-    written.trim() == process.to_string()
 }

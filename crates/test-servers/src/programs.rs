@@ -37,7 +37,25 @@ pub const NATS_SERVER: Program = Program {
 pub const NGINX: Program =
     Program { variable: "VAULTSYNC_TEST_NGINX", names: &["nginx", "/usr/sbin/nginx"] };
 
+/// Caddy.
+pub const CADDY: Program = Program { variable: "VAULTSYNC_TEST_CADDY", names: &["caddy"] };
+
+/// HAProxy.
+pub const HAPROXY: Program =
+    Program { variable: "VAULTSYNC_TEST_HAPROXY", names: &["haproxy", "/usr/sbin/haproxy"] };
+
 impl Program {
+    /// The first line that the program prints with an argument that asks for its version.
+    #[cfg(unix)]
+    pub fn version(&self, argument: &str) -> String {
+        let output = std::process::Command::new(self.path()).arg(argument).output();
+        let output =
+            output.unwrap_or_else(|error| panic!("{} cannot be run: {error}", self.names[0]));
+        // nginx prints it to standard error.
+        let printed = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&printed).lines().next().unwrap_or_default().to_owned()
+    }
+
     #[cfg(unix)]
     pub(crate) fn path(&self) -> PathBuf {
         let path = env::var_os(self.variable).filter(|path| !path.is_empty());
@@ -48,8 +66,8 @@ impl Program {
         found.unwrap_or_else(|| {
             let (name, variable) = (self.names[0], self.variable);
             panic!(
-                "{name} was not found: `cargo xtask test` installs it or says how to. {variable} may \
-                 contain its path"
+                "{name} was not found: `cargo xtask` installs what its commands need, or says how to. \
+                 {variable} may contain its path"
             )
         })
     }
