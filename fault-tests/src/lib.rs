@@ -1,7 +1,7 @@
-//! Fault scenarios: the built server under load, with a fault injected, and a check of the outcome.
-//! `cargo xtask faults` runs them.
+//! Scenarios: the built server under load, with a fault injected or in a deployment of another kind, and a
+//! check of the outcome. `cargo xtask faults` and `cargo xtask deployments` run them.
 //!
-//! A scenario is one file in `scenarios/`, and shows one thing. Clients record their requests and the
+//! A fault is one file in `scenarios/`, and a deployment one file in `deployments/`. Clients record their requests and the
 //! responses as a history, and the checker of `vaultsync-testkit` decides from it whether the promises were
 //! kept.
 //!
@@ -9,6 +9,7 @@
 
 #![cfg(target_os = "linux")]
 
+pub mod deployments;
 pub mod faults;
 pub mod http;
 pub mod report;

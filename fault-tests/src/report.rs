@@ -11,6 +11,7 @@ use crate::ScenarioReport;
 pub struct Row {
     name: &'static str,
     shows: &'static str,
+    programs: Vec<String>,
     counts: Vec<(String, u64)>,
     /// Broken promises, or why the scenario could not be run.
     broken: Vec<String>,
@@ -25,11 +26,12 @@ impl Row {
         result: anyhow::Result<ScenarioReport>,
         seconds: u64,
     ) -> Self {
-        let ScenarioReport { counts, broken } = result.unwrap_or_else(|error| ScenarioReport {
-            counts: Vec::new(),
+        let report = result.unwrap_or_else(|error| ScenarioReport {
             broken: vec![format!("the scenario could not be completed: {error:#}")],
+            ..ScenarioReport::default()
         });
-        Self { name, shows, counts, broken, seconds }
+        let ScenarioReport { programs, counts, broken } = report;
+        Self { name, shows, programs, counts, broken, seconds }
     }
 
     /// Whether every promise was kept.
@@ -43,8 +45,8 @@ impl Row {
     }
 
     fn markdown(&self) -> String {
-        let counts: Vec<_> =
-            self.counts.iter().map(|(what, number)| format!("{number} {what}")).collect();
+        let counts = self.counts.iter().map(|(what, number)| format!("{number} {what}"));
+        let counts: Vec<_> = self.programs.iter().cloned().chain(counts).collect();
         let promises = match self.broken.len() {
             0 => "kept".to_owned(),
             broken => format!("**{broken} broken**"),
@@ -77,17 +79,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_has_the_counts_and_the_number_of_broken_promises() {
+    fn a_row_has_the_programs_the_counts_and_the_number_of_broken_promises() {
         let report = |broken: &[&str]| ScenarioReport {
+            programs: vec!["nginx 1".to_owned()],
             counts: vec![("kills".to_owned(), 3)],
             broken: broken.iter().map(ToString::to_string).collect(),
         };
         let kept = Row::new("a", "b", Ok(report(&[])), 1);
         assert!(kept.is_kept());
-        assert_eq!(kept.markdown(), "| `a` | b | 3 kills | 1 s | kept |");
+        assert_eq!(kept.markdown(), "| `a` | b | nginx 1, 3 kills | 1 s | kept |");
         let broken = Row::new("a", "b", Ok(report(&["lost"])), 1);
         assert!(!broken.is_kept());
-        assert_eq!(broken.markdown(), "| `a` | b | 3 kills | 1 s | **1 broken** |");
+        assert_eq!(broken.markdown(), "| `a` | b | nginx 1, 3 kills | 1 s | **1 broken** |");
         assert!(!Row::new("a", "b", Err(anyhow::anyhow!("no disk")), 1).is_kept());
     }
 }

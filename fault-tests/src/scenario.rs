@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
 };
 
+use anyhow::Context as _;
 use tempfile::TempDir;
 use vaultsync_testkit::{history::Counts, process::ServerConfig, process::ServerProcess};
 
@@ -37,6 +38,18 @@ pub struct Scenario {
     pub by_default: bool,
     /// Runs it.
     pub run: fn(ScenarioContext) -> RunFuture,
+}
+
+/// The scenarios of a list with these names, or all that run by default if there are no names.
+pub fn named<'a>(all: &'a [Scenario], names: &[String]) -> anyhow::Result<Vec<&'a Scenario>> {
+    if names.is_empty() {
+        return Ok(all.iter().filter(|scenario| scenario.by_default).collect());
+    }
+    let find = |name: &String| {
+        let found = all.iter().find(|scenario| scenario.name == name);
+        found.with_context(|| format!("there is no scenario {name}; --list lists them"))
+    };
+    names.iter().map(find).collect()
 }
 
 /// The future of a running scenario.
@@ -96,6 +109,8 @@ impl ScenarioContext {
 /// What a scenario counted, and every promise that was broken.
 #[derive(Debug, Default)]
 pub struct ScenarioReport {
+    /// Names and versions of programs that were not built here.
+    pub programs: Vec<String>,
     /// Numbers by what they count, in the order in which they are printed.
     pub counts: Vec<(String, u64)>,
     /// Descriptions of broken promises; empty if all promises were kept.

@@ -57,6 +57,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Run the server behind proxies and in other deployments, and check what clients see
+    Deployments {
+        /// Names of deployments; `--quick` for a few seconds of each, `--list` for a list of them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Send generated requests to a server, and compare the responses with its OpenAPI document
     Schemathesis {
         /// Number of generated requests per operation
@@ -92,6 +98,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::SaveInstructions) => steps::save_instructions(),
         Some(Command::Bench { rest }) => bench::run(&rest),
         Some(Command::Faults { rest }) => steps::faults(&rest),
+        Some(Command::Deployments { rest }) => steps::deployments(&rest),
         Some(Command::Schemathesis { examples }) => schemathesis::run(examples),
         Some(Command::Fuzz(options)) => fuzz::run(&options),
         Some(Command::Mutants(options)) => mutants::run(&options),

@@ -116,14 +116,27 @@ pub(crate) fn demo_cluster(seconds: u32) -> anyhow::Result<()> {
 
 /// Builds the server, and runs the scenarios that inject faults.
 pub(crate) fn faults(arguments: &[String]) -> anyhow::Result<()> {
-    let variables = tools::provide(|tool: &Tool| tool.is_for(Step::Tests))?;
-    let needs_server = !arguments.iter().any(|one| ["--list", "--help", "-h"].contains(&&**one));
-    if needs_server {
+    scenarios("faults", |tool| tool.is_for(Step::Tests), arguments)
+}
+
+/// Builds the server, and runs it in each deployment.
+pub(crate) fn deployments(arguments: &[String]) -> anyhow::Result<()> {
+    scenarios("deployments", Tool::is_for_deployments, arguments)
+}
+
+fn scenarios(
+    list: &str,
+    needs: impl Fn(&Tool) -> bool,
+    arguments: &[String],
+) -> anyhow::Result<()> {
+    let runs = !arguments.iter().any(|one| ["--list", "--help", "-h"].contains(&&**one));
+    let variables = tools::provide(|tool: &Tool| runs && needs(tool))?;
+    if runs {
         run_one("build", &mut cargo_with_profile("build", &["--package", "vaultsync"]))?;
     }
     let mut command = cargo_with_profile("run", &["--package", "vaultsync-fault-tests", "--"]);
-    command.args(arguments).envs(variables);
-    run_one("faults", &mut command)
+    command.arg(list).args(arguments).envs(variables);
+    run_one(list, &mut command)
 }
 
 /// A cargo command that uses the `dist` profile.

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
-use vaultsync_test_servers::programs::{NATS_SERVER, NGINX, PGBOUNCER, POSTGRES, in_path};
+use vaultsync_test_servers::programs::{
+    CADDY, HAPROXY, NATS_SERVER, NGINX, PGBOUNCER, POSTGRES, in_path,
+};
 
 use crate::steps::Step;
 
@@ -133,6 +135,35 @@ const TOOLS: &[Tool] = &[
         apt: "procps",
         elsewhere: &["dnf install procps-ng"],
     },
+    // Only the deployments need the following.
+    Tool {
+        name: "Caddy",
+        why: "servers are tried behind it",
+        steps: &[],
+        variable: Some(CADDY.variable),
+        programs: CADDY.names,
+        // On Debian the package also starts a server, which the deployments do not touch.
+        apt: "caddy",
+        elsewhere: &["dnf install caddy"],
+    },
+    Tool {
+        name: "HAProxy",
+        why: "servers are tried behind it",
+        steps: &[],
+        variable: Some(HAPROXY.variable),
+        programs: HAPROXY.names,
+        apt: "haproxy",
+        elsewhere: &["dnf install haproxy"],
+    },
+    Tool {
+        name: "systemd-analyze",
+        why: "it checks the unit for systemd",
+        steps: &[],
+        variable: None,
+        programs: &["systemd-analyze"],
+        apt: "systemd",
+        elsewhere: &["dnf install systemd"],
+    },
 ];
 
 impl Tool {
@@ -143,6 +174,12 @@ impl Tool {
     /// Whether the benchmark needs it.
     pub(crate) fn is_for_bench(&self) -> bool {
         ["build-essential", "postgresql", "procps"].contains(&self.apt)
+    }
+
+    /// Whether the deployments need it.
+    pub(crate) fn is_for_deployments(&self) -> bool {
+        let of_tests = ["build-essential", "npm", "postgresql", "pgbouncer", "nginx", "procps"];
+        self.steps.is_empty() || of_tests.contains(&self.apt)
     }
 
     /// The path of the program, if it is installed.

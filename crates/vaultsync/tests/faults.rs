@@ -1,15 +1,22 @@
-//! Short runs of the scenarios of `cargo xtask faults` that need neither root nor an idle machine.
+//! Short runs of the scenarios of `cargo xtask faults` and `cargo xtask deployments` that need neither root, nor
+//! an idle machine, nor more programs than the other tests.
 
 #![cfg(target_os = "linux")]
 
 use std::path::Path;
 
-use vaultsync_fault_tests::{Scale, ScenarioContext, ScenarioReport, scenarios};
+use vaultsync_fault_tests::{
+    Scale, Scenario, ScenarioContext, ScenarioReport, deployments, scenario::named, scenarios,
+};
 
 /// Runs a scenario, and returns its report. The test fails if a promise was broken.
 async fn run(name: &str) -> ScenarioReport {
+    run_one_of(scenarios::ALL, name).await
+}
+
+async fn run_one_of(all: &[Scenario], name: &str) -> ScenarioReport {
     let program = Path::new(env!("CARGO_BIN_EXE_vaultsync"));
-    let found = scenarios::named(&[name.to_owned()]).expect("the scenario exists");
+    let found = named(all, &[name.to_owned()]).expect("the scenario exists");
     let context = ScenarioContext::new(program, Scale::Quick).expect("a folder");
     let report = (found[0].run)(context).await.unwrap_or_else(|error| panic!("{name}: {error:#}"));
     assert!(report.broken.is_empty(), "{name}:\n{}", report.broken.join("\n"));
@@ -74,4 +81,10 @@ async fn connections_without_a_descriptor_are_refused_and_clients_are_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_behind_a_balancer_fails_no_request() {
     assert_eq!(run("drain-delay").await.counted("restarts"), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_configuration_for_nginx_passes_on_what_clients_and_nodes_send() {
+    let report = run_one_of(deployments::ALL, "nginx").await;
+    assert!(report.counted("checks") > 10, "{report:?}");
 }

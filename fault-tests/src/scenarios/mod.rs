@@ -24,8 +24,6 @@ mod sqlite_reader;
 mod table_locked;
 mod vanished_peer;
 
-use anyhow::Context as _;
-
 use crate::Scenario;
 
 /// Every scenario, in the order in which they are run.
@@ -62,28 +60,19 @@ pub const ALL: &[Scenario] = &[
     soak::SCENARIO,
 ];
 
-/// The scenarios with these names, or all that run by default if there are no names.
-pub fn named(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
-    if names.is_empty() {
-        return Ok(ALL.iter().filter(|scenario| scenario.by_default).collect());
-    }
-    let find = |name: &String| {
-        let found = ALL.iter().find(|scenario| scenario.name == name);
-        found.with_context(|| format!("there is no scenario {name}; --list lists them"))
-    };
-    names.iter().map(find).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::named;
 
     #[test]
     fn every_scenario_has_a_unique_name_by_which_it_is_found() {
-        for scenario in ALL {
-            let found = named(&[scenario.name.to_owned()]).expect("it exists");
-            assert_eq!(found[0].shows, scenario.shows);
+        for all in [ALL, crate::deployments::ALL] {
+            for scenario in all {
+                let found = named(all, &[scenario.name.to_owned()]).expect("it exists");
+                assert_eq!(found[0].shows, scenario.shows);
+            }
+            assert!(named(all, &["no-such".to_owned()]).is_err());
         }
-        assert!(named(&["no-such".to_owned()]).is_err());
     }
 }

@@ -12,7 +12,9 @@ const [server] = process.argv.slice(2);
 const app = express();
 app.use(compression());
 app.use((incoming, outgoing) => {
-  const { method, headers, originalUrl } = incoming;
+  const { method, originalUrl } = incoming;
+  // Replaces the header, so that a client cannot choose its own address.
+  const headers = { ...incoming.headers, "x-forwarded-for": incoming.socket.remoteAddress };
   const forwarded = request(new URL(originalUrl, server), { method, headers }, (response) => {
     outgoing.statusCode = response.statusCode;
     for (const [name, value] of Object.entries(response.headers)) outgoing.setHeader(name, value);
