@@ -5,7 +5,8 @@ use crate::processes::signal;
 use crate::programs::NGINX;
 use crate::reverse_proxy::has_written_pid;
 
-static KIND: Kind = Kind { stop_signal: "TERM", kill_signal: "KILL", is_ready: has_written_pid };
+// If its main process were killed, the others would go on.
+static KIND: Kind = Kind { stop_signal: "TERM", kill_signal: "TERM", is_ready: has_written_pid };
 
 /// A private nginx in front of HTTP servers on this machine. It sends each request to one of them, and never
 /// to another one if that fails.

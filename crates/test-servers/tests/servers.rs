@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use vaultsync_test_servers::{NatsServer, PgBouncer, PostgresServer, query, shared_postgres};
+use vaultsync_test_servers::{
+    NatsServer, Nginx, PgBouncer, PostgresServer, query, shared_postgres,
+};
 
 /// Waits up to two minutes for a condition, which is enough even on a busy machine.
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
@@ -158,6 +160,15 @@ fn a_dropped_server_leaves_nothing() {
     assert!(folder.exists() && connects(port));
     drop(server);
     assert!(!folder.exists() && !connects(port));
+}
+
+#[test]
+fn a_dropped_nginx_leaves_no_worker() {
+    let nginx = Nginx::start(&[1]);
+    let port = nginx.port();
+    assert!(connects(port));
+    drop(nginx);
+    assert!(!connects(port));
 }
 
 /// Set in the child process that is killed: it runs servers, one of them suspended.
