@@ -3,6 +3,7 @@
 //! Not here: sockets, HTTP status codes, SQL, keys. Nothing in this crate blocks or reads a clock.
 
 mod cursor;
+mod digest;
 mod epoch;
 mod issue;
 mod json;
@@ -11,8 +12,11 @@ mod push;
 mod push_response;
 mod record;
 mod timestamp;
+mod vault_name;
+mod vault_summary;
 
 pub use cursor::{Cursor, CursorError};
+pub use digest::RecordDigest;
 pub use epoch::{Epoch, KnownEpoch};
 pub use issue::{Issue, Issues};
 pub use pull::{PAGE_RECORDS_MAX, Page, Pull, WAIT_SECONDS_MAX};
@@ -20,6 +24,8 @@ pub use push::{Operation, Push, PushError};
 pub use push_response::{Conflict, Written};
 pub use record::{Ciphertext, Record, RecordId, Version};
 pub use timestamp::Timestamp;
+pub use vault_name::VaultName;
+pub use vault_summary::VaultSummary;
 
 /// Maximum number of operations in one push.
 pub const OPERATIONS_MAX: usize = 100;
