@@ -74,7 +74,7 @@ fn stored_in_sqlite(path: &Path, user: &str) -> rusqlite::Result<Vec<RecordView>
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut statement = connection.prepare(
         "select record_id, version, deleted, updated_at, ciphertext
-         from records join vaults using (vault_id) where subject = ?1",
+         from records join vaults using (vault_key) where subject = ?1",
     )?;
     let rows = statement.query_map([user], |row| {
         let ciphertext: Vec<u8> = row.get(4)?;

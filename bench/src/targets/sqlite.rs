@@ -7,7 +7,7 @@ use anyhow::ensure;
 use rusqlite::{Connection, params};
 use tokio::{runtime::Builder, time::Instant};
 use uuid::Uuid;
-use vaultsync_protocol::Epoch;
+use vaultsync_protocol::{Epoch, RecordDigest};
 use vaultsync_store::{Store, StoreOptions};
 
 use super::{Environment, Target};
@@ -38,6 +38,8 @@ pub(crate) struct Sqlite {
 
 struct Vault {
     id: Uuid,
+    /// The key of its row and records.
+    key: i64,
     next: u64,
     clock: i64,
     /// Position of the reader.
@@ -70,8 +72,10 @@ impl Sqlite {
     ) -> anyhow::Result<Self> {
         // The store creates the tables.
         let new_epoch = || Epoch::from_bytes([0; 16]);
-        let store =
-            Store::open_sqlite(path.clone(), StoreOptions { page_bytes_max: 1, new_epoch })?;
+        let store = Store::open_sqlite(
+            path.clone(),
+            StoreOptions { page_bytes_max: 1, vaults_per_user_max: 16, new_epoch },
+        )?;
         Builder::new_current_thread().build()?.block_on(store.close());
         drop(store);
         let connection = Connection::open(&path)?;
@@ -93,7 +97,8 @@ impl Sqlite {
                  values (?1, 'bench', 'sqlite', 0, ?1)",
                 [id.as_bytes()],
             )?;
-            self.vaults.push(Vault { id, next: 0, clock: 0, cursor: i64::MIN });
+            let key = self.connection.last_insert_rowid();
+            self.vaults.push(Vault { id, key, next: 0, clock: 0, cursor: i64::MIN });
         }
         Ok(())
     }
@@ -123,9 +128,9 @@ impl Sqlite {
         let vault = &mut self.vaults[vault];
         let mut select = self.connection.prepare_cached(
             "select record_id, version, deleted, updated_at, ciphertext from records
-             where vault_id = ?1 and updated_at > ?2 order by updated_at limit 101",
+             where vault_key = ?1 and updated_at > ?2 order by updated_at limit 101",
         )?;
-        let mut rows = select.query(params![vault.id.as_bytes(), vault.cursor])?;
+        let mut rows = select.query(params![vault.key, vault.cursor])?;
         let (mut count, mut bytes, mut last) = (0, 0, i64::MIN);
         let mut has_more = false;
         while let Some(row) = rows.next()? {
@@ -161,29 +166,39 @@ fn push(
     ids: &[String],
     ciphertext: &[u8],
 ) -> rusqlite::Result<()> {
-    let id = vault.id.as_bytes();
+    let (id, key) = (vault.id.as_bytes(), vault.key);
     connection
         .prepare_cached("select clock, epoch, receipts from vaults where vault_id = ?1")?
         .query_row([id], |row| row.get_ref(2).map(|_| ()))?;
     let mut select = connection.prepare_cached(
-        "select version, deleted, ciphertext from records where vault_id = ?1 and record_id = ?2",
+        "select version, deleted, length(ciphertext), digest from records
+         where vault_key = ?1 and record_id = ?2",
     )?;
     let mut upsert = connection.prepare_cached(
-        "insert into records (vault_id, record_id, version, deleted, updated_at, ciphertext)
-         values (?1, ?2, ?3, ?4, ?5, ?6)
-         on conflict (vault_id, record_id) do update set version = excluded.version,
-           deleted = excluded.deleted, updated_at = excluded.updated_at,
-           ciphertext = excluded.ciphertext
+        "insert into records (vault_key, record_id, version, deleted, updated_at, digest, created_at,
+           written_at, ciphertext)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?5, ?5, ?7)
+         on conflict (vault_key, record_id) do update set version = excluded.version,
+           deleted = excluded.deleted, updated_at = excluded.updated_at, digest = excluded.digest,
+           written_at = excluded.written_at, ciphertext = excluded.ciphertext
          where version = excluded.version - 1",
     )?;
     for record_id in ids {
-        if select.exists(params![id, record_id])? {
+        if select.exists(params![key, record_id])? {
             return Err(rusqlite::Error::StatementChangedRows(0));
         }
     }
     for record_id in ids {
         vault.clock += 1;
-        upsert.execute(params![id, record_id, 1, false, vault.clock, ciphertext])?;
+        upsert.execute(params![
+            key,
+            record_id,
+            1,
+            false,
+            vault.clock,
+            [0_u8; RecordDigest::BYTES],
+            ciphertext
+        ])?;
     }
     connection
         .prepare_cached("update vaults set clock = ?2, receipts = ?3 where vault_id = ?1")?

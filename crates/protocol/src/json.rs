@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::OPERATIONS_MAX;
+use crate::{GUARDS_MAX, OPERATIONS_MAX};
 
 /// Maximum nesting depth of objects and arrays.
 pub(crate) const NESTING_MAX: usize = 16;
@@ -39,16 +39,24 @@ pub(crate) struct RawOperation<'a> {
     pub(crate) deleted: RawMember<'a>,
 }
 
-/// Raw state of the member `operations`.
+/// Members of a guard that the protocol defines.
 #[derive(Debug, Default)]
-pub(crate) enum RawOperations<'a> {
+pub(crate) struct RawGuard<'a> {
+    pub(crate) record_id: RawMember<'a>,
+    pub(crate) version: RawMember<'a>,
+}
+
+/// Raw state of a member that should be an array of objects.
+#[derive(Debug, Default)]
+pub(crate) enum RawArray<T> {
     #[default]
     Missing,
     Duplicate,
+    Null,
     NotAnArray,
     Array {
-        /// The first [`OPERATIONS_MAX`] elements; `None` for an element that is not an object.
-        operations: Vec<Option<RawOperation<'a>>>,
+        /// The first elements, up to the maximum; `None` for an element that is not an object.
+        elements: Vec<Option<T>>,
         /// Number of elements in the body.
         count: usize,
     },
@@ -57,7 +65,8 @@ pub(crate) enum RawOperations<'a> {
 /// Members of a push body that the protocol defines.
 #[derive(Debug, Default)]
 pub(crate) struct RawPush<'a> {
-    pub(crate) operations: RawOperations<'a>,
+    pub(crate) operations: RawArray<RawOperation<'a>>,
+    pub(crate) guards: RawArray<RawGuard<'a>>,
     pub(crate) epoch: RawMember<'a>,
 }
 
@@ -87,15 +96,12 @@ impl<'de> SetMember<'de> for RawPush<'de> {
         value: &mut A,
         levels_left: usize,
     ) -> Result<(), A::Error> {
-        match (name, &self.operations) {
-            ("operations", RawOperations::Missing) => {
-                self.operations = value.next_value_seed(OperationsSeed { levels_left })?;
+        match name {
+            "operations" => {
+                set_array_once(&mut self.operations, value, levels_left, OPERATIONS_MAX)?;
             }
-            ("operations", _) => {
-                value.next_value_seed(SkipSeed { levels_left })?;
-                self.operations = RawOperations::Duplicate;
-            }
-            ("epoch", _) => set_once(&mut self.epoch, value, levels_left)?,
+            "guards" => set_array_once(&mut self.guards, value, levels_left, GUARDS_MAX)?,
+            "epoch" => set_once(&mut self.epoch, value, levels_left)?,
             _ => value.next_value_seed(SkipSeed { levels_left })?,
         }
         Ok(())
@@ -119,6 +125,21 @@ impl<'de> SetMember<'de> for RawOperation<'de> {
     }
 }
 
+impl<'de> SetMember<'de> for RawGuard<'de> {
+    fn set_member<A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        value: &mut A,
+        levels_left: usize,
+    ) -> Result<(), A::Error> {
+        match name {
+            "recordId" => set_once(&mut self.record_id, value, levels_left),
+            "version" => set_once(&mut self.version, value, levels_left),
+            _ => value.next_value_seed(SkipSeed { levels_left }),
+        }
+    }
+}
+
 fn set_once<'de, A: MapAccess<'de>>(
     member: &mut RawMember<'de>,
     value: &mut A,
@@ -126,6 +147,21 @@ fn set_once<'de, A: MapAccess<'de>>(
 ) -> Result<(), A::Error> {
     let raw = value.next_value_seed(MemberSeed { levels_left })?;
     *member = if matches!(member, RawMember::Missing) { raw } else { RawMember::Duplicate };
+    Ok(())
+}
+
+fn set_array_once<'de, A: MapAccess<'de>, T: SetMember<'de> + Default>(
+    member: &mut RawArray<T>,
+    value: &mut A,
+    levels_left: usize,
+    elements_max: usize,
+) -> Result<(), A::Error> {
+    *member = if matches!(member, RawArray::Missing) {
+        value.next_value_seed(ArraySeed { levels_left, elements_max, new: T::default })?
+    } else {
+        value.next_value_seed(SkipSeed { levels_left })?;
+        RawArray::Duplicate
+    };
     Ok(())
 }
 
@@ -279,46 +315,50 @@ impl<'de, T: SetMember<'de>, F: FnOnce() -> T> Visitor<'de> for ObjectSeed<F> {
     }
 }
 
-/// Deserializes the array of operations.
-struct OperationsSeed {
+/// Deserializes an array of objects, each into the `T` that `new` creates.
+struct ArraySeed<F> {
     levels_left: usize,
+    elements_max: usize,
+    new: F,
 }
 
-impl<'de> DeserializeSeed<'de> for OperationsSeed {
-    type Value = RawOperations<'de>;
+impl<'de, T: SetMember<'de>, F: Fn() -> T> DeserializeSeed<'de> for ArraySeed<F> {
+    type Value = RawArray<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
         from.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for OperationsSeed {
-    type Value = RawOperations<'de>;
+impl<'de, T: SetMember<'de>, F: Fn() -> T> Visitor<'de> for ArraySeed<F> {
+    type Value = RawArray<T>;
 
-    visit_scalars!(_scalar => RawOperations::NotAnArray);
+    visit_scalars!(scalar => match scalar {
+        RawMember::Null => RawArray::Null,
+        _ => RawArray::NotAnArray,
+    });
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        SkipSeed { levels_left: self.levels_left }
-            .visit_map(map)
-            .map(|()| RawOperations::NotAnArray)
+        SkipSeed { levels_left: self.levels_left }.visit_map(map).map(|()| RawArray::NotAnArray)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let levels_left = descend(self.levels_left)?;
-        let mut operations = Vec::new();
-        let new = RawOperation::default;
-        while operations.len() < OPERATIONS_MAX {
-            let Some(operation) = seq.next_element_seed(ObjectSeed { levels_left, new })? else {
-                let count = operations.len();
-                return Ok(RawOperations::Array { operations, count });
+        let mut elements = Vec::new();
+        while elements.len() < self.elements_max {
+            let Some(element) =
+                seq.next_element_seed(ObjectSeed { levels_left, new: &self.new })?
+            else {
+                let count = elements.len();
+                return Ok(RawArray::Array { elements, count });
             };
-            operations.push(operation);
+            elements.push(element);
         }
-        let mut count = operations.len();
+        let mut count = elements.len();
         while seq.next_element_seed(SkipSeed { levels_left })?.is_some() {
             count += 1;
         }
-        Ok(RawOperations::Array { operations, count })
+        Ok(RawArray::Array { elements, count })
     }
 }
 

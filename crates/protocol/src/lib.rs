@@ -20,7 +20,7 @@ pub use digest::RecordDigest;
 pub use epoch::{Epoch, KnownEpoch};
 pub use issue::{Issue, Issues};
 pub use pull::{PAGE_RECORDS_MAX, Page, Pull, WAIT_SECONDS_MAX};
-pub use push::{Operation, Push, PushError};
+pub use push::{Guard, Operation, Push, PushError};
 pub use push_response::{Conflict, Written};
 pub use record::{Ciphertext, Record, RecordId, Version};
 pub use timestamp::Timestamp;
@@ -29,3 +29,6 @@ pub use vault_summary::VaultSummary;
 
 /// Maximum number of operations in one push.
 pub const OPERATIONS_MAX: usize = 100;
+
+/// Maximum number of guards in one push.
+pub const GUARDS_MAX: usize = 10;

@@ -1,10 +1,10 @@
 //! Pushes: batches of writes.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
 use crate::{
-    Ciphertext, Issue, Issues, KnownEpoch, OPERATIONS_MAX, RecordId, Version,
-    json::{self, RawMember, RawOperation, RawOperations},
+    Ciphertext, GUARDS_MAX, Issue, Issues, KnownEpoch, OPERATIONS_MAX, RecordId, Version,
+    json::{self, RawArray, RawGuard, RawMember, RawOperation},
 };
 
 /// One write of a push.
@@ -27,10 +27,21 @@ impl Operation {
     }
 }
 
-/// Batch of at most [`OPERATIONS_MAX`] writes to different records, applied all or none.
+/// Condition of a push: it is applied only if a record that it does not write is at this version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Id of the record.
+    pub record_id: RecordId,
+    /// Version that the record must have; [`Version::NONE`] if it must not exist.
+    pub version: Version,
+}
+
+/// Batch of at most [`OPERATIONS_MAX`] writes to different records, applied all or none, and at most
+/// [`GUARDS_MAX`] guards on other records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Push {
     operations: Vec<Operation>,
+    guards: Vec<Guard>,
     epoch: Option<KnownEpoch>,
 }
 
@@ -58,8 +69,13 @@ impl Push {
             }
             Some(raw) => {
                 let epoch = epoch(raw.epoch, &mut issues);
-                operations(raw.operations, ciphertext_bytes_max, &mut issues)
-                    .map(|operations| Self { operations, epoch })
+                let operations = operations(raw.operations, ciphertext_bytes_max, &mut issues);
+                let guards = guards(raw.guards, &mut issues);
+                reject_repeated_records(&operations, &guards, &mut issues);
+                match (all(operations), all(guards)) {
+                    (Some(operations), Some(guards)) => Some(Self { operations, guards, epoch }),
+                    _ => None,
+                }
             }
         };
         match push {
@@ -73,6 +89,21 @@ impl Push {
         &self.operations
     }
 
+    /// Conditions on records that the push does not write, in the order of the request.
+    pub fn guards(&self) -> &[Guard] {
+        &self.guards
+    }
+
+    /// Ids of all records that decide what becomes of the push: those of the operations, then those of
+    /// the guards. No two are the same.
+    pub fn record_ids(&self) -> impl ExactSizeIterator<Item = &RecordId> + Clone {
+        let operations = self.operations.len();
+        (0..operations + self.guards.len()).map(move |index| match index.checked_sub(operations) {
+            None => &self.operations[index].record_id,
+            Some(guard) => &self.guards[guard].record_id,
+        })
+    }
+
     /// Epoch of the history that the client expects to write to, if it sent one.
     pub fn epoch(&self) -> Option<&KnownEpoch> {
         self.epoch.as_ref()
@@ -84,51 +115,95 @@ impl Push {
     }
 }
 
+/// The elements of the member `operations`, or an issue and none.
 fn operations(
-    raw: RawOperations<'_>,
+    raw: RawArray<RawOperation<'_>>,
     ciphertext_bytes_max: usize,
     issues: &mut Issues,
-) -> Option<Vec<Operation>> {
-    let (raw, count) = match raw {
-        RawOperations::Array { operations, count } => (operations, count),
-        RawOperations::NotAnArray => {
-            issues.add("operations", "must be an array");
-            return None;
-        }
-        RawOperations::Missing => {
-            issues.add("operations", MISSING);
-            return None;
-        }
-        RawOperations::Duplicate => {
-            issues.add("operations", DUPLICATE);
-            return None;
-        }
-    };
-    if count > OPERATIONS_MAX {
-        let message = format!("must contain at most {OPERATIONS_MAX} operations, not {count}");
-        issues.add("operations", message);
-    }
-    let operations: Vec<Option<Operation>> = raw
-        .into_iter()
-        .enumerate()
-        .map(|(index, raw)| {
-            if raw.is_none() {
-                issues.add(format!("operations[{index}]"), "must be an object");
-            }
-            operation(raw?, index, ciphertext_bytes_max, issues)
-        })
-        .collect();
-    reject_repeated_records(&operations, issues);
-    operations.into_iter().collect()
+) -> Vec<Option<Operation>> {
+    elements("operations", raw, OPERATIONS_MAX, issues, |raw, index, issues| {
+        operation(raw, index, ciphertext_bytes_max, issues)
+    })
 }
 
-fn reject_repeated_records(operations: &[Option<Operation>], issues: &mut Issues) {
-    let mut first_index = HashMap::with_capacity(operations.len());
-    for (index, operation) in operations.iter().enumerate() {
-        let Some(operation) = operation else { continue };
-        if let Some(first) = first_index.insert(operation.record_id.as_str(), index) {
-            let path = format!("operations[{index}].recordId");
-            issues.add(path, format!("must not repeat the recordId of operations[{first}]"));
+/// The elements of the member `guards`, which may be absent.
+fn guards(raw: RawArray<RawGuard<'_>>, issues: &mut Issues) -> Vec<Option<Guard>> {
+    if matches!(raw, RawArray::Missing | RawArray::Null) {
+        return Vec::new();
+    }
+    elements("guards", raw, GUARDS_MAX, issues, guard)
+}
+
+/// Parses each element of an array; `None` for one that has issues.
+fn elements<R, T>(
+    member: &str,
+    raw: RawArray<R>,
+    count_max: usize,
+    issues: &mut Issues,
+    parse: impl Fn(R, usize, &mut Issues) -> Option<T>,
+) -> Vec<Option<T>> {
+    let (raw, count) = match raw {
+        RawArray::Array { elements, count } => (elements, count),
+        RawArray::NotAnArray | RawArray::Null => {
+            issues.add(member, "must be an array");
+            return Vec::new();
+        }
+        RawArray::Missing => {
+            issues.add(member, MISSING);
+            return Vec::new();
+        }
+        RawArray::Duplicate => {
+            issues.add(member, DUPLICATE);
+            return Vec::new();
+        }
+    };
+    if count > count_max {
+        issues.add(member, format!("must contain at most {count_max} {member}, not {count}"));
+    }
+    let mut elements = Vec::with_capacity(raw.len());
+    for (index, raw) in raw.into_iter().enumerate() {
+        if raw.is_none() {
+            issues.add(format!("{member}[{index}]"), "must be an object");
+        }
+        elements.push(raw.and_then(|raw| parse(raw, index, issues)));
+    }
+    elements
+}
+
+/// All elements, if each is valid.
+fn all<T>(elements: Vec<Option<T>>) -> Option<Vec<T>> {
+    elements.into_iter().collect()
+}
+
+/// An element of an array in the body.
+#[derive(Clone, Copy)]
+struct Place {
+    member: &'static str,
+    index: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.member, self.index)
+    }
+}
+
+fn reject_repeated_records(
+    operations: &[Option<Operation>],
+    guards: &[Option<Guard>],
+    issues: &mut Issues,
+) {
+    let mut first = HashMap::with_capacity(operations.len() + guards.len());
+    let operations = operations.iter().map(|one| one.as_ref().map(|one| &one.record_id));
+    let guards = guards.iter().map(|one| one.as_ref().map(|one| &one.record_id));
+    let place = |member| move |(index, id)| (Place { member, index }, id);
+    let operations = operations.enumerate().map(place("operations"));
+    let guards = guards.enumerate().map(place("guards"));
+    for (place, id) in operations.chain(guards) {
+        let Some(id) = id else { continue };
+        if let Some(first) = first.insert(id.as_str(), place) {
+            let path = format!("{place}.recordId");
+            issues.add(path, format!("must not repeat the recordId of {first}"));
         }
     }
 }
@@ -165,6 +240,26 @@ fn operation(
         return None;
     }
     Some(operation)
+}
+
+fn guard(raw: RawGuard<'_>, index: usize, issues: &mut Issues) -> Option<Guard> {
+    let mut add_issue = |member: &str, message: String| {
+        issues.add(format!("guards[{index}].{member}"), message);
+    };
+    let record_id = string(raw.record_id)
+        .and_then(|text| RecordId::new(&text).map_err(str::to_owned))
+        .map_err(|message| add_issue("recordId", message));
+    let version = version(&raw.version).map_err(|message| add_issue("version", message));
+    Some(Guard { record_id: record_id.ok()?, version: version.ok()? })
+}
+
+fn version(raw: &RawMember<'_>) -> Result<Version, String> {
+    match raw {
+        RawMember::Integer(number) if let Some(version) = Version::new(*number) => Ok(version),
+        RawMember::Missing => Err(MISSING.to_owned()),
+        RawMember::Duplicate => Err(DUPLICATE.to_owned()),
+        _ => Err(format!("must be a whole number from 0 to {}", Version::MAX)),
+    }
 }
 
 fn string(raw: RawMember<'_>) -> Result<Cow<'_, str>, String> {

@@ -36,10 +36,15 @@ pub struct Conflict {
     /// Position in the vault's order; null if the server does not have the record.
     #[schema(required = true, value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
     pub updated_at: Option<Timestamp>,
+    /// Present, and true, if the push has a guard on the record and no operation.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub guard: bool,
 }
 
 impl Conflict {
-    /// Conflict of a write with a base version to a record that the server does not have.
+    /// Conflict of a guard, or of a write with a base version, with a record that the server does not
+    /// have.
     pub fn with_nothing(record_id: RecordId) -> Self {
         Self {
             record_id,
@@ -47,6 +52,7 @@ impl Conflict {
             ciphertext: Ciphertext::default(),
             deleted: true,
             updated_at: None,
+            guard: false,
         }
     }
 }

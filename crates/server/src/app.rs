@@ -169,6 +169,7 @@ impl Parts {
         let limits = Limits::default();
         let options = vaultsync_store::StoreOptions {
             page_bytes_max: limits.page_bytes_max,
+            vaults_per_user_max: limits.vaults_per_user_max,
             new_epoch: || vaultsync_protocol::Epoch::new(uuid::Uuid::new_v4()),
         };
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();

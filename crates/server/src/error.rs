@@ -72,6 +72,7 @@ pub(crate) const CODES: &[(u16, &[&str])] = &[
     (431, &["headers_too_large"]),
     (500, &["internal"]),
     (503, &["unavailable", "outcome_unknown"]),
+    (507, &["too_many_vaults"]),
 ];
 
 /// `Retry-After` of errors that do not bring a time of their own.
@@ -130,6 +131,7 @@ pub(crate) enum ApiError {
     Busy(String),
     NotReady(Vec<String>),
     OutcomeUnknown(String),
+    TooManyVaults,
 }
 
 impl ApiError {
@@ -156,6 +158,7 @@ impl ApiError {
             Self::Unavailable(_) | Self::Busy(_) | Self::NotReady(_) | Self::OutcomeUnknown(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::TooManyVaults => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 
@@ -178,6 +181,7 @@ impl ApiError {
             Self::Internal(_) => "internal",
             Self::Unavailable(_) | Self::Busy(_) | Self::NotReady(_) => "unavailable",
             Self::OutcomeUnknown(_) => "outcome_unknown",
+            Self::TooManyVaults => "too_many_vaults",
         }
     }
 
@@ -253,6 +257,10 @@ impl ApiError {
             Self::NotReady(_) => "The server is not ready. See reasons.",
             Self::OutcomeUnknown(_) => {
                 "It is unknown whether the push was applied. Send the same body again."
+            }
+            Self::TooManyVaults => {
+                "This user has the most named vaults that this server allows. \
+                 Use one of them. See vaultsPerUserMax in GET /api/sync/info."
             }
         };
         message.to_owned()

@@ -67,7 +67,7 @@ impl Events {
         let changes = app
             .store
             .notifier()
-            .subscribe(vault.id(), app.limits.waits_per_user_max)
+            .subscribe(&vault, app.limits.waits_per_user_max)
             .ok_or(ApiError::TooManyWaits)?;
         Self::with_subscription(app, vault, expires_at, changes).await
     }
@@ -188,7 +188,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let app = App::new(Parts::in_folder(folder.path()));
         let vault = Vault::of("issuer", "ada");
-        let changes = ChangeNotifier::default().subscribe(vault.id(), 1).unwrap();
+        let changes = ChangeNotifier::default().subscribe(&vault, 1).unwrap();
         let expires_at = app.clock.now().plus_millis(3_600_000);
         let mut events = Events::with_subscription(app, vault, expires_at, changes).await.unwrap();
         assert_eq!(events.next().await, Some(StreamEvent::KeepAlive));
@@ -251,16 +251,16 @@ mod tests {
                 app.clone(),
                 vault.clone(),
                 expires_at,
-                notifier.subscribe(vault.id(), 1).unwrap(),
+                notifier.subscribe(&vault, 1).unwrap(),
             )
         };
         let mut old = open().await.unwrap();
         tokio::time::pause();
         // One at once, and one every 15 s.
         assert_eq!(keep_alives_within(&mut old, Duration::from_secs(50)).await, 4);
-        assert!(notifier.subscribe(vault.id(), 1).is_none());
+        assert!(notifier.subscribe(&vault, 1).is_none());
         tokio::time::advance(Duration::from_secs(10)).await;
-        let newer = notifier.subscribe(vault.id(), 1).unwrap();
+        let newer = notifier.subscribe(&vault, 1).unwrap();
         assert_eq!(old.next().await, None);
         drop((old, newer));
     }

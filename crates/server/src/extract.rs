@@ -3,10 +3,10 @@
 //! A handler that takes neither [`Caller`] nor [`ReadPush`] is public.
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, FromRequestParts, RawPathParams, Request},
     http::request::Parts,
 };
-use vaultsync_protocol::{Pull, Push, Timestamp};
+use vaultsync_protocol::{Issues, Pull, Push, Timestamp, VaultName};
 use vaultsync_store::Vault;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 
 /// A caller who is signed in and within the rates of the user.
 pub(crate) struct Caller {
-    /// The caller's vault.
+    /// The vault that the path names: the caller's default vault, or another one of the caller's.
     pub(crate) vault: Vault,
     /// The token's `exp`, for responses that outlast the check of the token.
     pub(crate) expires_at: Timestamp,
@@ -32,10 +32,29 @@ impl FromRequestParts<App> for Caller {
             .await
             .map_err(|error| sign_in_failed(app, parts, error))?;
         let vault = Vault::of(principal.issuer, principal.subject);
+        app.rates.charge_user(vault.user()).map_err(ApiError::RateLimited)?;
+        let vault = match vault_name(parts).await? {
+            Some(name) => vault.named(name),
+            None => vault,
+        };
         tracing::Span::current().record("vault", tracing::field::display(vault.id()));
-        app.rates.charge_user(vault.id()).map_err(ApiError::RateLimited)?;
         Ok(Self { vault, expires_at: principal.expires_at })
     }
+}
+
+/// The path parameter of routes in a named vault.
+pub(crate) const VAULT_PARAMETER: &str = "vault";
+
+/// The name of the vault in the path, if the route has one.
+async fn vault_name(parts: &mut Parts) -> Result<Option<VaultName>, ApiError> {
+    let invalid = || {
+        let mut issues = Issues::default();
+        issues.add(VAULT_PARAMETER, VaultName::RULE);
+        ApiError::InvalidRequest(issues.into_vec())
+    };
+    let parameters = RawPathParams::from_request_parts(parts, &()).await.map_err(|_| invalid())?;
+    let mut names = parameters.iter().filter(|(parameter, _)| *parameter == VAULT_PARAMETER);
+    names.next().map(|(_, name)| VaultName::new(name).ok_or_else(invalid)).transpose()
 }
 
 /// Counts a failed sign-in, and charges the address for it if no key verified the token.
@@ -66,7 +85,7 @@ impl<S: Sync> FromRequestParts<S> for PullQuery {
 
 /// The push of a [`Caller`]. The body is read only after sign-in.
 pub(crate) struct ReadPush {
-    /// The caller's vault.
+    /// The caller's vault that the path names.
     pub(crate) vault: Vault,
     /// The push, which is valid.
     pub(crate) push: Push,
@@ -81,10 +100,10 @@ impl FromRequest<App> for ReadPush {
         let (mut parts, body) = request.into_parts();
         let Caller { vault, .. } = Caller::from_request_parts(&mut parts, app).await?;
         request_body::check_media_type(&parts.headers)?;
-        let mut memory = app.memory.reserve(vault.id());
+        let mut memory = app.memory.reserve(vault.user());
         let body = request_body::read(&parts.headers, body, &app.limits, &mut memory).await?;
         let bytes = body.len();
-        app.rates.debit_user(vault.id(), bytes);
+        app.rates.debit_user(vault.user(), bytes);
         if let Some(ClientAddress(address)) = parts.extensions.get() {
             app.rates.debit_address(*address, bytes);
         }

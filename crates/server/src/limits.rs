@@ -25,7 +25,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use vaultsync_protocol::{OPERATIONS_MAX, PAGE_RECORDS_MAX, RecordId, WAIT_SECONDS_MAX};
+use vaultsync_protocol::{
+    GUARDS_MAX, OPERATIONS_MAX, PAGE_RECORDS_MAX, RecordId, WAIT_SECONDS_MAX,
+};
 
 /// Unit of a limit. It decides the type of the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +159,9 @@ limits! {
     "Maximum number of operations in one push."
     operations_max: usize = OPERATIONS_MAX;
 
+    "Maximum number of guards in one push."
+    guards_max: usize = GUARDS_MAX;
+
     "Maximum length of a record id, in bytes."
     record_id_bytes_max: usize = RecordId::BYTES_MAX;
 
@@ -181,6 +186,9 @@ limits! {
 
     "Maximum `wait` of a pull, in seconds."
     wait_seconds_max: u64 = WAIT_SECONDS_MAX;
+
+    "Maximum number of named vaults of one user, beside the default vault. A push that would create one more gets 507; pushes at the same time may exceed it."
+    vaults_per_user_max: usize = 16, Count(0, 1000);
 
     "Maximum number of waiting pulls and event streams of one user at a time."
     waits_per_user_max: usize = 10, Count(0, 10_000);

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use vaultsync_store::{ReadBudget, VaultId};
+use vaultsync_store::{ReadBudget, UserId};
 
 use crate::Limits;
 
@@ -32,7 +32,7 @@ struct Inner {
 struct Reserved {
     total: Bytes,
     /// By user; a user without a reservation has no entry.
-    by_user: HashMap<VaultId, Bytes>,
+    by_user: HashMap<UserId, Bytes>,
 }
 
 /// Reserved memory, in bytes.
@@ -69,12 +69,12 @@ impl MemoryBudget {
     }
 
     /// An empty reservation, to be grown.
-    pub(crate) fn reserve(&self, user: VaultId) -> Reservation {
+    pub(crate) fn reserve(&self, user: UserId) -> Reservation {
         Reservation { memory: self.clone(), user, bytes: 0, is_slow: false }
     }
 
     /// The budget of a page that is about to be read.
-    pub(crate) fn page_budget(&self, user: VaultId) -> PageBudget {
+    pub(crate) fn page_budget(&self, user: UserId) -> PageBudget {
         PageBudget { reservation: self.reserve(user), bytes: 0, exceeded: None }
     }
 
@@ -83,7 +83,7 @@ impl MemoryBudget {
         self.0.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, user: VaultId, bytes: usize, is_slow: bool) -> Result<(), BudgetExceeded> {
+    fn take(&self, user: UserId, bytes: usize, is_slow: bool) -> Result<(), BudgetExceeded> {
         let mut reserved = self.reserved();
         let of_user = reserved.by_user.get(&user).copied().unwrap_or_default();
         if bytes > self.0.bytes_per_user_max.saturating_sub(of_user.all) {
@@ -104,7 +104,7 @@ impl MemoryBudget {
     }
 
     /// Makes that many reserved bytes part of what slow bodies hold.
-    fn mark_slow(&self, user: VaultId, bytes: usize) -> Result<(), BudgetExceeded> {
+    fn mark_slow(&self, user: UserId, bytes: usize) -> Result<(), BudgetExceeded> {
         let mut reserved = self.reserved();
         let of_user = reserved.by_user.get(&user).copied().unwrap_or_default();
         self.check_slow(reserved.total, of_user, bytes)?;
@@ -127,7 +127,7 @@ impl MemoryBudget {
         }
     }
 
-    fn give_back(&self, user: VaultId, bytes: usize, is_slow: bool) {
+    fn give_back(&self, user: UserId, bytes: usize, is_slow: bool) {
         let slow = if is_slow { bytes } else { 0 };
         let mut reserved = self.reserved();
         reserved.total.all -= bytes;
@@ -147,7 +147,7 @@ impl MemoryBudget {
 #[derive(Debug)]
 pub(crate) struct Reservation {
     memory: MemoryBudget,
-    user: VaultId,
+    user: UserId,
     bytes: usize,
     is_slow: bool,
 }
@@ -301,8 +301,8 @@ mod tests {
 
     const KIB: usize = 1024;
 
-    fn user(name: &str) -> VaultId {
-        Vault::of("issuer", name).id()
+    fn user(name: &str) -> UserId {
+        Vault::of("issuer", name).user()
     }
 
     /// A budget of 10 KiB, of which one user may reserve a part.

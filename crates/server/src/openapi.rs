@@ -37,10 +37,27 @@ pub(crate) struct PushRequest {
     /// At most 100, each for another record.
     #[schema(max_items = 100)]
     operations: Vec<OperationRequest>,
+    /// Conditions on records that the push does not write, at most 10: nothing is written unless all hold.
+    #[schema(required = false, max_items = 10)]
+    guards: Option<Vec<GuardRequest>>,
     /// The `epoch` of an earlier response. The server returns 410 if the vault's history has another
     /// epoch. With an epoch, a base version on an unknown record is a conflict.
     #[schema(required = false, min_length = 1, max_length = 64)]
     epoch: Option<String>,
+}
+
+/// A condition of a push: a record is at this version.
+#[derive(ToSchema)]
+#[schema(as = Guard)]
+#[expect(dead_code, reason = "its fields are read by the derive")]
+#[serde(rename_all = "camelCase")]
+struct GuardRequest {
+    /// As in an operation.
+    #[schema(min_length = 1, max_length = 255, example = "keyring")]
+    record_id: String,
+    /// The version that the record must have; 0 if the server must not have it.
+    #[schema(value_type = usize, minimum = 0, maximum = 9_007_199_254_740_991_i64, example = 3)]
+    version: i64,
 }
 
 /// One write of a push.

@@ -15,7 +15,7 @@ use governor::{
     clock::{Clock as _, DefaultClock},
     state::keyed::DashMapStateStore,
 };
-use vaultsync_store::VaultId;
+use vaultsync_store::UserId;
 
 use crate::{Clock, Limits, byte_rate::ByteRate};
 
@@ -24,10 +24,10 @@ pub(crate) const BURST_SECONDS: u32 = 3;
 
 /// The rate limits of [`Limits`] and their use so far. `None` is a limit that is off.
 pub(crate) struct Rates {
-    users: Option<Rate<VaultId>>,
+    users: Option<Rate<UserId>>,
     addresses: Option<Rate<IpAddr>>,
     sign_in_failures: Option<Rate<IpAddr>>,
-    user_bytes: Option<ByteRate<VaultId>>,
+    user_bytes: Option<ByteRate<UserId>>,
     address_bytes: Option<ByteRate<IpAddr>>,
     clock: Arc<dyn Clock>,
 }
@@ -65,9 +65,9 @@ impl Rates {
     }
 
     /// Counts a request of a user, unless the user has to wait because of earlier bytes.
-    pub(crate) fn charge_user(&self, vault: VaultId) -> Result<(), RateLimited> {
-        self.user_bytes.as_ref().map_or(Ok(()), |rate| rate.check(&vault, self.clock.uptime()))?;
-        self.users.as_ref().map_or(Ok(()), |rate| rate.charge(&vault))
+    pub(crate) fn charge_user(&self, user: UserId) -> Result<(), RateLimited> {
+        self.user_bytes.as_ref().map_or(Ok(()), |rate| rate.check(&user, self.clock.uptime()))?;
+        self.users.as_ref().map_or(Ok(()), |rate| rate.charge(&user))
     }
 
     /// Counts a request from an address, unless it has to wait because of earlier bytes.
@@ -84,9 +84,9 @@ impl Rates {
     }
 
     /// Counts bytes that a user sent, or that were read for the user.
-    pub(crate) fn debit_user(&self, vault: VaultId, bytes: usize) {
+    pub(crate) fn debit_user(&self, user: UserId, bytes: usize) {
         if let Some(rate) = &self.user_bytes {
-            rate.debit(vault, bytes, self.clock.uptime());
+            rate.debit(user, bytes, self.clock.uptime());
         }
     }
 
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn bytes_count_against_the_user_and_the_address() {
         let rates = rates(1000);
-        let [ada, ben] = ["ada", "ben"].map(|name| Vault::of("i", name).id());
+        let [ada, ben] = ["ada", "ben"].map(|name| Vault::of("i", name).user());
         assert_eq!(rates.charge_user(ada), Ok(()));
         rates.debit_user(ada, 100);
         let limited = rates.charge_user(ada).unwrap_err();
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_user_rate_of_zero_disables_every_rate_limit() {
         let rates = rates(0);
-        let (address, user) = (IpAddr::from([192, 0, 2, 1]), Vault::of("i", "s").id());
+        let (address, user) = (IpAddr::from([192, 0, 2, 1]), Vault::of("i", "s").user());
         for _ in 0..100 {
             assert_eq!(rates.charge_address(address), Ok(()));
             assert_eq!(rates.charge_user(user), Ok(()));

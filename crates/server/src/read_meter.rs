@@ -5,14 +5,14 @@
 
 use std::sync::{Arc, Weak};
 
-use vaultsync_store::{ReadBudget, VaultId};
+use vaultsync_store::{ReadBudget, UserId};
 
 use crate::app::App;
 
 /// A budget that counts what is read with it.
 pub(crate) struct ReadMeter<B> {
     app: App,
-    user: VaultId,
+    user: UserId,
     /// `None` once it was taken out.
     budget: Option<B>,
     bytes: usize,
@@ -29,7 +29,7 @@ impl Waiting {
 }
 
 impl<B: ReadBudget> ReadMeter<B> {
-    pub(crate) fn new(app: &App, user: VaultId, budget: B, waiting: &Waiting) -> Self {
+    pub(crate) fn new(app: &App, user: UserId, budget: B, waiting: &Waiting) -> Self {
         let waiting = Arc::downgrade(&waiting.0);
         Self { app: app.clone(), user, budget: Some(budget), bytes: 0, waiting }
     }
@@ -73,7 +73,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let limits = Limits { rate_limit_bytes: 1000, ..Limits::default() };
         let app = App::new(Parts { limits, ..Parts::in_folder(folder.path()) });
-        let user = Vault::of("issuer", "ada").id();
+        let user = Vault::of("issuer", "ada").user();
         let is_limited = || app.rates.charge_user(user).is_err();
         let read = |waiting: &Waiting| {
             let mut meter = ReadMeter::new(&app, user, Unbounded, waiting);

@@ -200,7 +200,7 @@ mod tests {
             sleep(pause).await;
             Some((Ok::<_, Infallible>(vec![b' '; bytes]), sent + 1))
         });
-        let mut reservation = memory.reserve(Vault::of("i", "s").id());
+        let mut reservation = memory.reserve(Vault::of("i", "s").user());
         let began = Instant::now();
         let body = Body::from_stream(body);
         let read = read(&HeaderMap::new(), body, &limits(), &mut reservation).await;

@@ -22,11 +22,15 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi
 const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
 
 /// The routes in the document: all except the document itself and the page that shows it.
-const ROUTES: [(&str, &str); 6] = [
+const ROUTES: [(&str, &str); 10] = [
     ("get", "/api/sync/events"),
     ("get", "/api/sync/info"),
     ("get", "/api/sync/pull"),
     ("post", "/api/sync/push"),
+    ("get", "/api/sync/vaults"),
+    ("get", "/api/sync/vaults/{vault}/events"),
+    ("get", "/api/sync/vaults/{vault}/pull"),
+    ("post", "/api/sync/vaults/{vault}/push"),
     ("get", "/healthz"),
     ("get", "/readyz"),
 ];
@@ -80,7 +84,7 @@ async fn the_document_has_exactly_the_routes() {
     assert_eq!(described, ROUTES);
     for (method, path) in ROUTES {
         let other = if method == "get" { Method::POST } else { Method::GET };
-        let answer = send(server.request(other, path)).await;
+        let answer = send(server.request(other, &path.replace("{vault}", "notes"))).await;
         assert_eq!(answer.status, 405, "{path} exists and supports {method} only");
     }
     // `routes!` adds a route to the router and to the document; `.route(…)` only to the router.
@@ -327,10 +331,12 @@ async fn a_member_that_is_always_present_is_required() {
     let document = served(&TestServer::start(Backend::Sqlite).await).await;
     // The only members of requests and responses that may be absent.
     let optional = [
+        ("Conflict", "guard"),
         ("Failure", "issues"),
         ("Failure", "reasons"),
         ("PushRefused", "hasMore"),
         ("PushRequest", "epoch"),
+        ("PushRequest", "guards"),
     ];
     let mut found = Vec::new();
     for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
@@ -374,11 +380,12 @@ async fn the_examples_of_the_protocol_page_match_the_document(backend: Backend) 
     let blocks = PROTOCOL.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
     let examples: Vec<Value> =
         blocks.map(|block| serde_json::from_str(block).expect("JSON")).collect();
-    let schemas = ["PushRequest", "PushApplied", "PushRefused", "Page", "Failure"];
+    let schemas =
+        ["Vaults", "PushRequest", "PushRequest", "PushApplied", "PushRefused", "Page", "Failure"];
     assert_eq!(examples.len(), schemas.len());
     for (example, name) in examples.iter().zip(schemas) {
         check(&document, &document["components"]["schemas"][name], example, name);
     }
-    let answer = server.push("ada", &examples[0]).await;
+    let answer = server.push("ada", &examples[1]).await;
     assert_eq!(answer.status, 200, "{answer:?}");
 }

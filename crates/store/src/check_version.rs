@@ -24,6 +24,13 @@ pub enum WriteDecision {
     Conflict,
 }
 
+impl WriteDecision {
+    /// Whether the operation is no retry.
+    pub(crate) const fn is_new(&self) -> bool {
+        !matches!(self, Self::AlreadyApplied(_))
+    }
+}
+
 /// Checks one operation against the record's state (`None`: no such record). The first row that
 /// matches decides:
 ///

@@ -3,7 +3,7 @@
 //! | | |
 //! | --- | --- |
 //! | `store.rs` | the use cases, and the contract of every backend |
-//! | `push_plan.rs`, `check_version.rs`, `receipts.rs` | the decision on a push, for every backend |
+//! | `push_plan.rs`, `check_version.rs`, `receipts.rs`, `counters.rs` | the decision on a push, for every backend |
 //! | `pull.rs` | what the vault's head alone decides about a pull |
 //! | `sqlite/`, `postgres/` | the backends: they load, call the above, and write |
 //! | `migrations.rs` | the list of migrations of both databases |
@@ -14,6 +14,7 @@
 //! Not here: HTTP, JSON, authentication.
 
 mod check_version;
+mod counters;
 mod disk_room;
 mod migrations;
 mod notifier;
@@ -30,11 +31,12 @@ mod store;
 mod vault;
 
 pub use check_version::{RecordState, WriteDecision, check_version};
+pub use counters::Counters;
 pub use disk_room::DISK_FREE_BYTES_MIN;
 pub use notifier::{ChangeNotifier, Subscription};
 pub use postgres::{
     PostgresOptions, batch_statements, distribute, hot_statements, migrate, pending_distribution,
-    pending_migrations,
+    pending_migrations, user_statements,
 };
 pub use postgres_client::DatabaseUrl;
 pub use pubsub::{NatsUrl, PubsubBackend};
@@ -44,4 +46,4 @@ pub use sqlite::verify_sqlite;
 pub use store::{
     OpenError, PullOutcome, PushOutcome, Refused, Store, StoreError, StoreHealth, StoreOptions,
 };
-pub use vault::{Vault, VaultId};
+pub use vault::{UserId, Vault, VaultId};

@@ -1,16 +1,19 @@
 //! The decision on a push, made once for every database and for batched pushes alike.
 //!
-//! A backend locks the vault, loads its [`VaultState`] and a [`LoadedRecord`] for each operation, calls
-//! [`PushPlan::decide`], and carries out the plan. The plan is a pure function of what was loaded: a
+//! A backend locks the vault, loads its [`VaultState`] and a [`LoadedRecord`] for each operation and guard,
+//! calls [`PushPlan::decide`], and carries out the plan. The plan is a pure function of what was loaded: a
 //! backend decides nothing about *whether* to write. To change what a push does, change this file.
 //!
 //! Not here: SQL, locks, the clock, and reading the conflicting ciphertexts.
 
-use vaultsync_protocol::{Epoch, Operation, Push, RecordId, Timestamp, Version, Written};
+use vaultsync_protocol::{
+    Epoch, Guard, Operation, Push, RecordDigest, RecordId, Timestamp, Version, Written,
+};
 
 use crate::{
     PushOutcome, RecordState, WriteDecision,
     check_version::{check_remembered, check_version},
+    counters::Counters,
     pull::VaultHead,
     receipts::{BatchDigest, Receipts},
 };
@@ -26,25 +29,31 @@ pub(crate) struct VaultState {
     pub(crate) clock: Timestamp,
     pub(crate) epoch: Epoch,
     pub(crate) receipts: Receipts,
+    /// `None` if the vault is older than the counters and was not counted yet.
+    pub(crate) counters: Option<Counters>,
 }
 
 impl VaultState {
     /// The state of a vault that this push creates. Its clock is before every time that a push can
     /// assign.
     pub(crate) fn new(epoch: Epoch) -> Self {
-        Self { clock: Timestamp::from_millis(i64::MIN), epoch, receipts: Receipts::default() }
+        Self {
+            clock: Timestamp::from_millis(i64::MIN),
+            epoch,
+            receipts: Receipts::default(),
+            counters: Some(Counters::default()),
+        }
     }
 }
 
-/// A record that an operation names, as loaded under the vault's lock.
+/// A record that an operation or a guard names, as loaded under the vault's lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadedRecord {
     pub(crate) state: RecordState,
     /// Length of its ciphertext.
     pub(crate) ciphertext_bytes: usize,
-    /// Whether its ciphertext is the operation's. A backend compares them only if the record is at the
-    /// operation's next version, and returns false otherwise: no other decision depends on it.
-    pub(crate) has_same_ciphertext: bool,
+    /// Digest of its ciphertext.
+    pub(crate) digest: RecordDigest,
 }
 
 /// What a backend does with a push.
@@ -64,8 +73,11 @@ pub(crate) enum PushPlan<'a> {
 /// The records that a refused push returns.
 #[derive(Debug)]
 pub(crate) struct Conflicts<'a> {
-    /// In the push's order: all that conflict, or as many as fit in a page, and at least one.
+    /// Those of the guards, and then those of the operations, in the push's order: all that conflict, or all
+    /// of the guards and as many of the operations as fit in a page, and at least one.
     pub(crate) record_ids: Vec<&'a RecordId>,
+    /// How many of them are guards'.
+    pub(crate) guards: usize,
     /// The length of the ciphertext of each, to reserve memory before it is read.
     pub(crate) ciphertext_bytes: Vec<usize>,
     /// Whether more records conflict than these.
@@ -90,6 +102,8 @@ pub(crate) struct RecordWrite<'a> {
     /// Version 1 inserts the record; any other replaces the version before it.
     pub(crate) version: Version,
     pub(crate) updated_at: Timestamp,
+    /// Digest of the operation's ciphertext.
+    pub(crate) digest: RecordDigest,
 }
 
 /// What [`PushPlan::decide`] depends on besides the push and the database.
@@ -100,21 +114,28 @@ pub(crate) struct PushContext {
     pub(crate) page_bytes_max: usize,
     /// The epoch of the vault if this push creates it.
     pub(crate) new_epoch: Epoch,
+    /// How many named vaults the user has, if this push creates another one; 0 otherwise.
+    pub(crate) named_vaults: usize,
+    /// How many a user may have.
+    pub(crate) vaults_max: usize,
 }
 
 impl<'a> PushPlan<'a> {
     /// Decides what becomes of `push`, in this order:
     ///
     /// 1. If the push names an epoch that is not the vault's, it is refused.
-    /// 2. If it has no operations, nothing is to be done.
+    /// 2. If it has neither operations nor guards, nothing is to be done.
     /// 3. If the vault has its receipt, it returns what it returned before, or the conflicts of
     ///    [`check_remembered`].
-    /// 4. If any operation conflicts by [`check_version`], nothing is written.
-    /// 5. Otherwise every record that does not hold its write yet is written. Each gets a millisecond
+    /// 4. If any operation conflicts by [`check_version`], or a guard's record is at another version,
+    ///    nothing is written. Guards are not checked if the records hold every write already: the push is
+    ///    then a retry, and its guards held when it was applied.
+    /// 5. If it would create a named vault and the user has the most that a user may have, it is refused.
+    /// 6. Otherwise every record that does not hold its write yet is written. Each gets a millisecond
     ///    of its own, later than any that the vault has assigned.
     ///
-    /// `vault` is `None` if it does not exist yet; `records` has an entry for each operation, in their
-    /// order, `None` if there is no such record.
+    /// `vault` is `None` if it does not exist yet; `records` has an entry for each of
+    /// [`Push::record_ids`], in their order, `None` if there is no such record.
     pub(crate) fn decide(
         push: &'a Push,
         vault: Option<VaultState>,
@@ -132,8 +153,9 @@ impl<'a> PushPlan<'a> {
                 Some(_) => {}
             }
         }
+        let (records, guarded) = records.split_at(push.operations().len());
         if push.operations().is_empty() {
-            return Self::Return(PushOutcome::Applied(Vec::new()));
+            return Self::decide_guards_alone(push, guarded);
         }
         let digest = BatchDigest::of(push);
         let results = vault.as_ref().and_then(|vault| vault.receipts.results(push, &digest));
@@ -141,16 +163,46 @@ impl<'a> PushPlan<'a> {
             Some(results) => decide_remembered(push, results, records),
             None => decide_each(push, records),
         };
-        if decisions.contains(&WriteDecision::Conflict) {
-            let page_bytes_max = context.page_bytes_max;
-            return Self::Refuse(Conflicts::select(push, &decisions, records, page_bytes_max));
+        let is_retry = results.is_some() || !decisions.iter().any(WriteDecision::is_new);
+        let guards = if is_retry { Vec::new() } else { failed_guards(push, guarded) };
+        if !guards.is_empty() || decisions.contains(&WriteDecision::Conflict) {
+            let mut conflicts = Conflicts::of_guards(guards);
+            conflicts.add_operations(push, &decisions, records, context.page_bytes_max);
+            return Self::Refuse(conflicts);
         }
         if let Some(results) = results {
             return Self::Confirm(PushOutcome::Applied(results));
         }
+        if context.named_vaults >= context.vaults_max {
+            return Self::Return(PushOutcome::TooManyVaults);
+        }
         let vault = vault.unwrap_or_else(|| VaultState::new(context.new_epoch));
-        Self::Write(Writes::new(push, &decisions, vault, &digest, context.now))
+        Self::Write(Writes::new(push, &decisions, records, vault, &digest, context.now))
     }
+
+    fn decide_guards_alone(push: &'a Push, guarded: &[Option<LoadedRecord>]) -> Self {
+        let applied = PushOutcome::Applied(Vec::new());
+        if push.guards().is_empty() {
+            return Self::Return(applied);
+        }
+        match failed_guards(push, guarded) {
+            failed if failed.is_empty() => Self::Confirm(applied),
+            failed => Self::Refuse(Conflicts::of_guards(failed)),
+        }
+    }
+}
+
+/// The guards that do not hold, each with the record that it names.
+fn failed_guards<'a>(
+    push: &'a Push,
+    records: &[Option<LoadedRecord>],
+) -> Vec<(&'a Guard, Option<LoadedRecord>)> {
+    let pairs = push.guards().iter().zip(records.iter().copied());
+    pairs
+        .filter(|(guard, record)| {
+            guard.version != record.map_or(Version::NONE, |record| record.state.version)
+        })
+        .collect()
 }
 
 fn decide_each(push: &Push, records: &[Option<LoadedRecord>]) -> Vec<WriteDecision> {
@@ -159,7 +211,8 @@ fn decide_each(push: &Push, records: &[Option<LoadedRecord>]) -> Vec<WriteDecisi
     pairs
         .map(|(operation, record)| {
             let state = record.map(|record| record.state);
-            let same = || record.is_some_and(|record| record.has_same_ciphertext);
+            let digest = || RecordDigest::of(operation.ciphertext.as_bytes());
+            let same = || record.is_some_and(|record| record.digest == digest());
             check_version(operation, state, knows_epoch, same)
         })
         .collect()
@@ -178,30 +231,43 @@ fn decide_remembered(
 }
 
 impl<'a> Conflicts<'a> {
-    /// The conflicting records that fit in a page: it ends before it exceeds `bytes_max`, but never
-    /// before its first record.
-    fn select(
+    /// Each record with the length of its ciphertext.
+    pub(crate) fn with_bytes(&self) -> impl Iterator<Item = (&'a RecordId, usize)> {
+        self.record_ids.iter().copied().zip(self.ciphertext_bytes.iter().copied())
+    }
+
+    fn of_guards(failed: Vec<(&'a Guard, Option<LoadedRecord>)>) -> Self {
+        let guards = failed.len();
+        let of = |(guard, record): (&'a Guard, Option<LoadedRecord>)| {
+            (&guard.record_id, record.map_or(0, |record| record.ciphertext_bytes))
+        };
+        let (record_ids, ciphertext_bytes) = failed.into_iter().map(of).unzip();
+        Self { record_ids, guards, ciphertext_bytes, has_more: false }
+    }
+
+    /// Adds the conflicting records of operations that fit in a page: it ends before it exceeds
+    /// `bytes_max`, but never before its first record.
+    fn add_operations(
+        &mut self,
         push: &'a Push,
         decisions: &[WriteDecision],
         records: &[Option<LoadedRecord>],
         bytes_max: usize,
-    ) -> Self {
-        let (mut record_ids, mut ciphertext_bytes) = (Vec::new(), Vec::new());
-        let (mut bytes, mut has_more) = (0, false);
+    ) {
+        let mut bytes: usize = self.ciphertext_bytes.iter().sum();
         let each = push.operations().iter().zip(decisions).zip(records);
         for ((operation, _), record) in
             each.filter(|((_, decision), _)| **decision == WriteDecision::Conflict)
         {
             let record_bytes = record.map_or(0, |record| record.ciphertext_bytes);
             bytes += record_bytes;
-            has_more = bytes > bytes_max && !record_ids.is_empty();
-            if has_more {
+            self.has_more = bytes > bytes_max && !self.record_ids.is_empty();
+            if self.has_more {
                 break;
             }
-            record_ids.push(&operation.record_id);
-            ciphertext_bytes.push(record_bytes);
+            self.record_ids.push(&operation.record_id);
+            self.ciphertext_bytes.push(record_bytes);
         }
-        Self { record_ids, ciphertext_bytes, has_more }
     }
 }
 
@@ -209,17 +275,22 @@ impl<'a> Writes<'a> {
     fn new(
         push: &'a Push,
         decisions: &[WriteDecision],
+        loaded: &[Option<LoadedRecord>],
         mut vault: VaultState,
         digest: &BatchDigest,
         now: Timestamp,
     ) -> Self {
         let mut next = now.min(NOW_MAX).max(vault.clock.plus_millis(1));
         let (mut records, mut results) = (Vec::new(), Vec::with_capacity(decisions.len()));
-        for (operation, decision) in push.operations().iter().zip(decisions) {
+        for ((operation, decision), before) in push.operations().iter().zip(decisions).zip(loaded) {
             let version = match *decision {
                 WriteDecision::AlreadyApplied(version) => version,
                 WriteDecision::Apply(version) => {
-                    records.push(RecordWrite { operation, version, updated_at: next });
+                    let digest = RecordDigest::of(operation.ciphertext.as_bytes());
+                    records.push(RecordWrite { operation, version, updated_at: next, digest });
+                    if let Some(counters) = &mut vault.counters {
+                        counters.replace(*before, operation);
+                    }
                     vault.clock = next;
                     next = next.plus_millis(1);
                     version
@@ -248,6 +319,8 @@ mod tests {
         now: Timestamp::from_millis(1_000),
         page_bytes_max: 10,
         new_epoch: Epoch::from_bytes([8; 16]),
+        named_vaults: 0,
+        vaults_max: 16,
     };
 
     /// A push of `(id, base version, ciphertext)`.
@@ -274,7 +347,7 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "a record that is not there is `None`")]
     fn record(version: i64, ciphertext_bytes: usize) -> Option<LoadedRecord> {
         let state = RecordState { version: Version::new(version).unwrap(), deleted: false };
-        Some(LoadedRecord { state, ciphertext_bytes, has_same_ciphertext: false })
+        Some(LoadedRecord { state, ciphertext_bytes, digest: RecordDigest::of(b"another") })
     }
 
     /// The plan in short: what is written as `id@version at time`, or which records conflict.
@@ -298,8 +371,12 @@ mod tests {
                 format!("confirm {}", results.join(" "))
             }
             PushPlan::Confirm(outcome) => format!("confirm {outcome:?}"),
-            PushPlan::Refuse(Conflicts { record_ids, has_more, .. }) => {
-                let ids: Vec<_> = record_ids.iter().map(ToString::to_string).collect();
+            PushPlan::Refuse(Conflicts { record_ids, guards, has_more, .. }) => {
+                let ids: Vec<_> = (record_ids.iter().enumerate())
+                    .map(|(index, id)| {
+                        format!("{}{id}", if index < guards { "guard " } else { "" })
+                    })
+                    .collect();
                 format!("refuse {}{}", ids.join(" "), if has_more { " and more" } else { "" })
             }
             PushPlan::Write(writes) => {
@@ -360,7 +437,8 @@ mod tests {
     #[test]
     fn a_record_that_holds_its_write_is_not_written_again() {
         let both = push(&[("a", 0, "1"), ("b", 0, "1")], None);
-        let held = record(1, 1).map(|record| LoadedRecord { has_same_ciphertext: true, ..record });
+        let digest = RecordDigest::of(b"1");
+        let held = record(1, 1).map(|record| LoadedRecord { digest, ..record });
         check(&both, Some(vault(5)), &[held, None], "write b@1 at 1000; clock 1000");
         let state = written(&both, Some(vault(5)), &[held, held]);
         assert_eq!(state.clock.as_millis(), 5, "the clock stands still");
@@ -404,5 +482,105 @@ mod tests {
         for version in [5, 5, 6] {
             check(&ahead, Some(state.clone()), &after(version), "refuse a");
         }
+    }
+    /// A push with guards, of `(id, version)`.
+    fn guarded(operations: &[(&str, i64, &str)], guards: &[(&str, i64)]) -> Push {
+        let operations: Vec<_> = push(operations, None)
+            .operations()
+            .iter()
+            .map(|one| {
+                let (id, base) = (&one.record_id, one.base_version.map_or(0, Version::get));
+                let ciphertext = base64_simd::STANDARD.encode_to_string(one.ciphertext.as_bytes());
+                format!(
+                    r#"{{"recordId":"{id}","baseVersion":{base},"ciphertext":"{ciphertext}","deleted":false}}"#
+                )
+            })
+            .collect();
+        let guards: Vec<_> = guards
+            .iter()
+            .map(|(id, version)| format!(r#"{{"recordId":"{id}","version":{version}}}"#))
+            .collect();
+        let (operations, guards) = (operations.join(","), guards.join(","));
+        let body = format!(r#"{{"operations":[{operations}],"guards":[{guards}]}}"#);
+        Push::from_json(body.as_bytes(), 1024).unwrap()
+    }
+
+    #[test]
+    fn a_push_is_applied_only_if_its_guards_hold() {
+        let one = guarded(&[("a", 0, "1")], &[("k", 3)]);
+        let state = || Some(vault(5));
+        check(&one, state(), &[None, record(3, 1)], "write a@1 at 1000; clock 1000");
+        check(&one, state(), &[None, record(4, 1)], "refuse guard k");
+        check(&one, state(), &[None, None], "refuse guard k");
+        check(&one, state(), &[record(2, 1), record(2, 1)], "refuse guard k a");
+        let absent = guarded(&[("a", 0, "1")], &[("k", 0)]);
+        check(&absent, None, &[None, None], "write a@1 at 1000; clock 1000");
+        check(&absent, state(), &[None, record(1, 1)], "refuse guard k");
+        let tombstone = record(1, 0).map(|record| LoadedRecord {
+            state: RecordState { deleted: true, ..record.state },
+            ..record
+        });
+        check(&absent, state(), &[None, tombstone], "refuse guard k");
+    }
+
+    #[test]
+    fn guards_without_operations_are_checked() {
+        let alone = guarded(&[], &[("k", 3)]);
+        check(&alone, Some(vault(5)), &[record(3, 1)], "confirm");
+        check(&alone, Some(vault(5)), &[record(2, 1)], "refuse guard k");
+        check(&alone, None, &[None], "refuse guard k");
+    }
+
+    #[test]
+    fn a_conflicting_guard_is_not_cut_off_by_the_size_of_a_page() {
+        let two = guarded(&[("a", 0, "1"), ("b", 0, "1")], &[("k", 3), ("l", 3)]);
+        let records = [record(2, 4), None, record(2, 9), record(2, 9)];
+        check(&two, Some(vault(5)), &records, "refuse guard k guard l and more");
+    }
+
+    #[test]
+    fn guards_of_a_retry_are_not_checked() {
+        let one = guarded(&[("a", 0, "1")], &[("k", 3)]);
+        let state = written(&one, Some(vault(5)), &[None, record(3, 1)]);
+        check(&one, Some(state), &[record(9, 1), record(4, 1)], "confirm a@1");
+        let held =
+            record(1, 1).map(|record| LoadedRecord { digest: RecordDigest::of(b"1"), ..record });
+        check(&one, Some(vault(5)), &[held, record(4, 1)], "write ; clock 5");
+    }
+
+    #[test]
+    fn batches_with_other_guards_have_other_receipts() {
+        let state = written(&guarded(&[("a", 0, "1")], &[("k", 3)]), None, &[None, record(3, 1)]);
+        let after = || Some(state.clone());
+        for other in [&[][..], &[("k", 4)], &[("l", 3)], &[("k", 3), ("l", 0)]] {
+            let other = guarded(&[("a", 0, "1")], other);
+            let records = vec![record(9, 1); 1 + other.guards().len()];
+            assert!(matches!(
+                PushPlan::decide(&other, after(), &records, CONTEXT),
+                PushPlan::Refuse(_)
+            ));
+        }
+    }
+
+    #[test]
+    fn a_user_has_a_limited_number_of_named_vaults() {
+        let one = push(&[("a", 0, "1")], None);
+        let decide = |named_vaults| {
+            PushPlan::decide(&one, None, &[None], PushContext { named_vaults, ..CONTEXT })
+        };
+        assert!(matches!(decide(15), PushPlan::Write(_)));
+        assert!(matches!(decide(16), PushPlan::Return(PushOutcome::TooManyVaults)));
+    }
+
+    #[test]
+    fn counters_follow_the_writes() {
+        let both = push(&[("a", 0, "123"), ("b", 2, "45")], None);
+        let counters = Counters { live_records: 7, record_rows: 9, bytes: 100 };
+        let before = VaultState { counters: Some(counters), ..vault(5) };
+        let after = written(&both, Some(before), &[None, record(2, 10)]).counters;
+        let expected = Counters { live_records: 8, record_rows: 10, bytes: 95 };
+        assert_eq!(after, Some(expected));
+        let uncounted = VaultState { counters: None, ..vault(5) };
+        assert_eq!(written(&both, Some(uncounted), &[None, record(2, 10)]).counters, None);
     }
 }

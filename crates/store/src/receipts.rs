@@ -21,8 +21,8 @@ const RECEIPT_BYTES: usize = DIGEST_BYTES + BITMAP_BYTES;
 pub(crate) struct BatchDigest([u8; DIGEST_BYTES]);
 
 impl BatchDigest {
-    /// The digest of the operations. Each member is preceded by its length or has a fixed one, so that
-    /// no two batches are hashed as the same bytes.
+    /// The digest of the operations and guards. Each member is preceded by its length or has a fixed one,
+    /// so that no two batches are hashed as the same bytes. Guards begin with a length that no id has.
     pub(crate) fn of(push: &Push) -> Self {
         let mut sha = Sha256::new();
         for operation in push.operations() {
@@ -35,6 +35,13 @@ impl BatchDigest {
             sha.update([u8::from(operation.deleted)]);
             sha.update((operation.ciphertext.len() as u64).to_be_bytes());
             sha.update(operation.ciphertext.as_bytes());
+        }
+        for guard in push.guards() {
+            let id = guard.record_id.as_str().as_bytes();
+            sha.update(u64::MAX.to_be_bytes());
+            sha.update((id.len() as u64).to_be_bytes());
+            sha.update(id);
+            sha.update(guard.version.get().to_be_bytes());
         }
         let mut first = [0; DIGEST_BYTES];
         first.copy_from_slice(&sha.finalize()[..DIGEST_BYTES]);

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use vaultsync_protocol::{Conflict, Epoch, Page, Pull, Push, Timestamp, Written};
+use vaultsync_protocol::{Conflict, Epoch, Page, Pull, Push, Timestamp, VaultSummary, Written};
 use vaultsync_tasks::Tasks;
 
 use crate::{
@@ -15,6 +15,8 @@ pub struct StoreOptions {
     /// Ciphertext of one page or one list of conflicts, in bytes: it ends before it exceeds this, but
     /// never before its first entry.
     pub page_bytes_max: usize,
+    /// Named vaults of one user. Two first pushes at the same time may exceed it.
+    pub vaults_per_user_max: usize,
     /// Returns a random epoch for a new vault.
     pub new_epoch: fn() -> Epoch,
 }
@@ -39,13 +41,16 @@ pub enum PushOutcome {
     Refused(Refused),
     /// Nothing is written, because the client names another epoch than the vault's.
     EpochChanged,
+    /// Nothing is written, because the push would create a named vault, and the user has
+    /// [`vaults_per_user_max`](StoreOptions::vaults_per_user_max).
+    TooManyVaults,
 }
 
 /// The conflicts of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// The conflicting records, in the push's order: all of them, or as many as fit in
-    /// `page_bytes_max`.
+    /// The conflicting records, in the push's order, those of guards first: all of them, or as many as fit
+    /// in `page_bytes_max`.
     pub conflicts: Vec<Conflict>,
     /// Whether more records conflict than these.
     pub has_more: bool,
@@ -260,6 +265,15 @@ impl Store {
         match self {
             Self::Sqlite(sqlite) => sqlite.head(vault.id()).await,
             Self::Postgres(postgres) => postgres.head(vault.id()).await,
+        }
+    }
+
+    /// Lists the vaults of a vault's user: the default one first, then the named ones by name. On PostgreSQL a
+    /// replica is not asked.
+    pub async fn vaults(&self, of: &Vault) -> Result<Vec<VaultSummary>, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.vaults(of).await,
+            Self::Postgres(postgres) => postgres.vaults(of).await,
         }
     }
 

@@ -42,7 +42,11 @@ struct System {
 
 impl System {
     fn new(backend: Backend) -> Self {
-        let options = StoreOptions { page_bytes_max: PAGE_BYTES_MAX, new_epoch: || EPOCH };
+        let options = StoreOptions {
+            page_bytes_max: PAGE_BYTES_MAX,
+            vaults_per_user_max: 16,
+            new_epoch: || EPOCH,
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let store = runtime.block_on(TestStore::open(backend, options));
         // Every history has its own users: the database may be shared.
@@ -62,6 +66,7 @@ fn pull(cursor: Option<i64>, limit: usize) -> Pull {
 fn answer(outcome: PushOutcome) -> Answer {
     match outcome {
         PushOutcome::EpochChanged => Answer::EpochChanged,
+        PushOutcome::TooManyVaults => panic!("no vault has a name"),
         PushOutcome::Applied(written) => {
             let pairs = written.into_iter();
             Answer::Applied(

@@ -24,7 +24,11 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_millis(500);
 
 fn options() -> StoreOptions {
-    StoreOptions { page_bytes_max: 1 << 20, new_epoch: || Epoch::new(Uuid::new_v4()) }
+    StoreOptions {
+        page_bytes_max: 1 << 20,
+        vaults_per_user_max: 16,
+        new_epoch: || Epoch::new(Uuid::new_v4()),
+    }
 }
 
 async fn node(pubsub: PubsubBackend) -> Store {
@@ -52,7 +56,7 @@ async fn push(node: &Store, vault: &Vault) {
 }
 
 fn subscribe(node: &Store, vault: &Vault) -> Subscription {
-    node.notifier().subscribe(vault.id(), 10).expect("a subscription")
+    node.notifier().subscribe(vault, 10).expect("a subscription")
 }
 
 /// Pushes to one node until a subscription of another is notified: the two may not be connected yet.

@@ -81,7 +81,7 @@ async fn node(pubsub: PubsubBackend) -> Store {
 
 async fn open(options: PostgresOptions) -> Store {
     let new_epoch = || Epoch::new(Uuid::new_v4());
-    let store = StoreOptions { page_bytes_max: 1 << 20, new_epoch };
+    let store = StoreOptions { page_bytes_max: 1 << 20, vaults_per_user_max: 16, new_epoch };
     Store::open_postgres(options, store).await.expect("the database opens")
 }
 
@@ -122,7 +122,7 @@ async fn an_outage_is_logged_once_even_if_it_began_before_the_start() {
     assert_eq!(log.count(interrupted), 1);
     // The first connection notifies all subscriptions.
     let mut subscription =
-        node.notifier().subscribe(Vault::of("i", "s").id(), 10).expect("a subscription");
+        node.notifier().subscribe(&Vault::of("i", "s"), 10).expect("a subscription");
     server.start_again();
     timeout(TIMEOUT, subscription.changed()).await.expect("notifications are back");
     server.stop();
@@ -164,7 +164,7 @@ async fn closing_a_store_publishes_the_last_push_and_closes_all_connections() {
     sleep(Duration::from_secs(1)).await;
     for _ in 0..5 {
         let vault = Vault::of("i", Uuid::new_v4().to_string());
-        let mut subscription = there.notifier().subscribe(vault.id(), 10).expect("a subscription");
+        let mut subscription = there.notifier().subscribe(&vault, 10).expect("a subscription");
         let closing = open(options()).await;
         sleep(Duration::from_secs(1)).await;
         push(&closing, &vault).await;

@@ -114,6 +114,7 @@ impl TestServer {
         let limits = setup.limits;
         let options = StoreOptions {
             page_bytes_max: limits.page_bytes_max,
+            vaults_per_user_max: limits.vaults_per_user_max,
             new_epoch: || Epoch::new(Uuid::new_v4()),
         };
         let database = TestDatabase::new(setup.backend);

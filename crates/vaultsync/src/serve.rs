@@ -142,6 +142,7 @@ fn print(banner: Banner) {
 async fn open(settings: &Settings) -> anyhow::Result<Store> {
     let options = StoreOptions {
         page_bytes_max: settings.limits.page_bytes_max,
+        vaults_per_user_max: settings.limits.vaults_per_user_max,
         new_epoch: || Epoch::new(Uuid::new_v4()),
     };
     match &settings.database {

@@ -20,8 +20,8 @@ pub(crate) struct Info {
     #[schema(example = json!([1]))]
     protocols: [u32; 1],
     /// Features besides push and pull.
-    #[schema(example = json!(["epoch", "events", "wait"]))]
-    features: [&'static str; 3],
+    #[schema(example = json!(["epoch", "events", "guards", "vaults", "wait"]))]
+    features: [&'static str; 5],
     /// Limits on requests, users and the server.
     limits: LimitsInfo,
 }
@@ -45,7 +45,7 @@ pub(super) async fn info(State(app): State<App>) -> Response {
         name: "vaultsync",
         version: env!("CARGO_PKG_VERSION"),
         protocols: [1],
-        features: ["epoch", "events", "wait"],
+        features: ["epoch", "events", "guards", "vaults", "wait"],
         limits: LimitsInfo::from(&app.limits.in_force()),
     })
 }

@@ -11,6 +11,7 @@ mod health;
 mod info;
 mod pull;
 mod push;
+mod vaults;
 
 use axum::{Router, middleware::from_fn_with_state};
 use utoipa::openapi::OpenApi;
@@ -29,9 +30,10 @@ use crate::{
 /// Routes that are charged to the address and refused during overload.
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(routes!(push::push))
-        .routes(routes!(pull::pull))
-        .routes(routes!(events::events).map(events::refuse_other_methods))
+        .routes(vaults::also_by_name(routes!(push::push)))
+        .routes(vaults::also_by_name(routes!(pull::pull)))
+        .routes(vaults::also_by_name(routes!(events::events).map(events::refuse_other_methods)))
+        .routes(routes!(vaults::vaults))
         .routes(routes!(info::info))
 }
 

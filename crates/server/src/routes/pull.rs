@@ -57,7 +57,7 @@ pub(super) async fn pull(
     }
     metrics::counter!("vaultsync_records_pulled_total").increment(page.records.len() as u64);
     let response = response::page(page, memory).await;
-    app.rates.debit_user(vault.id(), response::body_bytes(&response));
+    app.rates.debit_user(vault.user(), response::body_bytes(&response));
     Ok(response)
 }
 
@@ -65,7 +65,7 @@ async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservatio
     // Pinned, because moving a future moves all the bytes of its largest state. When this one had
     // 12 KiB, moves took a tenth of the time of a pull that finds nothing.
     let waiting = Waiting::new();
-    let budget = ReadMeter::new(app, vault.id(), app.memory.page_budget(vault.id()), &waiting);
+    let budget = ReadMeter::new(app, vault.user(), app.memory.page_budget(vault.user()), &waiting);
     let reading = pin!(app.store.pull(vault, pull, budget));
     // Moved, so that it is dropped before the read: a read that is given up then counts.
     let still_waiting = waiting;
@@ -89,7 +89,7 @@ async fn wait(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservatio
     let mut changes = app
         .store
         .notifier()
-        .subscribe(vault.id(), app.limits.waits_per_user_max)
+        .subscribe(vault, app.limits.waits_per_user_max)
         .ok_or(ApiError::TooManyWaits)?;
     let until = app.clock.uptime() + pull.wait;
     loop {

@@ -17,8 +17,8 @@ use crate::{
 
 /// Applies a batch of writes, as a whole or not at all.
 ///
-/// Returns 200 with the new versions, or 409 with the conflicting records. A push whose response was
-/// lost can be sent again unchanged.
+/// Returns 200 with the new versions, or 409 with the conflicting records, those of guards first. A push
+/// whose response was lost can be sent again unchanged.
 #[utoipa::path(
     post,
     path = "/api/sync/push",
@@ -31,7 +31,7 @@ use crate::{
         (status = 401, description = "The token is missing or not accepted.", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
         (status = 403, description = "`forbidden`.", body = Failure),
         (status = 408, description = "`request_timeout`: the body did not arrive in time.", body = Failure),
-        (status = 409, description = "At least one write is a conflict. Nothing is written.", body = PushRefused),
+        (status = 409, description = "At least one write is a conflict, or a guard does not hold. Nothing is written.", body = PushRefused),
         (status = 410, description = "`epoch_changed`. Nothing is written.", body = Failure),
         (status = 413, description = "`payload_too_large`.", body = Failure),
         (status = 415, description = "`unsupported_media_type`.", body = Failure),
@@ -39,6 +39,7 @@ use crate::{
         (status = 431, description = "`headers_too_large`.", body = Failure),
         (status = 500, description = "`internal`.", body = Failure),
         (status = 503, description = "`unavailable`; or `outcome_unknown`: send the same body again.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
+        (status = 507, description = "`too_many_vaults`: the push would create a named vault, and the user has the most. Nothing is written.", body = Failure),
     ),
 )]
 pub(super) async fn push(
@@ -49,7 +50,7 @@ pub(super) async fn push(
     // The store keeps the reservation until the push is finished, even if the client leaves.
     let (budget, conflicts) = app.memory.push_budget(memory);
     let waiting = Waiting::new();
-    let budget = ReadMeter::new(&app, vault.id(), budget, &waiting);
+    let budget = ReadMeter::new(&app, vault.user(), budget, &waiting);
     let applying = app.store.push(&vault, push, app.clock.now(), budget);
     let outcome = timeout(app.limits.handler_seconds, applying)
         .await
@@ -63,8 +64,9 @@ pub(super) async fn push(
             refuse(&app, vault.id(), refused, conflicts.into_reservation()?).await?
         }
         PushOutcome::EpochChanged => return Err(ApiError::EpochChanged),
+        PushOutcome::TooManyVaults => return Err(ApiError::TooManyVaults),
     };
-    app.rates.debit_user(vault.id(), response::body_bytes(&response));
+    app.rates.debit_user(vault.user(), response::body_bytes(&response));
     drop(waiting);
     Ok(response)
 }

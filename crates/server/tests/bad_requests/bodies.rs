@@ -8,6 +8,9 @@ backends!(
     malformed_json_is_invalid_json,
     json_of_the_wrong_shape_is_an_invalid_request,
     an_epoch_is_1_to_64_bytes_of_text,
+    guards_are_an_array_of_at_most_10_objects,
+    every_member_of_a_guard_is_required_once_and_typed,
+    guards_and_operations_name_each_record_once,
     every_member_is_required_once_and_typed,
     a_record_id_is_bounded,
     a_base_version_is_null_or_a_safe_integer,
@@ -130,6 +133,78 @@ async fn an_epoch_is_1_to_64_bytes_of_text(backend: Backend) {
             (&long, &["epoch"]),
             (&long_in_two_bytes, &["epoch"]),
         ],
+    )
+    .await;
+}
+
+async fn guards_are_an_array_of_at_most_10_objects(backend: Backend) {
+    let guards = |count: usize| {
+        let guards: Vec<_> =
+            (0..count).map(|n| format!(r#"{{"recordId":"g{n}","version":1}}"#)).collect();
+        format!(r#"{{"operations":[],"guards":[{}]}}"#, guards.join(","))
+    };
+    check_invalid(
+        backend,
+        &[
+            (r#"{"operations":[],"guards":{}}"#, &["guards"]),
+            (r#"{"operations":[],"guards":"key"}"#, &["guards"]),
+            (r#"{"operations":[],"guards":1}"#, &["guards"]),
+            (r#"{"operations":[],"guards":true}"#, &["guards"]),
+            (r#"{"guards":[],"operations":[],"guards":[]}"#, &["guards"]),
+            (r#"{"operations":[],"guards":[null]}"#, &["guards[0]"]),
+            (
+                r#"{"operations":[],"guards":["key",[],1]}"#,
+                &["guards[0]", "guards[1]", "guards[2]"],
+            ),
+            (r#"{"guards":[]}"#, &["operations"]),
+            (&guards(11), &["guards"]),
+            (&guards(500), &["guards"]),
+        ],
+    )
+    .await;
+}
+
+async fn every_member_of_a_guard_is_required_once_and_typed(backend: Backend) {
+    let rows: [(&str, &[&str]); 16] = [
+        ("", &["recordId", "version"]),
+        (r#""recordid":"g","Version":1"#, &["recordId", "version"]),
+        (r#""recordId":null,"version":null"#, &["recordId", "version"]),
+        (r#""recordId":"g""#, &["version"]),
+        (r#""version":1"#, &["recordId"]),
+        (r#""recordId":"","version":1"#, &["recordId"]),
+        (r#""recordId":"a\u0000","version":1"#, &["recordId"]),
+        (r#""recordId":7,"version":1"#, &["recordId"]),
+        (r#""recordId":"g","recordId":"g","version":1"#, &["recordId"]),
+        (r#""recordId":"g","version":1,"version":1"#, &["version"]),
+        (r#""recordId":"g","version":-1"#, &["version"]),
+        (r#""recordId":"g","version":1.5"#, &["version"]),
+        (r#""recordId":"g","version":"1""#, &["version"]),
+        (r#""recordId":"g","version":9007199254740992"#, &["version"]),
+        (r#""recordId":"g","version":[]"#, &["version"]),
+        (r#""recordId":"g","version":true"#, &["version"]),
+    ];
+    let whole = |(members, issues): &(&str, &[&str])| {
+        let issues = issues.iter().map(|member| format!("guards[0].{member}"));
+        let body = format!(r#"{{"operations":[],"guards":[{{{members}}}]}}"#);
+        (body, issues.collect::<Vec<_>>())
+    };
+    let rows: Vec<_> = rows.iter().map(whole).collect();
+    let target = Target::start(backend).await;
+    for (body, issues) in &rows {
+        let issues: Vec<&str> = issues.iter().map(String::as_str).collect();
+        let want = Want { status: 400, code: "invalid_request", issues: &issues };
+        target.check(body, target.push().body(body.clone()), want).await;
+    }
+}
+
+async fn guards_and_operations_name_each_record_once(backend: Backend) {
+    let operation = r#"{"recordId":"n","baseVersion":null,"ciphertext":"aGk=","deleted":false}"#;
+    let body = |guards: &str| format!(r#"{{"operations":[{operation}],"guards":[{guards}]}}"#);
+    let guarded = body(r#"{"recordId":"g","version":1},{"recordId":"n","version":0}"#);
+    let twice = body(r#"{"recordId":"g","version":1},{"recordId":"g","version":1}"#);
+    check_invalid(
+        backend,
+        &[(&guarded, &["guards[1].recordId"]), (&twice, &["guards[1].recordId"])],
     )
     .await;
 }

@@ -3,11 +3,12 @@
 use reqwest::Method;
 use vaultsync_testkit::{Backend, backends};
 
-use crate::{Target, check_refusal, raw, want};
+use crate::{Target, Want, check_refusal, raw, want};
 
 backends!(
     an_unknown_path_is_not_found,
     dots_in_a_path_are_not_resolved,
+    the_name_of_a_vault_follows_its_rule,
     an_unsupported_method_gets_a_405_with_allow,
     an_unsupported_method_is_refused_before_sign_in,
     a_head_gets_the_headers_of_a_get,
@@ -28,6 +29,14 @@ async fn an_unknown_path_is_not_found(backend: Backend) {
         "/api/sync/push/",
         "/api/sync/pull/",
         "/api/sync/pull/x",
+        "/api/sync/vaults/",
+        "/api/sync/vaults/notes",
+        "/api/sync/vaults/notes/",
+        "/api/sync/vaults/notes/info",
+        "/api/sync/vaults/notes/vaults",
+        "/api/sync/vaults/notes/pull/",
+        "/api/sync/vaults/a/b/pull",
+        "/api/sync/vaults/a/vaults/b/pull",
         "/api/sync/pulls",
         "/api/sync/events/",
         "/api/sync/Pull",
@@ -60,6 +69,50 @@ async fn an_unknown_path_is_not_found(backend: Backend) {
             let what = format!("{method} {path}");
             let request = target.request(method, path);
             target.check(&what, request, want(404, "not_found")).await;
+        }
+    }
+}
+
+async fn the_name_of_a_vault_follows_its_rule(backend: Backend) {
+    let target = Target::start(backend).await;
+    let (long, many) = ("a".repeat(65), "a".repeat(5000));
+    for name in [
+        "Notes",
+        "-a",
+        "_a",
+        ".a",
+        ".",
+        "..",
+        "a%20b",
+        "a+b",
+        "a%00",
+        "a%2Fb",
+        "",
+        "a,b",
+        "a;b",
+        "a:b",
+        "%C3%A4",
+        "%FF",
+        "%",
+        "a%",
+        "a~",
+        "default%0A",
+        "*",
+        "{vault}",
+        "$",
+        "@",
+        long.as_str(),
+        many.as_str(),
+    ] {
+        let want = Want { status: 400, code: "invalid_request", issues: &["vault"] };
+        for route in ["pull", "events"] {
+            let path = format!("/api/sync/vaults/{name}/{route}");
+            if ["/../", "/./"].iter().any(|dots| path.contains(dots)) {
+                // Clients resolve these themselves.
+                continue;
+            }
+            let request = target.request(Method::GET, &path);
+            target.check(&path, request, want).await;
         }
     }
 }

@@ -8,6 +8,8 @@ mod cursors;
 mod decisions;
 mod epochs;
 mod following;
+mod guards;
+mod named_vaults;
 mod paging;
 mod responses;
 mod retries;

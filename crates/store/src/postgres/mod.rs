@@ -7,6 +7,7 @@
 //! Not here: advisory locks, triggers, stored code, and NOTIFY in a transaction that writes, which would
 //! serialize all commits of the database.
 
+mod backfill;
 mod batcher;
 mod citus;
 mod connection;
@@ -28,12 +29,13 @@ mod record_writes;
 mod round_trips;
 mod rows;
 mod vault_locks;
+mod vaults;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
-use vaultsync_protocol::{Pull, Push, Timestamp};
-use vaultsync_tasks::Tasks;
+use vaultsync_protocol::{Pull, Push, Timestamp, VaultSummary};
+use vaultsync_tasks::{Task, Tasks};
 
 use self::{
     batcher::Batcher,
@@ -103,6 +105,11 @@ pub fn batch_statements() -> [(&'static str, &'static str); 6] {
     ]
 }
 
+/// The statements that go by a user and not by a vault, likewise. On Citus they read every shard.
+pub fn user_statements() -> [(&'static str, &'static str); 2] {
+    [("count vaults", push_txn::COUNT_VAULTS.text), ("list vaults", vaults::LIST.text)]
+}
+
 /// An open PostgreSQL database.
 #[derive(Debug)]
 pub struct Postgres {
@@ -112,6 +119,7 @@ pub struct Postgres {
     relay: Relay,
     results: RequestResults,
     probe: Probe,
+    backfill: Task,
     tasks: Tasks,
     files_max: usize,
 }
@@ -170,6 +178,7 @@ impl Postgres {
             citus::check_notify(url).await;
         }
         let probe = Probe::new(&postgres, checks(true));
+        let backfill = backfill::start(&postgres, &tasks);
         let files_max = files_max(&postgres);
         Ok(Self {
             inner,
@@ -177,6 +186,7 @@ impl Postgres {
             relay,
             results: RequestResults::default(),
             probe,
+            backfill,
             tasks,
             files_max,
         })
@@ -225,6 +235,12 @@ impl Postgres {
         head
     }
 
+    pub(crate) async fn vaults(&self, of: &Vault) -> Result<Vec<VaultSummary>, StoreError> {
+        let vaults = self.inner.vaults(of).await.map_err(StoreError::from);
+        self.results.record_read(&vaults);
+        vaults
+    }
+
     /// A read from a replica shows nothing about the primary, which pushes need.
     fn record_read<T>(&self, result: &Result<T, StoreError>) {
         if self.inner.replicas.is_empty() {
@@ -263,6 +279,7 @@ impl Postgres {
     pub(crate) async fn close(&self) {
         self.pushes.close();
         self.pushes.wait().await;
+        self.backfill.abort();
         self.relay.close().await;
         self.probe.close().await;
         self.inner.primaries.close();
@@ -274,12 +291,12 @@ impl Postgres {
 fn files_max(options: &PostgresOptions) -> usize {
     // The session, its probe, and the sockets and files of name resolution.
     const NOTIFICATION_FILES: usize = 6;
-    // The connection of readiness checks.
-    const PROBE_FILES: usize = 1;
+    // The connection of readiness checks, and that of the backfill.
+    const OTHER_FILES: usize = 2;
     let addresses = options.primaries.len() + options.replicas.len();
     // As many connections again may wait outside of the pool for the end of their statements.
     let pooled = options.connections_max.saturating_mul(2).saturating_mul(addresses);
-    pooled.saturating_add(NOTIFICATION_FILES + PROBE_FILES)
+    pooled.saturating_add(NOTIFICATION_FILES + OTHER_FILES)
 }
 
 impl Inner {

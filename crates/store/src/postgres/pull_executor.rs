@@ -248,7 +248,7 @@ struct PullAttempt<'a> {
 
 /// Whether a read may be repeated after `attempts`. It changes nothing, so it may be if the failure can
 /// pass.
-fn may_read_again(failure: &DbError, attempts: usize, deadlines: Deadlines) -> bool {
+pub(super) fn may_read_again(failure: &DbError, attempts: usize, deadlines: Deadlines) -> bool {
     matches!(failure, DbError::Transient(_) | DbError::Stale(_) | DbError::ConnectionLost(_))
         && attempts < ATTEMPTS_MAX
         && Instant::now() < deadlines.deadline

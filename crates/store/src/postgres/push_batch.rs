@@ -9,7 +9,7 @@ use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
-use vaultsync_protocol::Epoch;
+use vaultsync_protocol::{Epoch, RecordId};
 
 use super::{
     Job,
@@ -25,7 +25,7 @@ use crate::push_plan::{PushContext, PushPlan};
 /// so two batches cannot deadlock.
 pub(super) const LOCK_BATCH: Sql = Sql {
     text: "select v.* from unnest($1::uuid[]) as x (vault_id) cross join lateral (
-             select vault_id, clock, epoch, receipts from vaults
+             select vault_id, clock, epoch, receipts, live_records, record_rows, bytes from vaults
              where vault_id = x.vault_id for no key update skip locked
            ) v",
     types: &[Type::UUID_ARRAY],
@@ -33,23 +33,26 @@ pub(super) const LOCK_BATCH: Sql = Sql {
 
 /// As [`RECORD_STATES`](super::push_txn::RECORD_STATES), for records of several vaults.
 pub(super) const RECORD_STATES_BATCH: Sql = Sql {
-    text: "select x.vault_id, r.*
-           from unnest($1::uuid[], $2::text[], $3::bigint[], $4::int[])
-             as x (vault_id, record_id, version, bytes)
+    text: concat!(
+        "select x.vault_id, r.*
+           from unnest($1::uuid[], $2::text[]) as x (vault_id, record_id)
            cross join lateral (
-             select record_id, version, deleted, octet_length(ciphertext),
-               case when version = x.version and octet_length(ciphertext) = x.bytes
-                 then sha256(ciphertext) end
-             from records where vault_id = x.vault_id and record_id = x.record_id offset 0
-           ) r",
-    types: &[Type::UUID_ARRAY, Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::INT4_ARRAY],
+             select record_id, version, deleted, octet_length(ciphertext), ",
+        rows::record_digest!(),
+        " from records where vault_id = x.vault_id and record_id = x.record_id offset 0
+           ) r"
+    ),
+    types: &[Type::UUID_ARRAY, Type::TEXT_ARRAY],
 };
 
 macro_rules! insert_batch {
     () => {
         "insert into records as r
-           (vault_id, record_id, version, deleted, ciphertext, updated_at)
-         select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bool[], $5::bytea[], $6::bigint[])"
+           (vault_id, record_id, version, deleted, ciphertext, updated_at, digest, created_at, written_at)
+         select vault_id, record_id, version, deleted, ciphertext, updated_at, digest, updated_at, written_at
+         from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bool[], $5::bytea[], $6::bigint[],
+             $7::bytea[], $8::bigint[])
+           as x (vault_id, record_id, version, deleted, ciphertext, updated_at, digest, written_at)"
     };
 }
 
@@ -58,6 +61,8 @@ const RECORD_TYPES_BATCH: &[Type] = &[
     Type::TEXT_ARRAY,
     Type::INT8_ARRAY,
     Type::BOOL_ARRAY,
+    Type::BYTEA_ARRAY,
+    Type::INT8_ARRAY,
     Type::BYTEA_ARRAY,
     Type::INT8_ARRAY,
 ];
@@ -70,10 +75,19 @@ pub(super) const WRITE_BATCH: Sql =
     Sql { text: concat!(insert_batch!(), rows::on_conflict_update!()), types: RECORD_TYPES_BATCH };
 
 pub(super) const UPDATE_VAULTS_BATCH: Sql = Sql {
-    text: "update vaults v set clock = x.clock, receipts = x.receipts
-           from unnest($1::uuid[], $2::bigint[], $3::bytea[]) as x (vault_id, clock, receipts)
+    text: "update vaults v set clock = x.clock, receipts = x.receipts, live_records = x.live_records,
+             record_rows = x.record_rows, bytes = x.bytes
+           from unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[])
+             as x (vault_id, clock, receipts, live_records, record_rows, bytes)
            where v.vault_id = x.vault_id",
-    types: &[Type::UUID_ARRAY, Type::INT8_ARRAY, Type::BYTEA_ARRAY],
+    types: &[
+        Type::UUID_ARRAY,
+        Type::INT8_ARRAY,
+        Type::BYTEA_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+    ],
 };
 
 /// Pushes of different vaults on one connection.
@@ -89,6 +103,8 @@ pub(super) struct PushBatch<'a> {
 struct BatchWrite<'a> {
     /// The vault of each record.
     vaults: Vec<Uuid>,
+    /// The time of its push.
+    written_at: Vec<i64>,
     records: RecordColumns<'a>,
     updates: VaultUpdates,
     /// In the order of the jobs.
@@ -101,6 +117,9 @@ struct VaultUpdates {
     vaults: Vec<Uuid>,
     clocks: Vec<i64>,
     receipts: Vec<Vec<u8>>,
+    live_records: Vec<Option<i64>>,
+    record_rows: Vec<Option<i64>>,
+    bytes: Vec<Option<i64>>,
 }
 
 impl PushBatch<'_> {
@@ -122,17 +141,13 @@ impl PushBatch<'_> {
     /// The vaults that the first round trip locked.
     async fn lock_and_read(&self) -> Result<HashMap<Uuid, LockedVault>, DbError> {
         let vaults: Vec<_> = self.jobs.iter().map(|job| uuid(job.vault.id())).collect();
-        let (mut owners, mut ids, mut next, mut lengths) = (vec![], vec![], vec![], vec![]);
+        let (mut owners, mut ids) = (vec![], vec![]);
         for (job, vault) in self.jobs.iter().zip(&vaults) {
-            for operation in job.push.operations() {
-                owners.push(*vault);
-                ids.push(operation.record_id.as_str());
-                next.push(operation.next_version().get());
-                lengths.push(rows::length(&operation.ciphertext));
-            }
+            ids.extend(job.push.record_ids().map(RecordId::as_str));
+            owners.resize(ids.len(), *vault);
         }
         let lock = Call { sql: &LOCK_BATCH, values: &[&vaults] };
-        let read = Call { sql: &RECORD_STATES_BATCH, values: &[&owners, &ids, &next, &lengths] };
+        let read = Call { sql: &RECORD_STATES_BATCH, values: &[&owners, &ids] };
         let (locked, records) =
             lock_and_read(&self.connection, self.deadline, Duration::MAX, lock, read).await?;
         let mut locked = locked.iter().map(locked_vault).collect::<Result<HashMap<_, _>, _>>()?;
@@ -157,17 +172,32 @@ impl PushBatch<'_> {
     }
 
     async fn write(&self, write: &BatchWrite<'_>) -> Result<(), DbError> {
-        let RecordColumns { ids, versions, deleted, ciphertexts, updated_at } = &write.records;
-        let VaultUpdates { vaults, clocks, receipts } = &write.updates;
+        let RecordColumns { ids, versions, deleted, ciphertexts, updated_at, digests } =
+            &write.records;
+        let (owners, written_at) = (&write.vaults, &write.written_at);
+        let VaultUpdates { vaults, clocks, receipts, live_records, record_rows, bytes } =
+            &write.updates;
         let records = Write {
             call: Call {
                 sql: if write.records.are_new() { &INSERT_BATCH } else { &WRITE_BATCH },
-                values: &[&write.vaults, ids, versions, deleted, ciphertexts, updated_at],
+                values: &[
+                    owners,
+                    ids,
+                    versions,
+                    deleted,
+                    ciphertexts,
+                    updated_at,
+                    digests,
+                    written_at,
+                ],
             },
             rows: ids.len() as u64,
         };
         let updates = Write {
-            call: Call { sql: &UPDATE_VAULTS_BATCH, values: &[vaults, clocks, receipts] },
+            call: Call {
+                sql: &UPDATE_VAULTS_BATCH,
+                values: &[vaults, clocks, receipts, live_records, record_rows, bytes],
+            },
             rows: vaults.len() as u64,
         };
         write_and_commit(&self.connection, self.deadline, &[records, updates]).await
@@ -182,9 +212,11 @@ impl<'a> BatchWrite<'a> {
         locked: LockedVault,
         page_bytes_max: usize,
     ) -> Option<PushResult> {
-        // The vault exists, so its epoch is not used.
+        // The vault exists, so what a new one depends on is not used.
         let new_epoch = Epoch::from_bytes([0; 16]);
-        let context = PushContext { now: job.now, page_bytes_max, new_epoch };
+        let (named_vaults, vaults_max) = (0, usize::MAX);
+        let context =
+            PushContext { now: job.now, page_bytes_max, new_epoch, named_vaults, vaults_max };
         let records = rows::in_order(&job.push, &locked.records);
         let PushPlan::Write(mut writes) =
             PushPlan::decide(&job.push, locked.vault, &records, context)
@@ -194,8 +226,13 @@ impl<'a> BatchWrite<'a> {
         let vault = uuid(job.vault.id());
         self.records.add(&writes.records);
         self.vaults.resize(self.records.ids.len(), vault);
+        self.written_at.resize(self.records.ids.len(), job.now.as_millis());
         self.updates.vaults.push(vault);
         self.updates.clocks.push(writes.vault.clock.as_millis());
+        let [live_records, record_rows, bytes] = rows::counter_values(writes.vault.counters);
+        self.updates.live_records.push(live_records);
+        self.updates.record_rows.push(record_rows);
+        self.updates.bytes.push(bytes);
         self.updates.receipts.push(std::mem::take(&mut writes.vault.receipts).into_bytes());
         Some(PushResult::written(writes))
     }

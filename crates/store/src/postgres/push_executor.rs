@@ -168,6 +168,8 @@ impl Inner {
             now: *now,
             page_bytes_max: self.options.page_bytes_max,
             new_epoch: (self.options.new_epoch)(),
+            named_vaults: 0,
+            vaults_max: self.options.vaults_per_user_max,
         };
         let deadline = deadlines.deadline;
         let txn = PushTxn { connection, vault, push, context, deadline, lock_timeout };

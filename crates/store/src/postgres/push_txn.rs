@@ -10,7 +10,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 use uuid::Uuid;
-use vaultsync_protocol::{Conflict, Push, Timestamp};
+use vaultsync_protocol::{Conflict, Push, RecordId, Timestamp};
 
 use super::{
     connection::{Connection, Sql},
@@ -20,36 +20,44 @@ use super::{
     round_trips::{
         Call, Write, confirm, lock_and_read, roll_back, roll_back_and_ask, write_and_commit,
     },
-    rows::{self, RecordColumns, RecordRow, fault, uuid},
+    rows::{self, RecordColumns, column, fault, uuid},
 };
 use crate::{
     PushOutcome, Refused, Vault,
-    push_plan::{Conflicts, PushContext, PushPlan, VaultState, Writes},
+    push_plan::{Conflicts, LoadedRecord, PushContext, PushPlan, VaultState, Writes},
 };
 
 /// Locks the vault's row, and creates it if it does not exist, with a clock that no push leaves behind.
 pub(super) const LOCK: Sql = Sql {
-    text: "insert into vaults as v (vault_id, issuer, subject, clock, epoch)
-           values ($1, $2, $3, -9223372036854775808, $4)
+    text: "insert into vaults as v
+             (vault_id, issuer, subject, name, clock, epoch, live_records, record_rows, bytes)
+           values ($1, $2, $3, $4, -9223372036854775808, $5, 0, 0, 0)
            on conflict (vault_id) do update set clock = v.clock
-           returning v.clock, v.epoch, v.receipts",
-    types: &[Type::UUID, Type::TEXT, Type::TEXT, Type::UUID],
+           returning v.clock, v.epoch, v.receipts, v.live_records, v.record_rows, v.bytes",
+    types: &[Type::UUID, Type::TEXT, Type::TEXT, Type::TEXT, Type::UUID],
 };
 
-/// Reads what the plan depends on. Ciphertexts are not sent: a digest shows whether one is the pushed
-/// one, and is computed only if version and length allow that.
+/// Reads what the plan depends on. Ciphertexts are not sent: a digest shows whether one is the pushed one.
 ///
 /// Each record is looked up by its whole key. With `record_id = any($2)`, a plan made while the table
 /// was small used `vault_id` alone and read the whole vault at each push: 7 times the cost at 900
 /// records, and growing. `offset 0` keeps the planner from merging the look-up into such a plan.
 pub(super) const RECORD_STATES: Sql = Sql {
-    text: "select r.* from unnest($2::text[]) as x (record_id) cross join lateral (
-             select record_id, version, deleted, octet_length(ciphertext),
-               case when version = any($3) and octet_length(ciphertext) = any($4)
-                 then sha256(ciphertext) end
-             from records where vault_id = $1 and record_id = x.record_id offset 0
-           ) r",
-    types: &[Type::UUID, Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::INT4_ARRAY],
+    text: concat!(
+        "select r.* from unnest($2::text[]) as x (record_id) cross join lateral (
+             select record_id, version, deleted, octet_length(ciphertext), ",
+        rows::record_digest!(),
+        " from records where vault_id = $1 and record_id = x.record_id offset 0
+           ) r"
+    ),
+    types: &[Type::UUID, Type::TEXT_ARRAY],
+};
+
+/// Counts the user's other named vaults. On Citus it reads every shard, and so only before a vault is new.
+pub(super) const COUNT_VAULTS: Sql = Sql {
+    text: "select count(*) from vaults
+           where issuer = $1 and subject = $2 and name <> '' and vault_id <> $3",
+    types: &[Type::TEXT, Type::TEXT, Type::UUID],
 };
 
 pub(super) const CONFLICTS: Sql = Sql {
@@ -61,8 +69,9 @@ pub(super) const CONFLICTS: Sql = Sql {
 };
 
 pub(super) const UPDATE_VAULT: Sql = Sql {
-    text: "update vaults set clock = $2, receipts = $3 where vault_id = $1",
-    types: &[Type::UUID, Type::INT8, Type::BYTEA],
+    text: "update vaults set clock = $2, receipts = $3, live_records = $4, record_rows = $5, bytes = $6
+           where vault_id = $1",
+    types: &[Type::UUID, Type::INT8, Type::BYTEA, Type::INT8, Type::INT8, Type::INT8],
 };
 
 /// What a transaction did for a push.
@@ -89,7 +98,7 @@ pub(super) struct PushTxn<'a> {
 pub(super) struct LockedVault {
     /// `None` if this push created it.
     pub(super) vault: Option<VaultState>,
-    pub(super) records: HashMap<String, RecordRow>,
+    pub(super) records: HashMap<String, LoadedRecord>,
 }
 
 impl PushTxn<'_> {
@@ -104,7 +113,11 @@ impl PushTxn<'_> {
         let LockedVault { vault, records } = self.lock_and_read().await?;
         let clock = vault.as_ref().map(|vault| vault.clock);
         let records = rows::in_order(self.push, &records);
-        let outcome = match PushPlan::decide(self.push, vault, &records, self.context) {
+        let mut context = self.context;
+        if vault.is_none() && !self.vault.name().is_empty() {
+            context.named_vaults = self.count_vaults().await?;
+        }
+        let outcome = match PushPlan::decide(self.push, vault, &records, context) {
             PushPlan::Return(outcome) => {
                 roll_back(&self.connection, self.deadline).await?;
                 outcome
@@ -127,14 +140,9 @@ impl PushTxn<'_> {
         let vault = self.vault;
         let (id, issuer, subject) = (uuid(vault.id()), vault.issuer(), vault.subject());
         let epoch = Uuid::from_bytes(*self.context.new_epoch.as_bytes());
-        let operations = self.push.operations();
-        let ids: Vec<_> = operations.iter().map(|one| one.record_id.as_str()).collect();
-        let mut next: Vec<_> = operations.iter().map(|one| one.next_version().get()).collect();
-        next.sort_unstable();
-        next.dedup();
-        let lengths: Vec<_> = operations.iter().map(|one| rows::length(&one.ciphertext)).collect();
-        let lock = Call { sql: &LOCK, values: &[&id, &issuer, &subject, &epoch] };
-        let read = Call { sql: &RECORD_STATES, values: &[&id, &ids, &next, &lengths] };
+        let ids: Vec<_> = self.push.record_ids().map(RecordId::as_str).collect();
+        let lock = Call { sql: &LOCK, values: &[&id, &issuer, &subject, &vault.name(), &epoch] };
+        let read = Call { sql: &RECORD_STATES, values: &[&id, &ids] };
         let (vaults, records) =
             lock_and_read(&self.connection, self.deadline, self.lock_timeout, lock, read).await?;
         let vault = vaults.first().ok_or_else(|| fault("the vault's row is missing"))?;
@@ -142,6 +150,20 @@ impl PushTxn<'_> {
         let records = records.iter().map(|row| rows::record(row, 0)).collect::<Result<_, _>>()?;
         let existed = vault.clock != Timestamp::from_millis(i64::MIN);
         Ok(LockedVault { vault: existed.then_some(vault), records })
+    }
+
+    async fn count_vaults(&self) -> Result<usize, DbError> {
+        let id = uuid(self.vault.id());
+        let of = |error: Error| DbError::of(&error);
+        let counted = async {
+            let ready = self.connection.prepare(&COUNT_VAULTS).await.map_err(of)?;
+            let values: [&(dyn ToSql + Sync); 3] =
+                [&self.vault.issuer(), &self.vault.subject(), &id];
+            self.connection.rows(&ready, &values).await.map_err(of)
+        };
+        let rows = with_deadline(self.deadline, DbError::ConnectionLost, counted).await?;
+        let count: i64 = column(rows.first().ok_or_else(|| fault("a count is missing"))?, 0)?;
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
     /// Waits until the replicas have what the vault's row and records showed. They may not: the wait of
@@ -172,9 +194,10 @@ impl PushTxn<'_> {
             let conflict = rows::conflict(&row)?;
             read.insert(conflict.record_id.clone(), conflict);
         }
-        let conflicting = conflicts.record_ids.iter();
-        let records = conflicting
-            .map(|id| read.remove(*id).unwrap_or_else(|| Conflict::with_nothing((*id).clone())));
+        let records = conflicts.record_ids.iter().enumerate().map(|(index, id)| {
+            let found = read.remove(*id).unwrap_or_else(|| Conflict::with_nothing((*id).clone()));
+            Conflict { guard: index < conflicts.guards, ..found }
+        });
         Ok(Refused { conflicts: records.collect(), has_more: conflicts.has_more })
     }
 
@@ -182,14 +205,17 @@ impl PushTxn<'_> {
         let mut columns = RecordColumns::default();
         columns.add(&writes.records);
         let id = uuid(self.vault.id());
-        let (clock, receipts) = (writes.vault.clock.as_millis(), writes.vault.receipts.as_bytes());
-        let records = record_writes::split(&id, &columns);
+        let written_at = self.context.now.as_millis();
+        let records = record_writes::split(&id, &written_at, &columns);
         let records = records.iter().map(|write| Write {
             call: Call { sql: write.sql, values: &write.values },
             rows: write.rows as u64,
         });
-        let vault =
-            Write { call: Call { sql: &UPDATE_VAULT, values: &[&id, &clock, &receipts] }, rows: 1 };
+        let (clock, receipts) = (writes.vault.clock.as_millis(), writes.vault.receipts.as_bytes());
+        let [live_records, record_rows, bytes] = rows::counter_values(writes.vault.counters);
+        let values: [&(dyn ToSql + Sync); 6] =
+            [&id, &clock, &receipts, &live_records, &record_rows, &bytes];
+        let vault = Write { call: Call { sql: &UPDATE_VAULT, values: &values }, rows: 1 };
         let statements: Vec<_> = records.chain([vault]).collect();
         write_and_commit(&self.connection, self.deadline, &statements).await?;
         Ok(PushResult::written(writes))

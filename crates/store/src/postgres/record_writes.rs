@@ -18,8 +18,12 @@ use super::{
 /// records, so a connection prepares these and not one statement for each number.
 const ROWS: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
 
-/// The types of a record's values.
-const RECORD_TYPES: [Type; 5] = [Type::TEXT, Type::INT8, Type::BOOL, Type::BYTEA, Type::INT8];
+/// The types of a record's values, which follow the vault and the time of the push.
+const RECORD_TYPES: [Type; 6] =
+    [Type::TEXT, Type::INT8, Type::BOOL, Type::BYTEA, Type::INT8, Type::BYTEA];
+
+/// The place of `updated_at` among them.
+const UPDATED_AT: usize = 4;
 
 /// Writes records that do not exist. If one does exist, because another writer ignored the lock, the
 /// primary key fails the transaction. [`WRITE`] looks for each record first, which costs the database
@@ -36,16 +40,19 @@ fn statements(on_conflict: &str) -> [Sql; ROWS.len()] {
     ROWS.map(|count| {
         let columns = RECORD_TYPES.len();
         let row = |row: usize| {
-            let values = (0..columns).map(|column| format!("${}", 2 + row * columns + column));
-            format!("($1, {})", values.collect::<Vec<_>>().join(", "))
+            let value = |column: usize| 3 + row * columns + column;
+            let values: Vec<_> = (0..columns).map(|column| format!("${}", value(column))).collect();
+            // A new record was created at its `updated_at`.
+            format!("($1, {}, ${}, $2)", values.join(", "), value(UPDATED_AT))
         };
         let rows = (0..count).map(row).collect::<Vec<_>>().join(", ");
         let text = format!(
             "insert into records as r
-               (vault_id, record_id, version, deleted, ciphertext, updated_at)
+               (vault_id, record_id, version, deleted, ciphertext, updated_at, digest, created_at,
+                written_at)
              values {rows}{on_conflict}"
         );
-        let mut types = vec![Type::UUID];
+        let mut types = vec![Type::UUID, Type::INT8];
         types.extend((0..count).flat_map(|_| RECORD_TYPES));
         Sql { text: text.leak(), types: types.leak() }
     })
@@ -71,13 +78,18 @@ pub(super) struct RecordsWrite<'a> {
 }
 
 /// Divides records into statements.
-pub(super) fn split<'a>(vault: &'a Uuid, columns: &'a RecordColumns<'_>) -> Vec<RecordsWrite<'a>> {
+pub(super) fn split<'a>(
+    vault: &'a Uuid,
+    written_at: &'a i64,
+    columns: &'a RecordColumns<'_>,
+) -> Vec<RecordsWrite<'a>> {
     let statements = if columns.are_new() { &*INSERT } else { &*WRITE };
     let (mut writes, mut start) = (Vec::new(), 0);
     for (rows, sql) in ROWS.into_iter().zip(statements) {
         while columns.ids.len() - start >= rows {
             let mut values: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(sql.types.len());
             values.push(vault);
+            values.push(written_at);
             for index in start..start + rows {
                 values.extend([
                     &columns.ids[index] as &(dyn ToSql + Sync),
@@ -85,6 +97,7 @@ pub(super) fn split<'a>(vault: &'a Uuid, columns: &'a RecordColumns<'_>) -> Vec<
                     &columns.deleted[index],
                     &columns.ciphertexts[index],
                     &columns.updated_at[index],
+                    &columns.digests[index],
                 ]);
             }
             writes.push(RecordsWrite { sql, values, rows });
@@ -110,15 +123,17 @@ mod tests {
                 columns.deleted.push(false);
                 columns.ciphertexts.push(&[]);
                 columns.updated_at.push(number);
+                columns.digests.push(Vec::new());
             }
-            let writes = split(&vault, &columns);
+            let writes = split(&vault, &0, &columns);
             assert!(writes.len() <= 10, "{count}: {} statements", writes.len());
             let mut written = Vec::new();
             for write in &writes {
                 assert_eq!(write.values.len(), write.sql.types.len());
-                assert_eq!(write.values.len(), 1 + write.rows * RECORD_TYPES.len());
-                assert!(write.sql.text.ends_with(&format!("${})", write.values.len())));
-                let ids = write.values.iter().skip(1).step_by(RECORD_TYPES.len());
+                assert_eq!(write.values.len(), 2 + write.rows * RECORD_TYPES.len());
+                let (last, updated_at) = (write.values.len(), write.values.len() - 1);
+                assert!(write.sql.text.ends_with(&format!("${last}, ${updated_at}, $2)")));
+                let ids = write.values.iter().skip(2).step_by(RECORD_TYPES.len());
                 written.extend(ids.map(|id| format!("{id:?}").replace('"', "")));
             }
             assert_eq!(written, ids);
@@ -135,7 +150,8 @@ mod tests {
             columns.deleted.push(false);
             columns.ciphertexts.push(&[]);
             columns.updated_at.push(version);
-            let has_update = split(&vault, &columns)[0].sql.text.contains("on conflict");
+            columns.digests.push(Vec::new());
+            let has_update = split(&vault, &0, &columns)[0].sql.text.contains("on conflict");
             assert_eq!(has_update, version == 2);
         }
     }

@@ -2,28 +2,18 @@
 
 use std::collections::HashMap;
 
-use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Row, types::FromSql};
 use uuid::Uuid;
 use vaultsync_protocol::{
-    Ciphertext, Conflict, Epoch, Operation, Push, RecordId, Timestamp, Version,
+    Ciphertext, Conflict, Epoch, Push, RecordDigest, RecordId, Timestamp, Version,
 };
 
 use super::db_error::DbError;
 use crate::{
-    RecordState, VaultId,
+    Counters, RecordState, VaultId,
     push_plan::{LoadedRecord, RecordWrite, VaultState},
     receipts::Receipts,
 };
-
-/// A record's state, as a push reads it.
-pub(super) struct RecordRow {
-    pub(super) state: RecordState,
-    /// Length of its ciphertext.
-    pub(super) ciphertext_bytes: usize,
-    /// SHA-256 of its ciphertext, if that may be the pushed one.
-    pub(super) digest: Option<Vec<u8>>,
-}
 
 /// The records to write, by columns.
 #[derive(Default)]
@@ -33,6 +23,7 @@ pub(super) struct RecordColumns<'a> {
     pub(super) deleted: Vec<bool>,
     pub(super) ciphertexts: Vec<&'a [u8]>,
     pub(super) updated_at: Vec<i64>,
+    pub(super) digests: Vec<Vec<u8>>,
 }
 
 /// Updates a record that exists. It is at the version before, or the table's check fails the
@@ -41,10 +32,19 @@ macro_rules! on_conflict_update {
     () => {
         " on conflict (vault_id, record_id) do update set deleted = excluded.deleted,
            ciphertext = excluded.ciphertext, updated_at = excluded.updated_at,
+           digest = excluded.digest, written_at = excluded.written_at,
            version = case when r.version = excluded.version - 1 then excluded.version else 0 end"
     };
 }
 pub(super) use on_conflict_update;
+
+/// The digest of a record. One that is older than digests may not have it yet.
+macro_rules! record_digest {
+    () => {
+        "coalesce(digest, substr(sha256(ciphertext), 1, 16))"
+    };
+}
+pub(super) use record_digest;
 
 impl<'a> RecordColumns<'a> {
     /// Whether no record exists yet.
@@ -53,41 +53,27 @@ impl<'a> RecordColumns<'a> {
     }
 
     pub(super) fn add(&mut self, records: &[RecordWrite<'a>]) {
-        for RecordWrite { operation, version, updated_at } in records {
+        for RecordWrite { operation, version, updated_at, digest } in records {
             self.ids.push(operation.record_id.as_str());
             self.versions.push(version.get());
             self.deleted.push(operation.deleted);
             self.ciphertexts.push(operation.ciphertext.as_bytes());
             self.updated_at.push(updated_at.as_millis());
+            self.digests.push(digest.as_bytes().to_vec());
         }
     }
 }
 
-/// The loaded record of each operation, in their order.
+/// The loaded record of each operation and guard, in their order.
 pub(super) fn in_order(
     push: &Push,
-    rows: &HashMap<String, RecordRow>,
+    rows: &HashMap<String, LoadedRecord>,
 ) -> Vec<Option<LoadedRecord>> {
-    let load = |operation: &Operation| {
-        let row = rows.get(operation.record_id.as_str())?;
-        let has_same_ciphertext = row.state.version == operation.next_version()
-            && row.digest.as_deref().is_some_and(|digest| {
-                *digest == Sha256::digest(operation.ciphertext.as_bytes())[..]
-            });
-        let RecordRow { state, ciphertext_bytes, .. } = *row;
-        Some(LoadedRecord { state, ciphertext_bytes, has_same_ciphertext })
-    };
-    push.operations().iter().map(load).collect()
+    push.record_ids().map(|id| rows.get(id.as_str()).copied()).collect()
 }
 
 pub(super) fn uuid(vault: VaultId) -> Uuid {
     Uuid::from_bytes(*vault.as_bytes())
-}
-
-/// A ciphertext's length in the type of `octet_length`.
-pub(super) fn length(ciphertext: &Ciphertext) -> i32 {
-    // A `bytea` holds at most 1 GiB, so no stored ciphertext is longer than this.
-    i32::try_from(ciphertext.len()).unwrap_or(i32::MAX)
 }
 
 /// A vault's row, in the columns from `first` on.
@@ -96,17 +82,42 @@ pub(super) fn vault(row: &Row, first: usize) -> Result<VaultState, DbError> {
         clock: Timestamp::from_millis(column(row, first)?),
         epoch: Epoch::from_bytes(*column::<Uuid>(row, first + 1)?.as_bytes()),
         receipts: Receipts::from_bytes(column(row, first + 2)?),
+        counters: counters(row, first + 3)?,
+    })
+}
+
+/// A vault's counters, if it has been counted.
+pub(super) fn counters(row: &Row, first: usize) -> Result<Option<Counters>, DbError> {
+    let counted = column::<Option<i64>>(row, first)?;
+    let rest = (column::<Option<i64>>(row, first + 1)?, column::<Option<i64>>(row, first + 2)?);
+    Ok(match (counted, rest) {
+        (Some(live_records), (Some(record_rows), Some(bytes))) => {
+            Some(Counters { live_records, record_rows, bytes })
+        }
+        _ => None,
+    })
+}
+
+/// The values of the counters' columns.
+pub(super) fn counter_values(counters: Option<Counters>) -> [Option<i64>; 3] {
+    counters.map_or([None; 3], |Counters { live_records, record_rows, bytes }| {
+        [Some(live_records), Some(record_rows), Some(bytes)]
     })
 }
 
 /// A record's id and state, in the columns from `first` on.
-pub(super) fn record(row: &Row, first: usize) -> Result<(String, RecordRow), DbError> {
+pub(super) fn record(row: &Row, first: usize) -> Result<(String, LoadedRecord), DbError> {
     let state = RecordState { version: version(row, first + 1)?, deleted: column(row, first + 2)? };
     let length: i32 = column(row, first + 3)?;
     let ciphertext_bytes =
         usize::try_from(length).map_err(|_| fault("a ciphertext has a negative length"))?;
-    let digest = column(row, first + 4)?;
-    Ok((column(row, first)?, RecordRow { state, ciphertext_bytes, digest }))
+    let digest = digest(row, first + 4)?;
+    Ok((column(row, first)?, LoadedRecord { state, ciphertext_bytes, digest }))
+}
+
+pub(super) fn digest(row: &Row, index: usize) -> Result<RecordDigest, DbError> {
+    let bytes = column::<&[u8]>(row, index)?.try_into();
+    bytes.map(RecordDigest::from_bytes).map_err(|_| fault("a digest is not 16 bytes long"))
 }
 
 pub(super) fn conflict(row: &Row) -> Result<Conflict, DbError> {
@@ -116,6 +127,7 @@ pub(super) fn conflict(row: &Row) -> Result<Conflict, DbError> {
         deleted: column(row, 2)?,
         updated_at: Some(Timestamp::from_millis(column(row, 3)?)),
         ciphertext: Ciphertext::from_bytes(column(row, 4)?),
+        guard: false,
     })
 }
 

@@ -11,6 +11,8 @@ mod log;
 mod open;
 mod pull;
 mod push;
+mod upgrade;
+mod vaults;
 mod watch;
 mod writer;
 
@@ -23,7 +25,7 @@ use std::{
 use deadpool::unmanaged::{Object, Pool};
 use rusqlite::Connection;
 use tokio::{sync::oneshot, time::Instant};
-use vaultsync_protocol::{Pull, Push, Timestamp};
+use vaultsync_protocol::{Pull, Push, Timestamp, VaultSummary};
 use vaultsync_tasks::Tasks;
 
 pub use self::check::verify_sqlite;
@@ -41,6 +43,11 @@ use crate::{
     pull::{VaultHead, without_records},
     request_results::RequestResults,
 };
+
+/// The key of a vault's row in this file, and of its records. Shorter than the vault's id, because it is in
+/// both indexes of the records.
+#[derive(Clone, Copy, Debug)]
+struct VaultKey(i64);
 
 /// An open SQLite database.
 pub struct Sqlite {
@@ -226,6 +233,11 @@ impl Sqlite {
             return Ok(head);
         }
         self.read_blocking(move |connection| pull::read_head(connection, vault)).await
+    }
+
+    pub(crate) async fn vaults(&self, of: &Vault) -> Result<Vec<VaultSummary>, StoreError> {
+        let of = of.clone();
+        self.read_blocking(move |connection| vaults::list(connection, &of)).await
     }
 
     pub(crate) async fn check(&self) -> Result<(), StoreError> {

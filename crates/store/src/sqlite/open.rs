@@ -19,6 +19,7 @@ use super::{
     database_file::DatabaseFile,
     health::is_damage,
     log::LOG_BYTES_MAX,
+    upgrade,
 };
 use crate::{OpenError, migrations};
 
@@ -132,6 +133,7 @@ pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
         .set_grouped(true)
         .run(&mut connection)
         .map_err(|error| migration_error(path, &error))?;
+    upgrade::move_records(&mut connection).map_err(to_open_error)?;
     Ok(connection)
 }
 

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, ffi, params, types::Fr
 use tokio::time::Instant;
 use vaultsync_protocol::{Ciphertext, Epoch, Pull, Record, RecordId, Timestamp};
 
-use super::push::version;
+use super::{VaultKey, push::version};
 use crate::{
     PullOutcome, ReadBudget, VaultId,
     pull::{VaultHead, without_records},
@@ -27,11 +27,13 @@ pub(super) fn read_page<R: ReadBudget>(
     limits: &mut Limits<'_, R>,
 ) -> rusqlite::Result<PullOutcome> {
     let snapshot = connection.unchecked_transaction()?;
-    let head = read_head(&snapshot, vault)?;
+    let (key, head) = read_row(&snapshot, vault)?.unzip();
     if let Some(outcome) = without_records(pull, head) {
         return Ok(outcome);
     }
-    let (records, has_more) = read_records(&snapshot, vault, pull, limits)?;
+    // A vault that does not exist has no records, so the page is decided above.
+    let Some(key) = key else { return Ok(crate::pull::page(None, Vec::new(), false)) };
+    let (records, has_more) = read_records(&snapshot, key, pull, limits)?;
     Ok(crate::pull::page(head, records, has_more))
 }
 
@@ -40,11 +42,20 @@ pub(super) fn read_head(
     connection: &Connection,
     vault: VaultId,
 ) -> rusqlite::Result<Option<VaultHead>> {
+    Ok(read_row(connection, vault)?.map(|(_, head)| head))
+}
+
+/// As [`read_head`], with the key of the vault's records.
+pub(super) fn read_row(
+    connection: &Connection,
+    vault: VaultId,
+) -> rusqlite::Result<Option<(VaultKey, VaultHead)>> {
     connection
-        .prepare_cached("select epoch, clock from vaults where vault_id = ?1")?
+        .prepare_cached("select vault_key, epoch, clock from vaults where vault_id = ?1")?
         .query_row([vault.as_bytes()], |row| {
-            let epoch = Epoch::from_bytes(row.get(0)?);
-            Ok(VaultHead { epoch, clock: Timestamp::from_millis(row.get(1)?) })
+            let (epoch, clock) = (Epoch::from_bytes(row.get(1)?), row.get(2)?);
+            let head = VaultHead { epoch, clock: Timestamp::from_millis(clock) };
+            Ok((VaultKey(row.get(0)?), head))
         })
         .optional()
 }
@@ -52,16 +63,16 @@ pub(super) fn read_head(
 /// The records of a page, and whether there is a later one.
 fn read_records<R: ReadBudget>(
     connection: &Connection,
-    vault: VaultId,
+    VaultKey(vault): VaultKey,
     pull: &Pull,
     limits: &mut Limits<'_, R>,
 ) -> rusqlite::Result<(Vec<Record>, bool)> {
     let after = pull.cursor.map_or(i64::MIN, |cursor| cursor.timestamp().as_millis());
     let mut select = connection.prepare_cached(
         "select record_id, version, deleted, updated_at, ciphertext from records
-         where vault_id = ?1 and updated_at > ?2 order by updated_at",
+         where vault_key = ?1 and updated_at > ?2 order by updated_at",
     )?;
-    let mut rows = select.query(params![vault.as_bytes(), after])?;
+    let mut rows = select.query(params![vault, after])?;
     let mut records = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {

@@ -2,11 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use vaultsync_protocol::{
-    Ciphertext, Conflict, Epoch, Operation, Push, RecordId, Timestamp, Version,
+    Ciphertext, Conflict, Epoch, Push, RecordDigest, RecordId, Timestamp, Version,
 };
 
+use super::VaultKey;
 use crate::{
-    PushOutcome, ReadBudget, RecordState, Refused, Vault, VaultId,
+    Counters, PushOutcome, ReadBudget, RecordState, Refused, Vault, VaultId,
     pull::VaultHead,
     push_plan::{Conflicts, LoadedRecord, PushContext, PushPlan, RecordWrite, VaultState, Writes},
     receipts::Receipts,
@@ -27,29 +28,32 @@ pub(super) fn apply(
     connection: &Connection,
     vault: &Vault,
     push: &Push,
-    context: PushContext,
+    mut context: PushContext,
     budget: &mut dyn ReadBudget,
 ) -> rusqlite::Result<Applied> {
-    let id = vault.id();
-    let state = load_vault(connection, id)?;
-    let is_new = state.is_none();
-    let records = load_records(connection, id, push)?;
+    let (key, state) = load_vault(connection, vault.id())?.unzip();
+    let records = load_records(connection, key, push)?;
+    if key.is_none() && !vault.name().is_empty() {
+        context.named_vaults = count_named_vaults(connection, vault)?;
+    }
     match PushPlan::decide(push, state, &records, context) {
         // What a transaction can read is on disk, or becomes so with this transaction.
         PushPlan::Return(outcome) | PushPlan::Confirm(outcome) => {
             Ok(Applied { outcome, new_head: None })
         }
         PushPlan::Refuse(conflicts) => {
-            let outcome = PushOutcome::Refused(read_conflicts(connection, id, &conflicts, budget)?);
+            let outcome =
+                PushOutcome::Refused(read_conflicts(connection, key, &conflicts, budget)?);
             Ok(Applied { outcome, new_head: None })
         }
         PushPlan::Write(writes) => {
-            write_records(connection, id, &writes.records)?;
-            if is_new {
-                insert_vault(connection, vault, &writes.vault)?;
+            let key = if let Some(key) = key {
+                update_vault(connection, key, &writes.vault)?;
+                key
             } else {
-                update_vault(connection, id, &writes.vault)?;
-            }
+                insert_vault(connection, vault, &writes.vault)?
+            };
+            write_records(connection, key, &writes.records, context.now)?;
             let new_head = writes.new_head();
             let Writes { results, .. } = writes;
             Ok(Applied { outcome: PushOutcome::Applied(results), new_head })
@@ -57,115 +61,139 @@ pub(super) fn apply(
     }
 }
 
-fn load_vault(connection: &Connection, vault: VaultId) -> rusqlite::Result<Option<VaultState>> {
+/// Counts the named vaults of a vault's user.
+fn count_named_vaults(connection: &Connection, vault: &Vault) -> rusqlite::Result<usize> {
+    let count: i64 = connection
+        .prepare_cached(
+            "select count(*) from vaults where issuer = ?1 and subject = ?2 and name <> ''",
+        )?
+        .query_row([vault.issuer(), vault.subject()], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+fn load_vault(
+    connection: &Connection,
+    vault: VaultId,
+) -> rusqlite::Result<Option<(VaultKey, VaultState)>> {
     connection
-        .prepare_cached("select clock, epoch, receipts from vaults where vault_id = ?1")?
+        .prepare_cached(
+            "select vault_key, clock, epoch, live_records, record_rows, bytes, receipts
+             from vaults where vault_id = ?1",
+        )?
         .query_row([vault.as_bytes()], |row| {
-            Ok(VaultState {
-                clock: Timestamp::from_millis(row.get(0)?),
-                epoch: Epoch::from_bytes(row.get(1)?),
-                receipts: Receipts::from_bytes(row.get(2)?),
-            })
+            let counters = Counters {
+                live_records: row.get(3)?,
+                record_rows: row.get(4)?,
+                bytes: row.get(5)?,
+            };
+            let state = VaultState {
+                clock: Timestamp::from_millis(row.get(1)?),
+                epoch: Epoch::from_bytes(row.get(2)?),
+                receipts: Receipts::from_bytes(row.get(6)?),
+                counters: Some(counters),
+            };
+            Ok((VaultKey(row.get(0)?), state))
         })
         .optional()
 }
 
+/// `vault` is `None` if it does not exist yet.
 fn load_records(
     connection: &Connection,
-    vault: VaultId,
+    vault: Option<VaultKey>,
     push: &Push,
 ) -> rusqlite::Result<Vec<Option<LoadedRecord>>> {
-    // `length` reads the row's header only. The ciphertext is read only if it can be the operation's: a push
-    // of a few bytes could otherwise make the writer read a hundred of the largest records.
+    let Some(VaultKey(vault)) = vault else { return Ok(vec![None; push.record_ids().len()]) };
+    // `length` reads the row's header only.
     let mut select = connection.prepare_cached(
-        "select version, deleted, length(ciphertext),
-           case when version = ?3 and length(ciphertext) = ?4 then ciphertext end
-         from records where vault_id = ?1 and record_id = ?2",
+        "select version, deleted, length(ciphertext), digest from records
+         where vault_key = ?1 and record_id = ?2",
     )?;
-    let mut load = |operation: &Operation| {
-        let length = i64::try_from(operation.ciphertext.len()).unwrap_or(i64::MAX);
-        let mut rows = select.query(params![
-            vault.as_bytes(),
-            operation.record_id.as_str(),
-            operation.next_version().get(),
-            length,
-        ])?;
-        rows.next()?.map(|row| loaded_record(row, operation)).transpose()
+    let mut load = |record_id: &RecordId| {
+        select.query_row(params![vault, record_id.as_str()], loaded_record).optional()
     };
-    push.operations().iter().map(&mut load).collect()
+    push.record_ids().map(&mut load).collect()
 }
 
-fn loaded_record(row: &Row<'_>, operation: &Operation) -> rusqlite::Result<LoadedRecord> {
+fn loaded_record(row: &Row<'_>) -> rusqlite::Result<LoadedRecord> {
     let state = RecordState { version: version(row, 0)?, deleted: row.get(1)? };
-    let same_length = row.get_ref(3)?.as_blob_or_null()?;
-    let has_same_ciphertext = same_length == Some(operation.ciphertext.as_bytes());
     let length: i64 = row.get(2)?;
     let ciphertext_bytes =
         usize::try_from(length).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(2, length))?;
-    Ok(LoadedRecord { state, ciphertext_bytes, has_same_ciphertext })
+    Ok(LoadedRecord { state, ciphertext_bytes, digest: RecordDigest::from_bytes(row.get(3)?) })
 }
 
 /// Reads the conflicts for which there is memory. If there is none for the first, it reads none and says that
 /// there are more.
 fn read_conflicts(
     connection: &Connection,
-    vault: VaultId,
+    vault: Option<VaultKey>,
     conflicts: &Conflicts<'_>,
     budget: &mut dyn ReadBudget,
 ) -> rusqlite::Result<Refused> {
     let mut read = Vec::with_capacity(conflicts.record_ids.len());
-    for (record_id, bytes) in conflicts.record_ids.iter().zip(&conflicts.ciphertext_bytes) {
-        if !budget.take(*bytes) {
+    for (index, (record_id, bytes)) in conflicts.with_bytes().enumerate() {
+        if !budget.take(bytes) {
             return Ok(Refused { conflicts: read, has_more: true });
         }
-        read.push(read_conflict(connection, vault, record_id)?);
+        let found = match vault {
+            Some(vault) => read_conflict(connection, vault, record_id)?,
+            None => None,
+        };
+        let conflict = found.unwrap_or_else(|| Conflict::with_nothing(record_id.clone()));
+        read.push(Conflict { guard: index < conflicts.guards, ..conflict });
     }
     Ok(Refused { conflicts: read, has_more: conflicts.has_more })
 }
 
 fn read_conflict(
     connection: &Connection,
-    vault: VaultId,
+    VaultKey(vault): VaultKey,
     record_id: &RecordId,
-) -> rusqlite::Result<Conflict> {
-    let found = connection
+) -> rusqlite::Result<Option<Conflict>> {
+    connection
         .prepare_cached(
             "select version, deleted, updated_at, ciphertext from records
-             where vault_id = ?1 and record_id = ?2",
+             where vault_key = ?1 and record_id = ?2",
         )?
-        .query_row(params![vault.as_bytes(), record_id.as_str()], |row| {
+        .query_row(params![vault, record_id.as_str()], |row| {
             Ok(Conflict {
                 record_id: record_id.clone(),
                 current_version: version(row, 0)?,
                 deleted: row.get(1)?,
                 updated_at: Some(Timestamp::from_millis(row.get(2)?)),
                 ciphertext: Ciphertext::from_bytes(row.get(3)?),
+                guard: false,
             })
         })
-        .optional()?;
-    Ok(found.unwrap_or_else(|| Conflict::with_nothing(record_id.clone())))
+        .optional()
 }
 
+/// A new record was created at the time of its first version.
 fn write_records(
     connection: &Connection,
-    vault: VaultId,
+    VaultKey(vault): VaultKey,
     records: &[RecordWrite<'_>],
+    written_at: Timestamp,
 ) -> rusqlite::Result<()> {
     let mut upsert = connection.prepare_cached(
-        "insert into records (vault_id, record_id, version, deleted, updated_at, ciphertext)
-         values (?1, ?2, ?3, ?4, ?5, ?6)
-         on conflict (vault_id, record_id) do update set version = excluded.version,
-           deleted = excluded.deleted, updated_at = excluded.updated_at,
-           ciphertext = excluded.ciphertext
+        "insert into records (vault_key, record_id, version, deleted, updated_at, digest, created_at,
+           written_at, ciphertext)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?5, ?7, ?8)
+         on conflict (vault_key, record_id) do update set version = excluded.version,
+           deleted = excluded.deleted, updated_at = excluded.updated_at, digest = excluded.digest,
+           written_at = excluded.written_at, ciphertext = excluded.ciphertext
          where version = excluded.version - 1",
     )?;
-    for RecordWrite { operation, version, updated_at } in records {
+    for RecordWrite { operation, version, updated_at, digest } in records {
         let changed = upsert.execute(params![
-            vault.as_bytes(),
+            vault,
             operation.record_id.as_str(),
             version.get(),
             operation.deleted,
             updated_at.as_millis(),
+            digest.as_bytes(),
+            written_at.as_millis(),
             operation.ciphertext.as_bytes(),
         ])?;
         if changed != 1 {
@@ -180,31 +208,49 @@ fn insert_vault(
     connection: &Connection,
     vault: &Vault,
     state: &VaultState,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<VaultKey> {
+    let Counters { live_records, record_rows, bytes } = state.counters.unwrap_or_default();
     connection
         .prepare_cached(
-            "insert into vaults (vault_id, issuer, subject, clock, epoch, receipts)
-             values (?1, ?2, ?3, ?4, ?5, ?6)",
+            "insert into vaults (vault_id, issuer, subject, name, clock, epoch, live_records,
+               record_rows, bytes, receipts)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
-        .execute(params![
+        .insert(params![
             vault.id().as_bytes(),
             vault.issuer(),
             vault.subject(),
+            vault.name(),
             state.clock.as_millis(),
             state.epoch.as_bytes(),
+            live_records,
+            record_rows,
+            bytes,
             state.receipts.as_bytes(),
-        ])?;
-    Ok(())
+        ])
+        .map(VaultKey)
 }
 
 fn update_vault(
     connection: &Connection,
-    vault: VaultId,
+    VaultKey(vault): VaultKey,
     state: &VaultState,
 ) -> rusqlite::Result<()> {
+    let Counters { live_records, record_rows, bytes } = state.counters.unwrap_or_default();
     connection
-        .prepare_cached("update vaults set clock = ?2, receipts = ?3 where vault_id = ?1")?
-        .execute(params![vault.as_bytes(), state.clock.as_millis(), state.receipts.as_bytes()])?;
+        .prepare_cached(
+            "update vaults set clock = ?2, receipts = ?3, live_records = ?4, record_rows = ?5,
+               bytes = ?6
+             where vault_key = ?1",
+        )?
+        .execute(params![
+            vault,
+            state.clock.as_millis(),
+            state.receipts.as_bytes(),
+            live_records,
+            record_rows,
+            bytes,
+        ])?;
     Ok(())
 }
 

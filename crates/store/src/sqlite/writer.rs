@@ -329,6 +329,8 @@ impl WriterLoop {
                 now: job.now,
                 page_bytes_max: options.page_bytes_max.min(conflict_bytes_left),
                 new_epoch: (options.new_epoch)(),
+                named_vaults: 0,
+                vaults_max: options.vaults_per_user_max,
             };
             let Ok(one) = apply_in_savepoint(&mut transaction, job, context) else {
                 return (undone(batch, UNDONE), nothing());

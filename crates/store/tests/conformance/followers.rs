@@ -73,7 +73,9 @@ async fn write(store: Arc<TestStore>, vault: Vault, writer: usize, shared: bool)
                     known.insert(id, conflict.current_version.get());
                 }
             }
-            PushOutcome::EpochChanged => panic!("no epoch was sent"),
+            PushOutcome::EpochChanged | PushOutcome::TooManyVaults => {
+                panic!("no epoch was sent, and no vault")
+            }
         }
         tokio::task::yield_now().await;
     }

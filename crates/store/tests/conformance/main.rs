@@ -6,6 +6,8 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/upgrade.rs"]
+mod upgrade;
 
 /// Makes each case a test for every backend, named `module::sqlite::case` and so on.
 macro_rules! backends {
@@ -34,6 +36,8 @@ mod dsl;
 mod durability;
 mod epochs;
 mod followers;
+mod guards;
+mod named_vaults;
 mod paging;
 mod races;
 mod receipts;
@@ -43,6 +47,7 @@ mod sqlite_file;
 mod sqlite_memory;
 mod sqlite_replaced;
 mod sqlite_threads;
+mod sqlite_upgrade;
 mod subscriptions;
 mod time;
 mod tombstones;

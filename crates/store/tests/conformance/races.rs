@@ -129,7 +129,9 @@ async fn count_up(
                     known.insert(id, conflict.current_version.get());
                 }
             }
-            PushOutcome::EpochChanged => panic!("no epoch was sent"),
+            PushOutcome::EpochChanged | PushOutcome::TooManyVaults => {
+                panic!("no epoch was sent, and no vault")
+            }
         }
     }
     acknowledged

@@ -206,7 +206,9 @@ async fn a_retry_never_overwrites_what_others_wrote_meanwhile(store: TestStore) 
                         assert_eq!(conflicts(&refused), [current]);
                         assert!(base > 1 && others + 1 >= base, "base {base}, {others} others");
                     }
-                    PushOutcome::EpochChanged => panic!("no epoch is named"),
+                    PushOutcome::EpochChanged | PushOutcome::TooManyVaults => {
+                        panic!("no epoch is named, and no vault")
+                    }
                 }
                 assert_eq!(store.state(&vault).await, before);
             }

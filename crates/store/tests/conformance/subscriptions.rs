@@ -27,7 +27,7 @@ fn is_notified(subscription: &mut Subscription) -> bool {
 
 async fn a_commit_notifies_a_subscription(store: TestStore) {
     let vault = user();
-    let mut subscription = store.store.notifier().subscribe(vault.id(), 10).unwrap();
+    let mut subscription = store.store.notifier().subscribe(&vault, 10).unwrap();
     for operation in creates("r", 3) {
         assert!(!is_notified(&mut subscription));
         store.push_applied(&vault, &[operation]).await;
@@ -39,7 +39,7 @@ async fn a_commit_notifies_a_subscription(store: TestStore) {
 async fn a_commit_before_the_wait_notifies_a_subscription(store: TestStore) {
     let vault = user();
     store.push_applied(&vault, &[create("before", "v1")]).await;
-    let mut subscription = store.store.notifier().subscribe(vault.id(), 10).unwrap();
+    let mut subscription = store.store.notifier().subscribe(&vault, 10).unwrap();
     assert!(!is_notified(&mut subscription), "a commit before the subscription is not new");
     store.push_applied(&vault, &[create("between", "v1")]).await;
     subscription.changed().await;
@@ -49,7 +49,7 @@ async fn a_commit_before_the_wait_notifies_a_subscription(store: TestStore) {
 async fn a_refused_push_notifies_no_subscription(store: TestStore) {
     let vault = user();
     store.push_applied(&vault, &[create("a", "v1")]).await;
-    let mut subscription = store.store.notifier().subscribe(vault.id(), 10).unwrap();
+    let mut subscription = store.store.notifier().subscribe(&vault, 10).unwrap();
     store.push_refused(&vault, &[create("b", "fine"), create("a", "x")]).await;
     assert!(!is_notified(&mut subscription));
 }
@@ -57,7 +57,7 @@ async fn a_refused_push_notifies_no_subscription(store: TestStore) {
 async fn a_retry_and_an_empty_push_notify_no_subscription(store: TestStore) {
     let vault = user();
     store.push_applied(&vault, &creates("r", 2)).await;
-    let mut subscription = store.store.notifier().subscribe(vault.id(), 10).unwrap();
+    let mut subscription = store.store.notifier().subscribe(&vault, 10).unwrap();
     store.push_applied(&vault, &creates("r", 2)).await;
     store.push_applied(&vault, &creates("r", 1)).await;
     store.push_applied(&vault, &[]).await;
@@ -66,7 +66,7 @@ async fn a_retry_and_an_empty_push_notify_no_subscription(store: TestStore) {
 
 async fn a_push_with_another_epoch_notifies_no_subscription(store: TestStore) {
     let vault = user();
-    let mut subscription = store.store.notifier().subscribe(vault.id(), 10).unwrap();
+    let mut subscription = store.store.notifier().subscribe(&vault, 10).unwrap();
     for _ in 0..2 {
         let outcome = store.push_with_epoch(&vault, "another", &[create("b", "v1")]).await;
         assert_eq!(outcome, PushOutcome::EpochChanged);
@@ -78,14 +78,14 @@ async fn a_push_with_another_epoch_notifies_no_subscription(store: TestStore) {
 
 async fn a_commit_to_another_vault_notifies_no_subscription(store: TestStore) {
     let (vault, another) = (user(), user());
-    let mut subscription = store.store.notifier().subscribe(vault.id(), 10).unwrap();
+    let mut subscription = store.store.notifier().subscribe(&vault, 10).unwrap();
     store.push_applied(&another, &[create("a", "v1")]).await;
     assert!(!is_notified(&mut subscription));
 }
 
 async fn many_commits_may_be_one_notification(store: TestStore) {
     let vault = user();
-    let mut subscription = store.store.notifier().subscribe(vault.id(), 10).unwrap();
+    let mut subscription = store.store.notifier().subscribe(&vault, 10).unwrap();
     for operation in creates("r", 10) {
         store.push_applied(&vault, &[operation]).await;
     }
@@ -97,17 +97,17 @@ async fn a_commit_notifies_every_subscription(store: TestStore) {
     let vault = user();
     let notifier = store.store.notifier();
     let mut subscriptions: Vec<_> =
-        (0..5).map(|_| notifier.subscribe(vault.id(), 5).unwrap()).collect();
-    assert!(notifier.subscribe(vault.id(), 5).is_none(), "the limit is reached");
+        (0..5).map(|_| notifier.subscribe(&vault, 5).unwrap()).collect();
+    assert!(notifier.subscribe(&vault, 5).is_none(), "the limit is reached");
     store.push_applied(&vault, &[create("a", "v1")]).await;
     assert!(subscriptions.iter_mut().all(is_notified));
     drop(subscriptions);
-    assert!(notifier.subscribe(vault.id(), 5).is_some());
+    assert!(notifier.subscribe(&vault, 5).is_some());
 }
 
 async fn a_notified_commit_can_be_pulled(store: TestStore) {
     let vault = user();
-    let mut subscription = store.store.notifier().subscribe(vault.id(), 10).unwrap();
+    let mut subscription = store.store.notifier().subscribe(&vault, 10).unwrap();
     let follow = async {
         let (mut cursor, mut found) = (None, 0);
         while found < 60 {

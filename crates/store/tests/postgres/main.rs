@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "other test programs need the rest")]
 mod support;
+#[path = "../support/upgrade.rs"]
+mod upgrade;
 
 mod citus;
 mod commits;
@@ -22,3 +24,4 @@ mod replicas;
 mod synchronous;
 mod tls;
 mod unlocked_writers;
+mod upgrades;

@@ -160,7 +160,9 @@ async fn write(
             PushOutcome::Refused(refused) => {
                 bases.insert(id, refused.conflicts[0].current_version.get());
             }
-            PushOutcome::EpochChanged => panic!("no epoch was sent"),
+            PushOutcome::EpochChanged | PushOutcome::TooManyVaults => {
+                panic!("no epoch was sent, and no vault")
+            }
         }
     }
 }

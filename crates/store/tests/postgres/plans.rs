@@ -1,6 +1,6 @@
 //! Query plans and round trips: by index, few round trips, and on Citus one node.
 
-use vaultsync_store::{batch_statements, hot_statements};
+use vaultsync_store::{batch_statements, hot_statements, user_statements};
 use vaultsync_test_servers::{query, shared_postgres};
 
 use crate::{
@@ -62,7 +62,7 @@ async fn plans_of_an_empty_vault_read_a_large_one_by_index() {
         push_applied(&store, &vault, &[(&format!("r{round}"), None, "v1")]).await;
         try_page(&store, &vault, None, 1).await.expect("a page");
     }
-    let fill = "insert into records select vault_id, 'filled ' || n, 1, false, 'x', clock + n
+    let fill = "insert into records select vault_id, 'filled ' || n, 1, false, 'x', clock + n, md5('')::bytea
          from vaults, generate_series(1, 20000) n;
          update vaults set clock = clock + 20000;
          select pg_stat_force_next_flush(); select pg_stat_reset()";
@@ -110,22 +110,27 @@ pub(crate) fn explained(
     let ids = "'{a,b}'";
     let explained = statements.iter().map(|&(name, text)| {
         let values = match name {
-            "lock" => format!("{vault}, 'issuer', 'subject', {vault}"),
-            "record states" => format!("{vault}, {ids}, '{{1,2}}', '{{3}}'"),
-            "conflicts" => format!("{vault}, {ids}"),
-            "insert" | "write" => format!("{vault}, 'a', 1, false, 'x', 1"),
+            "lock" => format!("{vault}, 'issuer', 'subject', '', {vault}"),
+            "count vaults" => format!("'issuer', 'subject', {vault}"),
+            "list vaults" => "'issuer', 'subject'".to_owned(),
+            "record states" | "conflicts" => format!("{vault}, {ids}"),
+            "insert" | "write" => format!("{vault}, 9, 'a', 1, false, 'x', 1, 'd'"),
             "insert two" | "write two" => {
-                format!("{vault}, 'a', 1, false, 'x', 1, 'b', 1, false, 'y', 2")
+                format!("{vault}, 9, 'a', 1, false, 'x', 1, 'd', 'b', 1, false, 'y', 2, 'e'")
             }
-            "update vault" => format!("{vault}, 1, ''"),
+            "update vault" => format!("{vault}, 1, '', 1, 1, 1"),
             "head" | "touch" => vault.to_owned(),
             "page" => format!("{vault}, 0, 100, 1000000"),
             "heads batch" | "lock batch" => vaults.to_owned(),
-            "record states batch" => format!("{vaults}, {ids}, '{{1,2}}', '{{3,4}}'"),
+            "record states batch" => format!("{vaults}, {ids}"),
             "insert batch" | "write batch" => {
-                format!("{vaults}, {ids}, '{{1,1}}', '{{f,f}}', '{{x,y}}', '{{1,2}}'")
+                format!(
+                    "{vaults}, {ids}, '{{1,1}}', '{{f,f}}', '{{x,y}}', '{{1,2}}', '{{d,e}}', '{{9,9}}'"
+                )
             }
-            "update vaults batch" => format!("{vaults}, '{{1,2}}', '{{x,y}}'"),
+            "update vaults batch" => {
+                format!("{vaults}, '{{1,2}}', '{{x,y}}', '{{1,1}}', '{{1,1}}', '{{1,1}}'")
+            }
             other => panic!("a statement without values: {other}"),
         };
         let explain =
@@ -146,7 +151,8 @@ async fn rows_are_looked_up_by_whole_keys() {
     let small_vaults = "insert into vaults
            select gen_random_uuid(), 'issuer', n::text, 3, gen_random_uuid()
            from generate_series(1, 100) n;
-         insert into records select vault_id, n::text, 1, false, repeat('x', 1000)::bytea, n
+         insert into records select vault_id, n::text, 1, false, repeat('x', 1000)::bytea, n,
+             md5('')::bytea
            from vaults, generate_series(1, 3) n;
          analyze";
     query(&psql, small_vaults);
@@ -156,6 +162,7 @@ async fn rows_are_looked_up_by_whole_keys() {
 fn check_plans(psql: &str) {
     let mut plans = explained(psql, &hot_statements(), SETTINGS);
     plans.extend(explained(psql, &batch_statements(), SETTINGS));
+    plans.extend(explained(psql, &user_statements(), SETTINGS));
     for (name, plan) in plans {
         assert!(plan.contains("vaults") || plan.contains("records"), "{name}: {plan}");
         for whole in ["Seq Scan", "Hash", "Merge", "Bitmap", "Join Filter"] {

@@ -39,9 +39,10 @@ async fn begin_write(rival: &Client, write: &str, vault: &Vault) {
 }
 
 const INSERTED: &str =
-    "insert into records (vault_id, record_id, version, deleted, ciphertext, updated_at)
-     values ($1, 'contested', 1, false, 'theirs', 1)";
-const UPDATED: &str = "update records set version = 2, ciphertext = 'theirs', updated_at = 1
+    "insert into records (vault_id, record_id, version, deleted, ciphertext, updated_at, digest)
+     values ($1, 'contested', 1, false, 'theirs', 1, substr(sha256('theirs'), 1, 16))";
+const UPDATED: &str = "update records set version = 2, ciphertext = 'theirs', updated_at = 1,
+       digest = substr(sha256('theirs'), 1, 16)
      where vault_id = $1 and record_id = 'contested'";
 
 fn summaries(records: &[(&str, i64, &str)]) -> Vec<(String, i64, String)> {

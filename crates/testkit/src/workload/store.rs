@@ -40,6 +40,7 @@ impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
                 Ok(Outcome::Conflict { conflicts })
             }
             Ok(PushOutcome::EpochChanged) => Err("the epoch changed, but none was sent".to_owned()),
+            Ok(PushOutcome::TooManyVaults) => Err("the vault has no name".to_owned()),
             Err(error) => outcome_of(&error),
         }
     }

@@ -1,0 +1,1 @@
+create index vaults_user on vaults (issuer, subject);
