@@ -36,8 +36,12 @@ const READERS: usize = 20;
 /// Size of the server's pool.
 const CONNECTIONS_MAX: u64 = 8;
 
-/// Sessions beside the pool: one for notifications, one for readiness checks, and one that is being replaced.
-const OTHER_SESSIONS_MAX: u64 = 3;
+/// As many sessions again may wait outside of the pool for the end of a statement that was given up.
+const SESSIONS_MAX: u64 = 2 * CONNECTIONS_MAX + OTHER_SESSIONS_MAX;
+
+/// Sessions beside them: one for notifications, one for readiness checks, one that fills what older records lack,
+/// and one that is being replaced.
+const OTHER_SESSIONS_MAX: u64 = 4;
 
 /// How long a response may take: five times the default of `database_timeout_ms`.
 const RESPONSE_MAX: Duration = Duration::from_secs(10);
@@ -113,9 +117,8 @@ async fn lock_tables(
     }
     locking.await?;
     let most = report.counted("sessions at most");
-    report.expect(most <= CONNECTIONS_MAX + OTHER_SESSIONS_MAX, || {
-        format!("{most} sessions of a pool of {CONNECTIONS_MAX}")
-    });
+    report
+        .expect(most <= SESSIONS_MAX, || format!("{most} sessions of a pool of {CONNECTIONS_MAX}"));
     Ok(())
 }
 
