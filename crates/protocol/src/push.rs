@@ -71,6 +71,9 @@ impl Push {
                 let epoch = epoch(raw.epoch, &mut issues);
                 let operations = operations(raw.operations, ciphertext_bytes_max, &mut issues);
                 let guards = guards(raw.guards, &mut issues);
+                if operations.is_empty() && !guards.is_empty() && issues.is_empty() {
+                    issues.add("guards", "must be absent or empty if there are no operations");
+                }
                 reject_repeated_records(&operations, &guards, &mut issues);
                 match (all(operations), all(guards)) {
                     (Some(operations), Some(guards)) => Some(Self { operations, guards, epoch }),

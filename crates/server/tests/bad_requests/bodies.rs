@@ -158,6 +158,7 @@ async fn guards_are_an_array_of_at_most_10_objects(backend: Backend) {
             ),
             (r#"{"guards":[]}"#, &["operations"]),
             (&guards(11), &["guards"]),
+            (&guards(1), &["guards"]),
             (&guards(500), &["guards"]),
         ],
     )
