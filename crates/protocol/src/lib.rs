@@ -21,7 +21,7 @@ pub use epoch::{Epoch, KnownEpoch};
 pub use issue::{Issue, Issues};
 pub use pull::{PAGE_RECORDS_MAX, Page, Pull, WAIT_SECONDS_MAX};
 pub use push::{Guard, Operation, Push, PushError};
-pub use push_response::{Conflict, Written};
+pub use push_response::{Conflict, HeadChange, Written};
 pub use record::{Ciphertext, Record, RecordId, Version};
 pub use timestamp::Timestamp;
 pub use vault_name::VaultName;

@@ -17,6 +17,15 @@ pub struct Written {
     pub version: Version,
 }
 
+/// How a push that wrote records moved its vault's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadChange {
+    /// The head before the push; `None` if nothing was ever pushed.
+    pub head_before: Option<Timestamp>,
+    /// The head after the push.
+    pub head: Timestamp,
+}
+
 /// Conflicting record in its current state on the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Conflict {

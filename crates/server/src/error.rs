@@ -259,7 +259,7 @@ impl ApiError {
                 "It is unknown whether the push was applied. Send the same body again."
             }
             Self::TooManyVaults => {
-                "This user has the most named vaults that this server allows. \
+                "This user has as many named vaults as this server allows. \
                  Use one of them. See vaultsPerUserMax in GET /api/sync/info."
             }
         };

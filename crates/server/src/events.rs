@@ -214,7 +214,7 @@ mod tests {
         let push = Push::from_json(body.as_bytes(), 100).unwrap();
         let now = events.app.clock.now();
         let outcome = events.app.store.push(&events.vault, push, now, ()).await.unwrap();
-        assert!(matches!(outcome, PushOutcome::Applied(_)), "{outcome:?}");
+        assert!(matches!(outcome, PushOutcome::Applied { .. }), "{outcome:?}");
         HeadEvent { head: read_head(&events.app, &events.vault).await.unwrap().unwrap() }
     }
 

@@ -11,18 +11,29 @@ use bytes::Bytes;
 use http_body::Body as _;
 use serde::Serialize;
 use utoipa::ToSchema;
-use vaultsync_protocol::{Conflict, Page, Written};
+use vaultsync_protocol::{Conflict, HeadChange, Page, Timestamp, Written};
 use vaultsync_store::Refused;
 
 use crate::{error, json, memory_budget::Reservation, offload, openapi};
 
 /// The response to a push that was applied.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct PushApplied {
     #[schema(schema_with = openapi::always_true, required = true)]
     success: bool,
     /// What each operation wrote, in the order of the operations.
     results: Vec<Written>,
+    /// The vault's head before the push; null if nothing was ever pushed. Present, like `head`, only if the
+    /// push wrote a record now. A client whose cursor equals it may take `head` as its cursor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<String>, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
+    #[expect(clippy::option_option, reason = "absent and null differ")]
+    head_before: Option<Option<Timestamp>>,
+    /// The vault's head after the push.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = String, format = DateTime, example = "2024-01-15T10:31:07.250Z")]
+    head: Option<Timestamp>,
 }
 
 /// The response to a push of which nothing was written.
@@ -40,8 +51,10 @@ pub(crate) struct PushRefused {
 }
 
 /// 200: the whole push is applied.
-pub(crate) fn push_applied(results: Vec<Written>) -> Response {
-    ok(&PushApplied { success: true, results })
+pub(crate) fn push_applied(results: Vec<Written>, head_change: Option<HeadChange>) -> Response {
+    let (head_before, head) =
+        head_change.map(|HeadChange { head_before, head }| (head_before, head)).unzip();
+    ok(&PushApplied { success: true, results, head_before, head })
 }
 
 /// 409: nothing of the push is written.

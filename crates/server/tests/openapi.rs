@@ -334,6 +334,8 @@ async fn a_member_that_is_always_present_is_required() {
         ("Conflict", "guard"),
         ("Failure", "issues"),
         ("Failure", "reasons"),
+        ("PushApplied", "head"),
+        ("PushApplied", "headBefore"),
         ("PushRefused", "hasMore"),
         ("PushRequest", "epoch"),
         ("PushRequest", "guards"),

@@ -7,7 +7,7 @@
 //! Not here: SQL, locks, the clock, and reading the conflicting ciphertexts.
 
 use vaultsync_protocol::{
-    Epoch, Guard, Operation, Push, RecordDigest, RecordId, Timestamp, Version, Written,
+    Epoch, HeadChange, Operation, Push, RecordDigest, RecordId, Timestamp, Version, Written,
 };
 
 use crate::{
@@ -34,15 +34,22 @@ pub(crate) struct VaultState {
 }
 
 impl VaultState {
-    /// The state of a vault that this push creates. Its clock is before every time that a push can
-    /// assign.
+    /// The clock of a vault to which nothing was ever pushed: before every time that a push can assign.
+    pub(crate) const BEFORE_ALL: Timestamp = Timestamp::from_millis(i64::MIN);
+
+    /// The state of a vault that this push creates.
     pub(crate) fn new(epoch: Epoch) -> Self {
         Self {
-            clock: Timestamp::from_millis(i64::MIN),
+            clock: Self::BEFORE_ALL,
             epoch,
             receipts: Receipts::default(),
             counters: Some(Counters::default()),
         }
+    }
+
+    /// The head, if anything was ever pushed.
+    fn head(&self) -> Option<Timestamp> {
+        (self.clock != Self::BEFORE_ALL).then_some(self.clock)
     }
 }
 
@@ -73,8 +80,8 @@ pub(crate) enum PushPlan<'a> {
 /// The records that a refused push returns.
 #[derive(Debug)]
 pub(crate) struct Conflicts<'a> {
-    /// Those of the guards, and then those of the operations, in the push's order: all that conflict, or all
-    /// of the guards and as many of the operations as fit in a page, and at least one.
+    /// Those of the guards, and then those of the operations, in the push's order: all that conflict, or as
+    /// many as fit in a page, and at least one.
     pub(crate) record_ids: Vec<&'a RecordId>,
     /// How many of them are guards'.
     pub(crate) guards: usize,
@@ -93,6 +100,8 @@ pub(crate) struct Writes<'a> {
     pub(crate) vault: VaultState,
     /// What the push returns once this is committed.
     pub(crate) results: Vec<Written>,
+    /// How the push moves the vault's head, if any record is written.
+    pub(crate) head_change: Option<HeadChange>,
 }
 
 /// A record's new row.
@@ -114,8 +123,8 @@ pub(crate) struct PushContext {
     pub(crate) page_bytes_max: usize,
     /// The epoch of the vault if this push creates it.
     pub(crate) new_epoch: Epoch,
-    /// How many named vaults the user has, if this push creates another one; 0 otherwise.
-    pub(crate) named_vaults: usize,
+    /// How many named vaults the user has, if this push would create another one.
+    pub(crate) named_vaults: Option<usize>,
     /// How many a user may have.
     pub(crate) vaults_max: usize,
 }
@@ -124,7 +133,7 @@ impl<'a> PushPlan<'a> {
     /// Decides what becomes of `push`, in this order:
     ///
     /// 1. If the push names an epoch that is not the vault's, it is refused.
-    /// 2. If it has neither operations nor guards, nothing is to be done.
+    /// 2. If it has no operations, nothing is to be done.
     /// 3. If the vault has its receipt, it returns what it returned before, or the conflicts of
     ///    [`check_remembered`].
     /// 4. If any operation conflicts by [`check_version`], or a guard's record is at another version,
@@ -155,7 +164,8 @@ impl<'a> PushPlan<'a> {
         }
         let (records, guarded) = records.split_at(push.operations().len());
         if push.operations().is_empty() {
-            return Self::decide_guards_alone(push, guarded);
+            let applied = PushOutcome::Applied { results: Vec::new(), head_change: None };
+            return Self::Return(applied);
         }
         let digest = BatchDigest::of(push);
         let results = vault.as_ref().and_then(|vault| vault.receipts.results(push, &digest));
@@ -165,43 +175,46 @@ impl<'a> PushPlan<'a> {
         };
         let is_retry = results.is_some() || !decisions.iter().any(WriteDecision::is_new);
         let guards = if is_retry { Vec::new() } else { failed_guards(push, guarded) };
-        if !guards.is_empty() || decisions.contains(&WriteDecision::Conflict) {
-            let mut conflicts = Conflicts::of_guards(guards);
-            conflicts.add_operations(push, &decisions, records, context.page_bytes_max);
-            return Self::Refuse(conflicts);
+        let conflicts = Conflicts::new(guards, conflicting(push, &decisions, records));
+        if !conflicts.is_empty() {
+            return Self::Refuse(conflicts.cut(context.page_bytes_max));
         }
         if let Some(results) = results {
-            return Self::Confirm(PushOutcome::Applied(results));
+            return Self::Confirm(PushOutcome::Applied { results, head_change: None });
         }
-        if context.named_vaults >= context.vaults_max {
+        if context.named_vaults.is_some_and(|vaults| vaults >= context.vaults_max) {
             return Self::Return(PushOutcome::TooManyVaults);
         }
         let vault = vault.unwrap_or_else(|| VaultState::new(context.new_epoch));
         Self::Write(Writes::new(push, &decisions, records, vault, &digest, context.now))
     }
-
-    fn decide_guards_alone(push: &'a Push, guarded: &[Option<LoadedRecord>]) -> Self {
-        let applied = PushOutcome::Applied(Vec::new());
-        if push.guards().is_empty() {
-            return Self::Return(applied);
-        }
-        match failed_guards(push, guarded) {
-            failed if failed.is_empty() => Self::Confirm(applied),
-            failed => Self::Refuse(Conflicts::of_guards(failed)),
-        }
-    }
 }
 
-/// The guards that do not hold, each with the record that it names.
-fn failed_guards<'a>(
-    push: &'a Push,
-    records: &[Option<LoadedRecord>],
-) -> Vec<(&'a Guard, Option<LoadedRecord>)> {
+/// A record that conflicts, and the length of its ciphertext.
+type Conflicting<'a> = (&'a RecordId, usize);
+
+fn ciphertext_bytes(record: Option<LoadedRecord>) -> usize {
+    record.map_or(0, |record| record.ciphertext_bytes)
+}
+
+/// The records of the guards that do not hold.
+fn failed_guards<'a>(push: &'a Push, records: &[Option<LoadedRecord>]) -> Vec<Conflicting<'a>> {
     let pairs = push.guards().iter().zip(records.iter().copied());
-    pairs
-        .filter(|(guard, record)| {
-            guard.version != record.map_or(Version::NONE, |record| record.state.version)
-        })
+    let failed = pairs.filter(|(guard, record)| {
+        guard.version != record.map_or(Version::NONE, |record| record.state.version)
+    });
+    failed.map(|(guard, record)| (&guard.record_id, ciphertext_bytes(record))).collect()
+}
+
+/// The records of the operations that conflict.
+fn conflicting<'a>(
+    push: &'a Push,
+    decisions: &[WriteDecision],
+    records: &[Option<LoadedRecord>],
+) -> Vec<Conflicting<'a>> {
+    let each = push.operations().iter().zip(decisions).zip(records.iter().copied());
+    each.filter(|((_, decision), _)| **decision == WriteDecision::Conflict)
+        .map(|((operation, _), record)| (&operation.record_id, ciphertext_bytes(record)))
         .collect()
 }
 
@@ -236,38 +249,30 @@ impl<'a> Conflicts<'a> {
         self.record_ids.iter().copied().zip(self.ciphertext_bytes.iter().copied())
     }
 
-    fn of_guards(failed: Vec<(&'a Guard, Option<LoadedRecord>)>) -> Self {
-        let guards = failed.len();
-        let of = |(guard, record): (&'a Guard, Option<LoadedRecord>)| {
-            (&guard.record_id, record.map_or(0, |record| record.ciphertext_bytes))
-        };
-        let (record_ids, ciphertext_bytes) = failed.into_iter().map(of).unzip();
-        Self { record_ids, guards, ciphertext_bytes, has_more: false }
+    fn new(guards: Vec<Conflicting<'a>>, operations: Vec<Conflicting<'a>>) -> Self {
+        let count = guards.len();
+        let (record_ids, ciphertext_bytes) = guards.into_iter().chain(operations).unzip();
+        Self { record_ids, guards: count, ciphertext_bytes, has_more: false }
     }
 
-    /// Adds the conflicting records of operations that fit in a page: it ends before it exceeds
-    /// `bytes_max`, but never before its first record.
-    fn add_operations(
-        &mut self,
-        push: &'a Push,
-        decisions: &[WriteDecision],
-        records: &[Option<LoadedRecord>],
-        bytes_max: usize,
-    ) {
-        let mut bytes: usize = self.ciphertext_bytes.iter().sum();
-        let each = push.operations().iter().zip(decisions).zip(records);
-        for ((operation, _), record) in
-            each.filter(|((_, decision), _)| **decision == WriteDecision::Conflict)
-        {
-            let record_bytes = record.map_or(0, |record| record.ciphertext_bytes);
-            bytes += record_bytes;
-            self.has_more = bytes > bytes_max && !self.record_ids.is_empty();
-            if self.has_more {
-                break;
-            }
-            self.record_ids.push(&operation.record_id);
-            self.ciphertext_bytes.push(record_bytes);
-        }
+    fn is_empty(&self) -> bool {
+        self.record_ids.is_empty()
+    }
+
+    /// The first conflicts that fit in a page: it ends before it exceeds `bytes_max`, but never before its
+    /// first record.
+    fn cut(mut self, bytes_max: usize) -> Self {
+        let mut bytes = 0;
+        let fits = self.ciphertext_bytes.iter().take_while(|one| {
+            bytes += **one;
+            bytes <= bytes_max
+        });
+        let count = fits.count().max(1);
+        self.has_more = count < self.record_ids.len();
+        self.record_ids.truncate(count);
+        self.ciphertext_bytes.truncate(count);
+        self.guards = self.guards.min(count);
+        self
     }
 }
 
@@ -280,6 +285,7 @@ impl<'a> Writes<'a> {
         digest: &BatchDigest,
         now: Timestamp,
     ) -> Self {
+        let head_before = vault.head();
         let mut next = now.min(NOW_MAX).max(vault.clock.plus_millis(1));
         let (mut records, mut results) = (Vec::new(), Vec::with_capacity(decisions.len()));
         for ((operation, decision), before) in push.operations().iter().zip(decisions).zip(loaded) {
@@ -300,13 +306,20 @@ impl<'a> Writes<'a> {
             results.push(Written { record_id: operation.record_id.clone(), version });
         }
         vault.receipts.add(digest, decisions);
-        Self { records, vault, results }
+        let head_change =
+            (!records.is_empty()).then_some(HeadChange { head_before, head: vault.clock });
+        Self { records, vault, results, head_change }
     }
 
     /// The vault's new head, if any record is written.
     pub(crate) fn new_head(&self) -> Option<VaultHead> {
         let VaultState { epoch, clock, .. } = self.vault;
-        (!self.records.is_empty()).then_some(VaultHead { epoch, clock })
+        self.head_change.map(|_| VaultHead { epoch, clock })
+    }
+
+    /// What the push returns once this is committed.
+    pub(crate) fn into_outcome(self) -> PushOutcome {
+        PushOutcome::Applied { results: self.results, head_change: self.head_change }
     }
 }
 
@@ -319,7 +332,7 @@ mod tests {
         now: Timestamp::from_millis(1_000),
         page_bytes_max: 10,
         new_epoch: Epoch::from_bytes([8; 16]),
-        named_vaults: 0,
+        named_vaults: None,
         vaults_max: 16,
     };
 
@@ -358,12 +371,13 @@ mod tests {
         records: &[Option<LoadedRecord>],
         expected: &str,
     ) {
+        let vault_clock = vault.as_ref().map(|vault| vault.clock.as_millis());
         let plan = match PushPlan::decide(push, vault, records, CONTEXT) {
-            PushPlan::Return(PushOutcome::Applied(results)) if results.is_empty() => {
+            PushPlan::Return(PushOutcome::Applied { results, .. }) if results.is_empty() => {
                 "return nothing".to_owned()
             }
             PushPlan::Return(outcome) => format!("return {outcome:?}"),
-            PushPlan::Confirm(PushOutcome::Applied(results)) => {
+            PushPlan::Confirm(PushOutcome::Applied { results, .. }) => {
                 let results: Vec<_> = results
                     .iter()
                     .map(|written| format!("{}@{}", written.record_id, written.version))
@@ -388,6 +402,12 @@ mod tests {
                         format!("{id}@{} at {}", row.version, row.updated_at.as_millis())
                     })
                     .collect();
+                let heads = writes.head_change.map(|HeadChange { head_before, head }| {
+                    (head_before.map(Timestamp::as_millis), head.as_millis())
+                });
+                let before = vault_clock;
+                let expected = (!rows.is_empty()).then(|| (before, writes.vault.clock.as_millis()));
+                assert_eq!(heads, expected, "how the head moves");
                 format!("write {}; clock {}", rows.join(", "), writes.vault.clock.as_millis())
             }
         };
@@ -524,18 +544,16 @@ mod tests {
     }
 
     #[test]
-    fn guards_without_operations_are_checked() {
-        let alone = guarded(&[], &[("k", 3)]);
-        check(&alone, Some(vault(5)), &[record(3, 1)], "confirm");
-        check(&alone, Some(vault(5)), &[record(2, 1)], "refuse guard k");
-        check(&alone, None, &[None], "refuse guard k");
-    }
-
-    #[test]
-    fn a_conflicting_guard_is_not_cut_off_by_the_size_of_a_page() {
+    fn conflicting_guards_come_first_in_a_page_of_conflicts() {
         let two = guarded(&[("a", 0, "1"), ("b", 0, "1")], &[("k", 3), ("l", 3)]);
-        let records = [record(2, 4), None, record(2, 9), record(2, 9)];
-        check(&two, Some(vault(5)), &records, "refuse guard k guard l and more");
+        let check = |a, k, l, expected| {
+            let records = [record(2, a), None, record(2, k), record(2, l)];
+            check(&two, Some(vault(5)), &records, expected);
+        };
+        check(4, 2, 4, "refuse guard k guard l a");
+        check(5, 2, 4, "refuse guard k guard l and more");
+        check(0, 9, 9, "refuse guard k and more");
+        check(0, 99, 0, "refuse guard k and more");
     }
 
     #[test]
@@ -568,8 +586,14 @@ mod tests {
         let decide = |named_vaults| {
             PushPlan::decide(&one, None, &[None], PushContext { named_vaults, ..CONTEXT })
         };
-        assert!(matches!(decide(15), PushPlan::Write(_)));
-        assert!(matches!(decide(16), PushPlan::Return(PushOutcome::TooManyVaults)));
+        assert!(matches!(decide(Some(15)), PushPlan::Write(_)));
+        assert!(matches!(decide(Some(16)), PushPlan::Return(PushOutcome::TooManyVaults)));
+        let decide = |named_vaults| {
+            let context = PushContext { named_vaults, vaults_max: 0, ..CONTEXT };
+            PushPlan::decide(&one, None, &[None], context)
+        };
+        assert!(matches!(decide(None), PushPlan::Write(_)), "the default vault is never refused");
+        assert!(matches!(decide(Some(0)), PushPlan::Return(PushOutcome::TooManyVaults)));
     }
 
     #[test]

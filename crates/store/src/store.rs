@@ -2,7 +2,9 @@
 
 use std::{io, path::PathBuf};
 
-use vaultsync_protocol::{Conflict, Epoch, Page, Pull, Push, Timestamp, VaultSummary, Written};
+use vaultsync_protocol::{
+    Conflict, Epoch, HeadChange, Page, Pull, Push, Timestamp, VaultSummary, Written,
+};
 use vaultsync_tasks::Tasks;
 
 use crate::{
@@ -34,9 +36,13 @@ pub enum Store {
 /// Outcome of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushOutcome {
-    /// Every write is applied, by this push or by an earlier one with the same bytes: the versions, in
-    /// order.
-    Applied(Vec<Written>),
+    /// Every write is applied, by this push or by an earlier one with the same bytes.
+    Applied {
+        /// The versions, in the order of the operations.
+        results: Vec<Written>,
+        /// How this push moved the vault's head; `None` if it wrote no record.
+        head_change: Option<HeadChange>,
+    },
     /// Nothing is written, because records conflict.
     Refused(Refused),
     /// Nothing is written, because the client names another epoch than the vault's.

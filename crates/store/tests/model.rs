@@ -67,7 +67,7 @@ fn answer(outcome: PushOutcome) -> Answer {
     match outcome {
         PushOutcome::EpochChanged => Answer::EpochChanged,
         PushOutcome::TooManyVaults => panic!("no vault has a name"),
-        PushOutcome::Applied(written) => {
+        PushOutcome::Applied { results: written, .. } => {
             let pairs = written.into_iter();
             Answer::Applied(
                 pairs.map(|one| (one.record_id.to_string(), one.version.get())).collect(),

@@ -52,7 +52,7 @@ fn user() -> Vault {
 async fn push(node: &Store, vault: &Vault) {
     let create = operation(&Uuid::new_v4().to_string(), None, "v1", false);
     let pushed = node.push(vault, batch(&[create], None), Timestamp::from_millis(0), ()).await;
-    assert!(matches!(pushed, Ok(PushOutcome::Applied(_))), "{pushed:?}");
+    assert!(matches!(pushed, Ok(PushOutcome::Applied { .. })), "{pushed:?}");
 }
 
 fn subscribe(node: &Store, vault: &Vault) -> Subscription {

@@ -56,9 +56,9 @@ pub(super) async fn push(
         .await
         .map_err(|_| ApiError::OutcomeUnknown("the store did not respond in time".to_owned()))??;
     let response = match outcome {
-        PushOutcome::Applied(results) => {
+        PushOutcome::Applied { results, head_change } => {
             metrics::counter!("vaultsync_records_pushed_total").increment(operations);
-            response::push_applied(results)
+            response::push_applied(results, head_change)
         }
         PushOutcome::Refused(refused) => {
             refuse(&app, vault.id(), refused, conflicts.into_reservation()?).await?

@@ -32,7 +32,7 @@ async fn a_named_vault_is_separate_from_the_default_one_and_from_other_users(bac
     let pull = "/api/sync/vaults/notes/pull";
     assert_eq!(get(&server, USER, pull).await, empty_vault_page());
     let answer = push(&server, USER, "notes", vec![operation("a", None, b"notes")]).await;
-    assert_eq!(answer.text, r#"{"success":true,"results":[{"recordId":"a","version":1}]}"#);
+    assert_eq!(answer.json()["results"], json!([{ "recordId": "a", "version": 1 }]));
     assert_eq!(page(&server, "").await, empty_vault_page(), "the default vault");
     apply(&server, [operation("b", None, b"default")]).await;
     assert_eq!(ids(&get(&server, USER, pull).await), ["a"]);

@@ -214,7 +214,7 @@ impl<'a> BatchWrite<'a> {
     ) -> Option<PushResult> {
         // The vault exists, so what a new one depends on is not used.
         let new_epoch = Epoch::from_bytes([0; 16]);
-        let (named_vaults, vaults_max) = (0, usize::MAX);
+        let (named_vaults, vaults_max) = (None, 0);
         let context =
             PushContext { now: job.now, page_bytes_max, new_epoch, named_vaults, vaults_max };
         let records = rows::in_order(&job.push, &locked.records);

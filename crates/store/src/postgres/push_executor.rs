@@ -168,7 +168,7 @@ impl Inner {
             now: *now,
             page_bytes_max: self.options.page_bytes_max,
             new_epoch: (self.options.new_epoch)(),
-            named_vaults: 0,
+            named_vaults: None,
             vaults_max: self.options.vaults_per_user_max,
         };
         let deadline = deadlines.deadline;

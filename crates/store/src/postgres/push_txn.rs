@@ -115,7 +115,7 @@ impl PushTxn<'_> {
         let records = rows::in_order(self.push, &records);
         let mut context = self.context;
         if vault.is_none() && !self.vault.name().is_empty() {
-            context.named_vaults = self.count_vaults().await?;
+            context.named_vaults = Some(self.count_vaults().await?);
         }
         let outcome = match PushPlan::decide(self.push, vault, &records, context) {
             PushPlan::Return(outcome) => {
@@ -148,7 +148,7 @@ impl PushTxn<'_> {
         let vault = vaults.first().ok_or_else(|| fault("the vault's row is missing"))?;
         let vault = rows::vault(vault, 0)?;
         let records = records.iter().map(|row| rows::record(row, 0)).collect::<Result<_, _>>()?;
-        let existed = vault.clock != Timestamp::from_millis(i64::MIN);
+        let existed = vault.clock != VaultState::BEFORE_ALL;
         Ok(LockedVault { vault: existed.then_some(vault), records })
     }
 
@@ -225,7 +225,7 @@ impl PushTxn<'_> {
 impl PushResult {
     /// The result of a push whose writes are committed.
     pub(super) fn written(writes: Writes<'_>) -> Self {
-        let (clock, wrote) = (Some(writes.vault.clock), !writes.records.is_empty());
-        Self { outcome: PushOutcome::Applied(writes.results), clock, wrote }
+        let (clock, wrote) = (Some(writes.vault.clock), writes.head_change.is_some());
+        Self { outcome: writes.into_outcome(), clock, wrote }
     }
 }

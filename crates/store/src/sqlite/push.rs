@@ -9,7 +9,7 @@ use super::VaultKey;
 use crate::{
     Counters, PushOutcome, ReadBudget, RecordState, Refused, Vault, VaultId,
     pull::VaultHead,
-    push_plan::{Conflicts, LoadedRecord, PushContext, PushPlan, RecordWrite, VaultState, Writes},
+    push_plan::{Conflicts, LoadedRecord, PushContext, PushPlan, RecordWrite, VaultState},
     receipts::Receipts,
 };
 
@@ -34,7 +34,7 @@ pub(super) fn apply(
     let (key, state) = load_vault(connection, vault.id())?.unzip();
     let records = load_records(connection, key, push)?;
     if key.is_none() && !vault.name().is_empty() {
-        context.named_vaults = count_named_vaults(connection, vault)?;
+        context.named_vaults = Some(count_named_vaults(connection, vault)?);
     }
     match PushPlan::decide(push, state, &records, context) {
         // What a transaction can read is on disk, or becomes so with this transaction.
@@ -55,8 +55,7 @@ pub(super) fn apply(
             };
             write_records(connection, key, &writes.records, context.now)?;
             let new_head = writes.new_head();
-            let Writes { results, .. } = writes;
-            Ok(Applied { outcome: PushOutcome::Applied(results), new_head })
+            Ok(Applied { outcome: writes.into_outcome(), new_head })
         }
     }
 }

@@ -329,7 +329,7 @@ impl WriterLoop {
                 now: job.now,
                 page_bytes_max: options.page_bytes_max.min(conflict_bytes_left),
                 new_epoch: (options.new_epoch)(),
-                named_vaults: 0,
+                named_vaults: None,
                 vaults_max: options.vaults_per_user_max,
             };
             let Ok(one) = apply_in_savepoint(&mut transaction, job, context) else {

@@ -138,7 +138,7 @@ impl TestStore {
         now: i64,
     ) -> Vec<Written> {
         match self.push(vault, batch(operations, None), now).await {
-            PushOutcome::Applied(written) => written,
+            PushOutcome::Applied { results: written, .. } => written,
             other => panic!("{operations:?} is not applied: {other:?}"),
         }
     }

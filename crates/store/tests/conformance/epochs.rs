@@ -58,10 +58,10 @@ async fn a_push_with_the_right_epoch_is_decided_as_without(store: TestStore) {
     store.push_applied(&vault, &[create("a", "v1")]).await;
     let epoch = store.epoch(&vault).await;
     let outcome = store.push_with_epoch(&vault, &epoch, &[update("a", 1, "v2")]).await;
-    let PushOutcome::Applied(written) = outcome else { panic!("{outcome:?}") };
+    let PushOutcome::Applied { results: written, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(versions(&written), [("a", 2)]);
     let again = store.push_with_epoch(&vault, &epoch, &[update("a", 1, "v2")]).await;
-    assert_eq!(again, PushOutcome::Applied(written));
+    assert_eq!(again, PushOutcome::Applied { results: written, head_change: None });
     let outcome = store.push_with_epoch(&vault, &epoch, &[update("a", 1, "stale")]).await;
     let PushOutcome::Refused(refused) = outcome else { panic!("{outcome:?}") };
     assert_eq!(refused.conflicts[0].current_version.get(), 2);
@@ -96,7 +96,7 @@ async fn with_the_epoch_a_create_of_an_unknown_record_is_applied(store: TestStor
     store.push_applied(&vault, &[create("a", "v1")]).await;
     let epoch = store.epoch(&vault).await;
     let outcome = store.push_with_epoch(&vault, &epoch, &[create("b", "v1")]).await;
-    let PushOutcome::Applied(written) = outcome else { panic!("{outcome:?}") };
+    let PushOutcome::Applied { results: written, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(versions(&written), [("b", 1)]);
 }
 
@@ -108,7 +108,8 @@ async fn an_empty_push_reports_a_changed_epoch(store: TestStore) {
     assert_eq!(store.push_with_epoch(&vault, &epoch, &[]).await, PushOutcome::EpochChanged);
     let right = store.epoch(&vault).await;
     let nothing: Vec<Written> = Vec::new();
-    assert_eq!(store.push_with_epoch(&vault, &right, &[]).await, PushOutcome::Applied(nothing));
+    let outcome = store.push_with_epoch(&vault, &right, &[]).await;
+    assert_eq!(outcome, PushOutcome::Applied { results: nothing, head_change: None });
 }
 
 async fn a_pull_with_another_epoch_reports_a_changed_epoch(store: TestStore) {

@@ -62,7 +62,7 @@ async fn write(store: Arc<TestStore>, vault: Vault, writer: usize, shared: bool)
         }
         let now = bad_clock(&mut random, turn);
         match store.push(&vault, batch(&operations, None), now).await {
-            PushOutcome::Applied(written) => {
+            PushOutcome::Applied { results: written, .. } => {
                 for one in written {
                     known.insert(one.record_id.as_str().to_owned(), one.version.get());
                 }

@@ -14,7 +14,6 @@ backends!(
     a_guard_that_does_not_hold_is_a_conflict,
     a_guard_of_version_0_holds_if_there_is_no_record,
     conflicts_of_guards_come_first_and_are_marked,
-    guards_are_checked_without_operations,
     guards_of_a_retry_are_not_checked,
     a_guard_on_a_vault_that_does_not_exist,
     two_pushes_with_guards_on_each_other_are_not_both_applied,
@@ -41,7 +40,7 @@ fn guarded(operations: &[vaultsync_protocol::Operation], guards: &[(&str, i64)])
 
 fn applied(outcome: PushOutcome) -> Vec<Written> {
     match outcome {
-        PushOutcome::Applied(written) => written,
+        PushOutcome::Applied { results: written, .. } => written,
         other => panic!("not applied: {other:?}"),
     }
 }
@@ -87,25 +86,25 @@ async fn a_guard_of_version_0_holds_if_there_is_no_record(store: TestStore) {
 }
 
 async fn conflicts_of_guards_come_first_and_are_marked(store: TestStore) {
-    let store = store.with_page_bytes_max(10).await;
-    let vault = user();
-    store.push_applied(&vault, &creates("r", 4)).await;
-    let operations = [create("r0", "x"), create("r1", "x")];
-    let push = guarded(&operations, &[("r2", 7), ("none", 3), ("r3", 1)]);
-    let refused = refused(store.push(&vault, push, NOW).await);
-    let expected = [live("r2", 1, "r2 v1"), ("none".to_owned(), 0, Vec::new(), true)];
-    assert_eq!(conflicts(&refused)[..2], expected);
-    assert_eq!(conflicts(&refused)[2..], [live("r0", 1, "r0 v1")]);
-    let marked: Vec<_> = refused.conflicts.iter().map(|conflict| conflict.guard).collect();
-    assert_eq!((marked, refused.has_more), (vec![true, true, false], true));
-}
-
-async fn guards_are_checked_without_operations(store: TestStore) {
-    let vault = user();
-    store.push_applied(&vault, &[create("key", "k1")]).await;
-    assert!(applied(store.push(&vault, guarded(&[], &[("key", 1)]), NOW).await).is_empty());
-    let refused = refused(store.push(&vault, guarded(&[], &[("key", 2)]), NOW).await);
-    assert_eq!(conflicts(&refused), [live("key", 1, "k1")]);
+    for (page_bytes_max, expected) in [(100, 5), (12, 3), (9, 2), (1, 1)] {
+        let store = store.with_page_bytes_max(page_bytes_max).await;
+        let vault = user();
+        store.push_applied(&vault, &creates("r", 4)).await;
+        let operations = [create("r0", "x"), create("r1", "x")];
+        let push = guarded(&operations, &[("r2", 7), ("none", 3), ("r3", 2)]);
+        let refused = refused(store.push(&vault, push, NOW).await);
+        let all = [
+            live("r2", 1, "r2 v1"),
+            ("none".to_owned(), 0, Vec::new(), true),
+            live("r3", 1, "r3 v1"),
+            live("r0", 1, "r0 v1"),
+            live("r1", 1, "r1 v1"),
+        ];
+        assert_eq!(conflicts(&refused), all[..expected]);
+        let marked: Vec<_> = refused.conflicts.iter().map(|conflict| conflict.guard).collect();
+        assert_eq!(marked, [true, true, true, false, false][..expected]);
+        assert_eq!(refused.has_more, expected < 5);
+    }
 }
 
 async fn guards_of_a_retry_are_not_checked(store: TestStore) {
@@ -138,7 +137,7 @@ async fn two_pushes_with_guards_on_each_other_are_not_both_applied(store: TestSt
         let one = guarded(&[update("a", 1, "v2")], &[("b", 1)]);
         let two = guarded(&[update("b", 1, "v2")], &[("a", 1)]);
         let (one, two) = tokio::join!(store.push(&vault, one, NOW), store.push(&vault, two, NOW));
-        let is_applied = |outcome: &PushOutcome| matches!(outcome, PushOutcome::Applied(_));
+        let is_applied = |outcome: &PushOutcome| matches!(outcome, PushOutcome::Applied { .. });
         assert!(is_applied(&one) != is_applied(&two), "round {round}: {one:?} {two:?}");
     }
 }

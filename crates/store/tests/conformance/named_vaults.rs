@@ -88,14 +88,14 @@ async fn counters_equal_a_full_count(store: TestStore) {
             })
             .collect();
         let outcome = store.try_push(&vault, &operations).await;
-        if let PushOutcome::Applied(written) = outcome {
+        if let PushOutcome::Applied { results: written, .. } = outcome {
             for (&record, written) in records.iter().zip(&written) {
                 versions[record] = written.version.get();
             }
             if step % 6 == 0 {
                 assert!(matches!(
                     store.try_push(&vault, &operations).await,
-                    PushOutcome::Applied(_)
+                    PushOutcome::Applied { .. }
                 ));
             }
         }

@@ -51,7 +51,7 @@ async fn sixteen_devices_may_create_a_vault_at_once(store: TestStore) {
         let vault = user();
         let batches = (0..16).map(|device| creates(&format!("{device} "), 3)).collect();
         let outcomes = push_concurrently(&store, &vault, batches).await;
-        assert!(outcomes.iter().all(|outcome| matches!(outcome, PushOutcome::Applied(_))));
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, PushOutcome::Applied { .. })));
         assert_eq!(store.summaries(&vault).await.len(), 48);
     }
 }
@@ -67,7 +67,7 @@ async fn of_sixteen_creates_of_one_record_exactly_one_is_applied(store: TestStor
         });
         let outcomes = push_concurrently(&store, &vault, batches.collect()).await;
         let applied =
-            |(_, outcome): &(usize, &PushOutcome)| matches!(outcome, PushOutcome::Applied(_));
+            |(_, outcome): &(usize, &PushOutcome)| matches!(outcome, PushOutcome::Applied { .. });
         let winners: Vec<_> = outcomes.iter().enumerate().filter(applied).collect();
         assert_eq!(winners.len(), 1, "exactly one device succeeds");
         let stored = format!("device {}", winners[0].0);
@@ -88,7 +88,9 @@ async fn sixteen_identical_creates_are_one_write(store: TestStore) {
         let vault = user();
         let batches = (0..16).map(|_| creates("r", 3)).collect();
         for outcome in push_concurrently(&store, &vault, batches).await {
-            let PushOutcome::Applied(written) = outcome else { panic!("{outcome:?}") };
+            let PushOutcome::Applied { results: written, .. } = outcome else {
+                panic!("{outcome:?}")
+            };
             assert_eq!(versions(&written), [("r0", 1), ("r1", 1), ("r2", 1)]);
         }
         assert_eq!(store.head(&vault).await, NOW + 2, "written once");
@@ -115,7 +117,7 @@ async fn count_up(
             })
             .collect();
         match store.try_push(&vault, &operations).await {
-            PushOutcome::Applied(written) => {
+            PushOutcome::Applied { results: written, .. } => {
                 for (one, operation) in written.iter().zip(operations) {
                     let id = one.record_id.as_str().to_owned();
                     known.insert(id.clone(), one.version.get());
@@ -257,7 +259,7 @@ async fn a_push_rejected_for_overload_is_not_written(store: TestStore) {
             None => push.await,
         };
         match result {
-            Ok(PushOutcome::Applied(_)) => acknowledged.push(format!("r{n}")),
+            Ok(PushOutcome::Applied { .. }) => acknowledged.push(format!("r{n}")),
             Err(StoreError::Busy(_) | StoreError::Unavailable(_)) => {}
             other => panic!("{other:?}"),
         }

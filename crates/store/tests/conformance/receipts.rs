@@ -197,7 +197,7 @@ async fn a_retry_never_overwrites_what_others_wrote_meanwhile(store: TestStore) 
             let before = store.state(&vault).await;
             for _ in 0..2 {
                 match store.try_push(&vault, &mine).await {
-                    PushOutcome::Applied(written) => {
+                    PushOutcome::Applied { results: written, .. } => {
                         assert_eq!(written, first);
                         assert!(base == 1 || others + 1 < base, "base {base}, {others} others");
                     }

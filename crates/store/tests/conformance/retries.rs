@@ -163,7 +163,7 @@ async fn a_retry_with_the_epoch_is_answered_as_without_it(store: TestStore) {
     store.push_applied(&vault, &[update("a", 1, "theirs")]).await;
     let (epoch, before) = (store.epoch(&vault).await, store.state(&vault).await);
     let again = store.push_with_epoch(&vault, &epoch, &operations).await;
-    assert_eq!(again, PushOutcome::Applied(first));
+    assert_eq!(again, PushOutcome::Applied { results: first, head_change: None });
     assert_eq!(store.state(&vault).await, before);
 }
 
@@ -192,7 +192,7 @@ async fn two_batches_that_are_equal_when_concatenated_are_different(store: TestS
             let before = store.state(&vault).await;
             let taken_for_a_retry = matches!(
                 store.try_push(&vault, second).await,
-                PushOutcome::Applied(_) if store.state(&vault).await == before
+                PushOutcome::Applied { .. } if store.state(&vault).await == before
             );
             assert!(!taken_for_a_retry, "{second:?} after {first:?}");
         }

@@ -152,11 +152,17 @@ async fn a_batch_may_create_update_and_delete(store: TestStore) {
 
 async fn an_empty_push_is_applied_and_creates_no_vault(store: TestStore) {
     let vault = user();
-    assert_eq!(store.try_push(&vault, &[]).await, PushOutcome::Applied(Vec::new()));
+    assert_eq!(
+        store.try_push(&vault, &[]).await,
+        PushOutcome::Applied { results: Vec::new(), head_change: None }
+    );
     assert_eq!(store.state(&vault).await, (None, None, Vec::new()));
     store.push_applied(&vault, &[create("a", "1")]).await;
     let before = store.state(&vault).await;
-    assert_eq!(store.try_push(&vault, &[]).await, PushOutcome::Applied(Vec::new()));
+    assert_eq!(
+        store.try_push(&vault, &[]).await,
+        PushOutcome::Applied { results: Vec::new(), head_change: None }
+    );
     assert_eq!(store.state(&vault).await, before);
 }
 

@@ -48,8 +48,12 @@ async fn another_write_before_the_second_attempt_is_not_a_conflict() {
             // As soon as the record exists, another writer updates it.
             loop {
                 match push(&other, &vault, &[(&id, Some(1), "theirs")]).await {
-                    Ok(PushOutcome::Applied(written)) if written[0].version.get() == 2 => return,
-                    Ok(PushOutcome::Applied(written)) => {
+                    Ok(PushOutcome::Applied { results: written, .. })
+                        if written[0].version.get() == 2 =>
+                    {
+                        return;
+                    }
+                    Ok(PushOutcome::Applied { results: written, .. }) => {
                         panic!("the update came first: {written:?}")
                     }
                     Ok(_) => {}
@@ -64,7 +68,9 @@ async fn another_write_before_the_second_attempt_is_not_a_conflict() {
             overtaking.await;
         };
         let (pushed, ()) = tokio::join!(pushing, overtaking);
-        let Ok(PushOutcome::Applied(written)) = pushed else { panic!("{pushed:?}") };
+        let Ok(PushOutcome::Applied { results: written, .. }) = pushed else {
+            panic!("{pushed:?}")
+        };
         assert_eq!(written[0].version.get(), 1, "the version of the first attempt");
     }
     for (id, version, text) in state(&store, &vault).await {
@@ -97,7 +103,9 @@ async fn a_lost_commit_response_never_lets_a_retry_overwrite_what_others_wrote()
         };
         let (pushed, ()) = tokio::join!(pushing, others);
         let check = |outcome: &PushOutcome| match outcome {
-            PushOutcome::Applied(written) => assert_eq!(written[0].version.get(), 1),
+            PushOutcome::Applied { results: written, .. } => {
+                assert_eq!(written[0].version.get(), 1);
+            }
             PushOutcome::Refused(refused) => {
                 assert_eq!(refused.conflicts[0].current_version.get(), 3);
             }
@@ -147,11 +155,11 @@ async fn an_unreachable_database_leaves_the_outcome_unknown_until_a_retry() {
         match &pushed {
             Err(StoreError::OutcomeUnknown(_)) => {}
             // The second attempt was faster than the cut.
-            Ok(PushOutcome::Applied(_)) if is_committed => {}
+            Ok(PushOutcome::Applied { .. }) if is_committed => {}
             other => panic!("{other:?}"),
         }
         let found = retry_until_ok(RECOVERY_WITHIN, || push(&store, &vault, &create)).await;
-        let PushOutcome::Applied(written) = found else { panic!("{found:?}") };
+        let PushOutcome::Applied { results: written, .. } = found else { panic!("{found:?}") };
         assert_eq!(written[0].version.get(), 1);
     }
     let state = state(&open(postgres_options()).await, &vault).await;
@@ -184,7 +192,7 @@ async fn a_commit_that_no_replica_confirms_is_not_acknowledged() {
     synchronous("");
     let found =
         retry_until_ok(RECOVERY_WITHIN, || push(&store, &vault, &[("during", None, "v1")])).await;
-    let PushOutcome::Applied(written) = found else { panic!("{found:?}") };
+    let PushOutcome::Applied { results: written, .. } = found else { panic!("{found:?}") };
     assert_eq!(written[0].version.get(), 1);
     assert_eq!(state(&store, &vault).await.len(), 2);
 }

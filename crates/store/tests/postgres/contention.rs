@@ -66,7 +66,7 @@ async fn many_pushes_of_one_vault_use_one_connection() {
     locking.join().expect("the row was locked");
     for push in pushes {
         let outcome = push.await.expect("no panic");
-        assert!(matches!(outcome, Ok(PushOutcome::Applied(_))), "{outcome:?}");
+        assert!(matches!(outcome, Ok(PushOutcome::Applied { .. })), "{outcome:?}");
     }
 }
 
@@ -144,6 +144,6 @@ async fn a_short_queue_is_served_after_a_stall() {
     server.resume();
     for push in pushes {
         let outcome = push.await.expect("no panic");
-        assert!(matches!(outcome, Ok(PushOutcome::Applied(_))), "{outcome:?}");
+        assert!(matches!(outcome, Ok(PushOutcome::Applied { .. })), "{outcome:?}");
     }
 }

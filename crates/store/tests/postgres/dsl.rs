@@ -80,7 +80,7 @@ pub(crate) async fn push_applied(
     writes: &[(&str, Option<i64>, &str)],
 ) -> Vec<i64> {
     match push(store, vault, writes).await {
-        Ok(PushOutcome::Applied(written)) => versions(&written),
+        Ok(PushOutcome::Applied { results: written, .. }) => versions(&written),
         other => panic!("{writes:?} is not applied: {other:?}"),
     }
 }

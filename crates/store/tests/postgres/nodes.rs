@@ -55,7 +55,7 @@ async fn writers_and_followers_on_three_stores_lose_no_record() {
                 loop {
                     let text = format!("{number} {round}");
                     match push(&store, &vault, &[(&shared, base, &text)]).await {
-                        Ok(PushOutcome::Applied(_)) => break,
+                        Ok(PushOutcome::Applied { .. }) => break,
                         Ok(PushOutcome::Refused(refused)) => {
                             base = Some(refused.conflicts[0].current_version.get());
                         }

@@ -151,7 +151,7 @@ async fn write(
         let text = format!("{round} of {number}");
         let write = [(id.as_str(), bases.get(&id).copied(), text.as_str())];
         match retry_until_ok(RECOVERY_WITHIN, || push(store, vault, &write)).await {
-            PushOutcome::Applied(written) => {
+            PushOutcome::Applied { results: written, .. } => {
                 let version = written[0].version.get();
                 bases.insert(id.clone(), version);
                 let before = acknowledged.lock().expect("no panic").insert((id, version), text);

@@ -90,7 +90,7 @@ async fn a_commit_whose_wait_for_the_replica_is_cancelled_is_not_acknowledged() 
     check_unacknowledged(&again);
     pair.replica.resume();
     let found = retry_until_ok(RECOVERY_WITHIN, || push(store, vault, &write)).await;
-    let PushOutcome::Applied(written) = found else { panic!("{found:?}") };
+    let PushOutcome::Applied { results: written, .. } = found else { panic!("{found:?}") };
     assert_eq!(written[0].version.get(), 2);
     assert_eq!(pair.version_at_replica("a"), "2");
 }
@@ -106,7 +106,7 @@ async fn a_retry_waits_until_the_replica_has_the_first_attempt() {
     check_unacknowledged(&push(store, vault, &write).await);
     pair.replica.resume();
     let found = retry_until_ok(RECOVERY_WITHIN, || push(store, vault, &write)).await;
-    assert!(matches!(found, PushOutcome::Applied(_)), "{found:?}");
+    assert!(matches!(found, PushOutcome::Applied { .. }), "{found:?}");
     assert_eq!(
         (pair.version_at_replica("a"), pair.version_at_replica("new")),
         ("2".to_owned(), "1".to_owned())

@@ -92,7 +92,7 @@ async fn other_pushes_of_a_batch_are_applied_despite_an_unlocked_write() {
         let (pushed, ()) = tokio::join!(all, commits);
         for (number, (pushed, vault)) in pushed.into_iter().zip(&vaults).enumerate() {
             let text = match pushed.expect("an outcome") {
-                PushOutcome::Applied(_) if number != 20 => "mine",
+                PushOutcome::Applied { .. } if number != 20 => "mine",
                 PushOutcome::Refused(_) if number == 20 => "theirs",
                 other => panic!("{number}: {other:?}"),
             };

@@ -54,12 +54,14 @@ pub(crate) async fn check_records(store: &Store) {
     assert_eq!(records(store, &ben).await, [("kept".to_owned(), 1, 6, false)]);
 
     let retried = push(store, &ada, &first_push()).await;
-    let PushOutcome::Applied(written) = retried else { panic!("no retry: {retried:?}") };
+    let PushOutcome::Applied { results: written, .. } = retried else {
+        panic!("no retry: {retried:?}")
+    };
     assert!(written.iter().all(|written| written.version.get() == 1));
     // Another batch, of which each record holds its write already: only the digest shows that.
     let held = [operation("large", None, "x".repeat(6000), false)];
     let beside = [held.to_vec(), vec![operation("kept", None, "kept v1", false)]].concat();
-    assert!(matches!(push(store, &ada, &beside).await, PushOutcome::Applied(_)));
+    assert!(matches!(push(store, &ada, &beside).await, PushOutcome::Applied { .. }));
     let other = [operation("large", None, "y".repeat(6000), false)];
     assert!(matches!(push(store, &ada, &other).await, PushOutcome::Refused(_)));
     assert_eq!(records(store, &ada).await, expected, "nothing was written");
@@ -75,6 +77,6 @@ pub(crate) async fn check_counters(store: &Store) {
         operation("kept", Some(1), "", true),
         operation("new", None, "new", false),
     ];
-    assert!(matches!(push(store, &ada, &changes).await, PushOutcome::Applied(_)));
+    assert!(matches!(push(store, &ada, &changes).await, PushOutcome::Applied { .. }));
     assert_eq!(counts(store, &ada).await, (Some(3), Some(9 + 1 + 3)));
 }

@@ -27,7 +27,7 @@ impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
     async fn push(&mut self, operations: &[Operation]) -> Result<Outcome, String> {
         let push = parse(operations)?;
         match self.store.push(&self.vault, push, (self.now)(), ()).await {
-            Ok(PushOutcome::Applied(written)) => {
+            Ok(PushOutcome::Applied { results: written, .. }) => {
                 let results = written.into_iter().map(|one| WriteResult {
                     record_id: one.record_id.as_str().into(),
                     version: one.version.get().unsigned_abs(),
