@@ -3,7 +3,7 @@
 //! A handler that takes neither [`Caller`] nor [`ReadPush`] is public.
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, RawPathParams, Request},
+    extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
 };
 use vaultsync_protocol::{Issues, Pull, Push, Timestamp, VaultName};
@@ -33,7 +33,7 @@ impl FromRequestParts<App> for Caller {
             .map_err(|error| sign_in_failed(app, parts, error))?;
         let vault = Vault::of(principal.issuer, principal.subject);
         app.rates.charge_user(vault.user()).map_err(ApiError::RateLimited)?;
-        let vault = match vault_name(parts).await? {
+        let vault = match vault_name(parts)? {
             Some(name) => vault.named(name),
             None => vault,
         };
@@ -45,16 +45,21 @@ impl FromRequestParts<App> for Caller {
 /// The path parameter of routes in a named vault.
 pub(crate) const VAULT_PARAMETER: &str = "vault";
 
+/// What the path of every route in a named vault begins with.
+pub(crate) const NAMED_VAULTS: &str = "/api/sync/vaults/";
+
 /// The name of the vault in the path, if the route has one.
-async fn vault_name(parts: &mut Parts) -> Result<Option<VaultName>, ApiError> {
-    let invalid = || {
+///
+/// Taken from the path as it was sent. The router's parameter is percent-decoded, so that a vault would have
+/// several paths, which a proxy may treat differently.
+fn vault_name(parts: &Parts) -> Result<Option<VaultName>, ApiError> {
+    let Some(rest) = parts.uri.path().strip_prefix(NAMED_VAULTS) else { return Ok(None) };
+    let name = rest.split('/').next().unwrap_or_default();
+    VaultName::new(name).map(Some).ok_or_else(|| {
         let mut issues = Issues::default();
         issues.add(VAULT_PARAMETER, VaultName::RULE);
         ApiError::InvalidRequest(issues.into_vec())
-    };
-    let parameters = RawPathParams::from_request_parts(parts, &()).await.map_err(|_| invalid())?;
-    let mut names = parameters.iter().filter(|(parameter, _)| *parameter == VAULT_PARAMETER);
-    names.next().map(|(_, name)| VaultName::new(name).ok_or_else(invalid)).transpose()
+    })
 }
 
 /// Counts a failed sign-in, and charges the address for it if no key verified the token.
