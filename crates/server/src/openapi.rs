@@ -18,7 +18,7 @@ use utoipa::{
 use crate::error::CODES;
 
 /// The schema of every failure.
-const FAILURE: &str = "#/components/schemas/Failure";
+pub(crate) const FAILURE: &str = "#/components/schemas/Failure";
 
 // Only for the document: `vaultsync_protocol::Push` parses bodies.
 /// A batch of writes, applied as a whole or not at all.

@@ -203,6 +203,17 @@ async fn generated_clients_get_numbers_constants_and_codes() {
     assert_eq!(of("/api/sync/pull", "get", "401").len(), 9);
 }
 
+#[tokio::test]
+async fn every_route_of_a_named_vault_can_refuse_its_name() {
+    let document = served(&TestServer::start(Backend::Sqlite).await).await;
+    for (method, path) in ROUTES.iter().filter(|(_, path)| path.contains("{vault}")) {
+        let refused = &document["paths"][path][method]["responses"]["400"];
+        let schema = &refused["content"]["application/json"]["schema"]["allOf"][1];
+        let codes = schema["properties"]["code"]["enum"].as_array().expect("codes");
+        assert!(codes.contains(&json!("invalid_request")), "{method} {path}: {refused}");
+    }
+}
+
 async fn the_example_of_a_push_is_accepted(backend: Backend) {
     let server = TestServer::start(backend).await;
     let document = served(&server).await;

@@ -6,7 +6,8 @@ use tokio::time::timeout;
 use utoipa::{
     ToSchema,
     openapi::{
-        ObjectBuilder, PathItem, RefOr, Required, Type,
+        ContentBuilder, ObjectBuilder, PathItem, Ref, RefOr, Required, Response as ResponseObject,
+        ResponseBuilder, Type,
         path::{ParameterBuilder, ParameterIn},
     },
 };
@@ -16,16 +17,13 @@ use vaultsync_protocol::{VaultName, VaultSummary};
 use crate::{
     app::App,
     error::{ApiError, Failure},
-    extract::{Caller, VAULT_PARAMETER},
+    extract::{Caller, NAMED_VAULTS, VAULT_PARAMETER},
+    openapi::FAILURE,
     response,
 };
 
 /// The prefix of the paths of the default vault.
 const DEFAULT_VAULT: &str = "/api/sync/";
-
-/// The prefix of the paths of a named vault. The name is part of the path and no query parameter, because servers
-/// that know no names ignore a parameter, and would use the default vault.
-const NAMED_VAULT: &str = "/api/sync/vaults/{vault}/";
 
 /// The vaults of a user.
 #[derive(Debug, Serialize, ToSchema)]
@@ -67,6 +65,9 @@ pub(super) async fn vaults(
 }
 
 /// Declares a route of the default vault for named vaults, too. The handler's [`Caller`] has the vault.
+///
+/// The name is part of the path and no query parameter, because servers that know no names ignore a parameter,
+/// and would use the default vault.
 pub(super) fn also_by_name(
     (schemas, mut paths, methods): UtoipaMethodRouter<App>,
 ) -> UtoipaMethodRouter<App> {
@@ -75,7 +76,7 @@ pub(super) fn also_by_name(
         .iter()
         .filter_map(|(path, item)| {
             let route = path.strip_prefix(DEFAULT_VAULT)?;
-            Some((format!("{NAMED_VAULT}{route}"), in_named_vault(item)))
+            Some((format!("{NAMED_VAULTS}{{{VAULT_PARAMETER}}}/{route}"), in_named_vault(item)))
         })
         .collect();
     paths.paths.extend(named);
@@ -101,6 +102,17 @@ fn in_named_vault(item: &PathItem) -> PathItem {
         // Ids of operations are unique in a document.
         operation.operation_id = operation.operation_id.take().map(|id| format!("{id}_in_vault"));
         operation.parameters.get_or_insert_default().insert(0, RefOr::T(parameter.clone()));
+        // The name may be invalid, even if nothing else of the request can be.
+        let bad_request = operation.responses.responses.entry("400".to_owned());
+        bad_request.or_insert_with(|| RefOr::T(invalid_name()));
     }
     named
+}
+
+fn invalid_name() -> ResponseObject {
+    let failure = ContentBuilder::new().schema(Some(Ref::new(FAILURE))).build();
+    ResponseBuilder::new()
+        .description("`invalid_request`.")
+        .content("application/json", failure)
+        .build()
 }
