@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use vaultsync_protocol::{KnownEpoch, OPERATIONS_MAX, Operation, Push, PushError, Version};
+use vaultsync_protocol::{BodyError, KnownEpoch, OPERATIONS_MAX, Operation, Push, Version};
 
 /// Small, so that fuzzed bodies are on both sides of the limit.
 const CIPHERTEXT_BYTES_MAX: usize = 24;
@@ -20,8 +20,8 @@ fn check(body: &[u8]) {
     let plain: Result<Value, _> = serde_json::from_slice(body);
     let push = match (Push::from_json(body, CIPHERTEXT_BYTES_MAX), &plain) {
         (Ok(push), _) => push,
-        (Err(PushError::Json(_)), _) => return,
-        (Err(PushError::Invalid(issues)), plain) => {
+        (Err(BodyError::Json(_)), _) => return,
+        (Err(BodyError::Invalid(issues)), plain) => {
             assert!(plain.is_ok(), "a body that is not JSON has issues");
             assert!(!issues.is_empty(), "a body is rejected without an issue");
             return;

@@ -1,14 +1,12 @@
-//! Raw contents of a push body, valid or not.
+//! Raw contents of a request body, valid or not.
 //!
 //! Deserializing straight into the validated types would stop at the first error. Client developers
-//! need all of them at once, so this module keeps what each member contains and `push` validates
-//! it. Strings without escapes borrow from the body.
+//! need all of them at once, so this module keeps what each member contains, and the modules of
+//! the requests validate it. Strings without escapes borrow from the body.
 
 use std::{borrow::Cow, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-
-use crate::{GUARDS_MAX, OPERATIONS_MAX};
 
 /// Maximum nesting depth of objects and arrays.
 pub(crate) const NESTING_MAX: usize = 16;
@@ -30,22 +28,6 @@ pub(crate) enum RawMember<'a> {
     Object,
 }
 
-/// Members of an operation that the protocol defines.
-#[derive(Debug, Default)]
-pub(crate) struct RawOperation<'a> {
-    pub(crate) record_id: RawMember<'a>,
-    pub(crate) base_version: RawMember<'a>,
-    pub(crate) ciphertext: RawMember<'a>,
-    pub(crate) deleted: RawMember<'a>,
-}
-
-/// Members of a guard that the protocol defines.
-#[derive(Debug, Default)]
-pub(crate) struct RawGuard<'a> {
-    pub(crate) record_id: RawMember<'a>,
-    pub(crate) version: RawMember<'a>,
-}
-
 /// Raw state of a member that should be an array of objects.
 #[derive(Debug, Default)]
 pub(crate) enum RawArray<T> {
@@ -62,25 +44,19 @@ pub(crate) enum RawArray<T> {
     },
 }
 
-/// Members of a push body that the protocol defines.
-#[derive(Debug, Default)]
-pub(crate) struct RawPush<'a> {
-    pub(crate) operations: RawArray<RawOperation<'a>>,
-    pub(crate) guards: RawArray<RawGuard<'a>>,
-    pub(crate) epoch: RawMember<'a>,
-}
-
-/// Parses a push body; `Ok(None)` if it is JSON but not an object.
-pub(crate) fn parse_push(body: &[u8]) -> Result<Option<RawPush<'_>>, serde_json::Error> {
+/// Parses a body that should be an object; `Ok(None)` if it is JSON but not an object.
+pub(crate) fn parse_object<'a, T: SetMember<'a> + Default>(
+    body: &'a [u8],
+) -> Result<Option<T>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let push = ObjectSeed { levels_left: NESTING_MAX, new: RawPush::default }
-        .deserialize(&mut deserializer)?;
+    let object =
+        ObjectSeed { levels_left: NESTING_MAX, new: T::default }.deserialize(&mut deserializer)?;
     deserializer.end()?;
-    Ok(push)
+    Ok(object)
 }
 
 /// Object whose members are deserialized one by one.
-trait SetMember<'de> {
+pub(crate) trait SetMember<'de> {
     fn set_member<A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -89,58 +65,8 @@ trait SetMember<'de> {
     ) -> Result<(), A::Error>;
 }
 
-impl<'de> SetMember<'de> for RawPush<'de> {
-    fn set_member<A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        value: &mut A,
-        levels_left: usize,
-    ) -> Result<(), A::Error> {
-        match name {
-            "operations" => {
-                set_array_once(&mut self.operations, value, levels_left, OPERATIONS_MAX)?;
-            }
-            "guards" => set_array_once(&mut self.guards, value, levels_left, GUARDS_MAX)?,
-            "epoch" => set_once(&mut self.epoch, value, levels_left)?,
-            _ => value.next_value_seed(SkipSeed { levels_left })?,
-        }
-        Ok(())
-    }
-}
-
-impl<'de> SetMember<'de> for RawOperation<'de> {
-    fn set_member<A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        value: &mut A,
-        levels_left: usize,
-    ) -> Result<(), A::Error> {
-        match name {
-            "recordId" => set_once(&mut self.record_id, value, levels_left),
-            "baseVersion" => set_once(&mut self.base_version, value, levels_left),
-            "ciphertext" => set_once(&mut self.ciphertext, value, levels_left),
-            "deleted" => set_once(&mut self.deleted, value, levels_left),
-            _ => value.next_value_seed(SkipSeed { levels_left }),
-        }
-    }
-}
-
-impl<'de> SetMember<'de> for RawGuard<'de> {
-    fn set_member<A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        value: &mut A,
-        levels_left: usize,
-    ) -> Result<(), A::Error> {
-        match name {
-            "recordId" => set_once(&mut self.record_id, value, levels_left),
-            "version" => set_once(&mut self.version, value, levels_left),
-            _ => value.next_value_seed(SkipSeed { levels_left }),
-        }
-    }
-}
-
-fn set_once<'de, A: MapAccess<'de>>(
+/// Sets a member that should be a scalar.
+pub(crate) fn set_once<'de, A: MapAccess<'de>>(
     member: &mut RawMember<'de>,
     value: &mut A,
     levels_left: usize,
@@ -150,7 +76,8 @@ fn set_once<'de, A: MapAccess<'de>>(
     Ok(())
 }
 
-fn set_array_once<'de, A: MapAccess<'de>, T: SetMember<'de> + Default>(
+/// Sets a member that should be an array of objects.
+pub(crate) fn set_array_once<'de, A: MapAccess<'de>, T: SetMember<'de> + Default>(
     member: &mut RawArray<T>,
     value: &mut A,
     levels_left: usize,
@@ -159,10 +86,18 @@ fn set_array_once<'de, A: MapAccess<'de>, T: SetMember<'de> + Default>(
     *member = if matches!(member, RawArray::Missing) {
         value.next_value_seed(ArraySeed { levels_left, elements_max, new: T::default })?
     } else {
-        value.next_value_seed(SkipSeed { levels_left })?;
+        skip(value, levels_left)?;
         RawArray::Duplicate
     };
     Ok(())
+}
+
+/// Skips a member that the protocol does not define.
+pub(crate) fn skip<'de, A: MapAccess<'de>>(
+    value: &mut A,
+    levels_left: usize,
+) -> Result<(), A::Error> {
+    value.next_value_seed(SkipSeed { levels_left })
 }
 
 fn descend<E: Error>(levels_left: usize) -> Result<usize, E> {

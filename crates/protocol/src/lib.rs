@@ -2,6 +2,7 @@
 //!
 //! Not here: sockets, HTTP status codes, SQL, keys. Nothing in this crate blocks or reads a clock.
 
+mod body;
 mod cursor;
 mod digest;
 mod epoch;
@@ -10,17 +11,19 @@ mod json;
 mod pull;
 mod push;
 mod push_response;
+mod query;
 mod record;
 mod timestamp;
 mod vault_name;
 mod vault_summary;
 
+pub use body::BodyError;
 pub use cursor::{Cursor, CursorError};
 pub use digest::RecordDigest;
 pub use epoch::{Epoch, KnownEpoch};
 pub use issue::{Issue, Issues};
 pub use pull::{PAGE_RECORDS_MAX, Page, Pull, WAIT_SECONDS_MAX};
-pub use push::{Guard, Operation, Push, PushError};
+pub use push::{Guard, Operation, Push};
 pub use push_response::{Conflict, HeadChange, Written};
 pub use record::{Ciphertext, Record, RecordId, Version};
 pub use timestamp::Timestamp;

@@ -5,7 +5,11 @@ use std::{borrow::Cow, time::Duration};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{Cursor, Epoch, Issue, Issues, KnownEpoch, Record, Timestamp, record::write_json};
+use crate::{
+    Cursor, Epoch, Issue, KnownEpoch, Record, Timestamp,
+    query::{self, digits},
+    record::write_json,
+};
 
 /// Maximum number of records in one page, and the default.
 pub const PAGE_RECORDS_MAX: usize = 100;
@@ -13,15 +17,7 @@ pub const PAGE_RECORDS_MAX: usize = 100;
 /// Maximum time that a pull waits for a change if its page is empty, in seconds.
 pub const WAIT_SECONDS_MAX: u64 = 55;
 
-/// Maximum number of parameters in a query, unknown ones included. A client sends at most four, and
-/// proxies add a few.
-const PARAMETERS_MAX: usize = 64;
-
-/// Maximum length of the value of a parameter that the protocol defines, in bytes. The longest useful
-/// one is a cursor, of some 30 bytes.
-const VALUE_BYTES_MAX: usize = 256;
-
-/// Parameters that the protocol defines.
+/// Parameters of a pull.
 const PARAMETERS: [&str; 4] = ["cursor", "limit", "wait", "epoch"];
 
 /// Request for one page of changes.
@@ -47,27 +43,11 @@ impl Default for Pull {
 impl Pull {
     /// Parses the query of a request, without its `?`.
     ///
-    /// Unknown parameters are ignored. An empty `cursor` or `epoch` counts as absent. The time is
-    /// linear in the length of the query, whatever it contains.
+    /// Unknown parameters are ignored. An empty `cursor` or `epoch` counts as absent.
     pub fn from_query(query: &str) -> Result<Self, Vec<Issue>> {
         let mut pull = Self::default();
-        let mut issues = Issues::default();
-        let mut seen = [false; PARAMETERS.len()];
-        for (index, (name, value)) in form_urlencoded::parse(query.as_bytes()).enumerate() {
-            if index == PARAMETERS_MAX {
-                issues.add("query", format!("must have at most {PARAMETERS_MAX} parameters"));
-                break;
-            }
-            let Some(known) = PARAMETERS.iter().position(|known| *known == name) else { continue };
-            if std::mem::replace(&mut seen[known], true) {
-                issues.add(name, "must not be given twice");
-            } else if value.len() > VALUE_BYTES_MAX {
-                issues.add(name, format!("must be at most {VALUE_BYTES_MAX} bytes long"));
-            } else if let Err(message) = pull.set(&name, &value) {
-                issues.add(name, message);
-            }
-        }
-        if issues.is_empty() { Ok(pull) } else { Err(issues.into_vec()) }
+        query::parse(query, PARAMETERS, |name, value| pull.set(name, value))?;
+        Ok(pull)
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), Cow<'static, str>> {
@@ -97,11 +77,6 @@ impl Pull {
         }
         Ok(())
     }
-}
-
-/// Parses digits only: `str::parse` would also accept a `+`.
-fn digits(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// One page of changes, oldest first.
@@ -168,6 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::query::{PARAMETERS_MAX, VALUE_BYTES_MAX};
     use crate::{Ciphertext, RecordId, Version};
 
     #[track_caller]

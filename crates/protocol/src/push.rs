@@ -1,10 +1,14 @@
 //! Pushes: batches of writes.
 
-use std::{borrow::Cow, collections::HashMap, fmt};
+mod raw;
 
+use std::{collections::HashMap, fmt};
+
+use self::raw::{RawGuard, RawOperation, RawPush};
 use crate::{
-    Ciphertext, GUARDS_MAX, Issue, Issues, KnownEpoch, OPERATIONS_MAX, RecordId, Version,
-    json::{self, RawArray, RawGuard, RawMember, RawOperation},
+    BodyError, Ciphertext, GUARDS_MAX, Issues, KnownEpoch, OPERATIONS_MAX, RecordId, Version,
+    body::{self, DUPLICATE, MISSING, all, elements, epoch, string},
+    json::{RawArray, RawMember},
 };
 
 /// One write of a push.
@@ -45,46 +49,22 @@ pub struct Push {
     epoch: Option<KnownEpoch>,
 }
 
-/// Reason why a body is not a valid push.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PushError {
-    /// Not JSON, or nested too deeply; says where and why.
-    Json(String),
-    /// JSON, but not a push.
-    Invalid(Vec<Issue>),
-}
-
 impl Push {
     /// Parses a request body. `ciphertext_bytes_max` is the maximum length of one decoded
     /// ciphertext.
     ///
     /// Unknown members are ignored.
-    pub fn from_json(body: &[u8], ciphertext_bytes_max: usize) -> Result<Self, PushError> {
-        let raw = json::parse_push(body).map_err(|error| PushError::Json(error.to_string()))?;
-        let mut issues = Issues::default();
-        let push = match raw {
-            None => {
-                issues.add("", "the body must be a JSON object");
-                None
+    pub fn from_json(body: &[u8], ciphertext_bytes_max: usize) -> Result<Self, BodyError> {
+        body::parse(body, |raw: RawPush<'_>, issues| {
+            let epoch = epoch(raw.epoch, issues);
+            let operations = operations(raw.operations, ciphertext_bytes_max, issues);
+            let guards = guards(raw.guards, issues);
+            if operations.is_empty() && !guards.is_empty() && issues.is_empty() {
+                issues.add("guards", "must be absent or empty if there are no operations");
             }
-            Some(raw) => {
-                let epoch = epoch(raw.epoch, &mut issues);
-                let operations = operations(raw.operations, ciphertext_bytes_max, &mut issues);
-                let guards = guards(raw.guards, &mut issues);
-                if operations.is_empty() && !guards.is_empty() && issues.is_empty() {
-                    issues.add("guards", "must be absent or empty if there are no operations");
-                }
-                reject_repeated_records(&operations, &guards, &mut issues);
-                match (all(operations), all(guards)) {
-                    (Some(operations), Some(guards)) => Some(Self { operations, guards, epoch }),
-                    _ => None,
-                }
-            }
-        };
-        match push {
-            Some(push) if issues.is_empty() => Ok(push),
-            _ => Err(PushError::Invalid(issues.into_vec())),
-        }
+            reject_repeated_records(&operations, &guards, issues);
+            Some(Self { operations: all(operations)?, guards: all(guards)?, epoch })
+        })
     }
 
     /// Writes in the order of the request.
@@ -137,47 +117,6 @@ fn guards(raw: RawArray<RawGuard<'_>>, issues: &mut Issues) -> Vec<Option<Guard>
     elements("guards", raw, GUARDS_MAX, issues, guard)
 }
 
-/// Parses each element of an array; `None` for one that has issues.
-fn elements<R, T>(
-    member: &str,
-    raw: RawArray<R>,
-    count_max: usize,
-    issues: &mut Issues,
-    parse: impl Fn(R, usize, &mut Issues) -> Option<T>,
-) -> Vec<Option<T>> {
-    let (raw, count) = match raw {
-        RawArray::Array { elements, count } => (elements, count),
-        RawArray::NotAnArray | RawArray::Null => {
-            issues.add(member, "must be an array");
-            return Vec::new();
-        }
-        RawArray::Missing => {
-            issues.add(member, MISSING);
-            return Vec::new();
-        }
-        RawArray::Duplicate => {
-            issues.add(member, DUPLICATE);
-            return Vec::new();
-        }
-    };
-    if count > count_max {
-        issues.add(member, format!("must contain at most {count_max} {member}, not {count}"));
-    }
-    let mut elements = Vec::with_capacity(raw.len());
-    for (index, raw) in raw.into_iter().enumerate() {
-        if raw.is_none() {
-            issues.add(format!("{member}[{index}]"), "must be an object");
-        }
-        elements.push(raw.and_then(|raw| parse(raw, index, issues)));
-    }
-    elements
-}
-
-/// All elements, if each is valid.
-fn all<T>(elements: Vec<Option<T>>) -> Option<Vec<T>> {
-    elements.into_iter().collect()
-}
-
 /// An element of an array in the body.
 #[derive(Clone, Copy)]
 struct Place {
@@ -210,9 +149,6 @@ fn reject_repeated_records(
         }
     }
 }
-
-const MISSING: &str = "must be present";
-const DUPLICATE: &str = "must not be given twice";
 
 fn operation(
     raw: RawOperation<'_>,
@@ -265,15 +201,6 @@ fn version(raw: &RawMember<'_>) -> Result<Version, String> {
     }
 }
 
-fn string(raw: RawMember<'_>) -> Result<Cow<'_, str>, String> {
-    match raw {
-        RawMember::String(text) => Ok(text),
-        RawMember::Missing => Err(MISSING.to_owned()),
-        RawMember::Duplicate => Err(DUPLICATE.to_owned()),
-        _ => Err("must be a string".to_owned()),
-    }
-}
-
 fn base_version(raw: &RawMember<'_>) -> Result<Option<Version>, String> {
     match raw {
         RawMember::Null => Ok(None),
@@ -293,22 +220,6 @@ fn deleted(raw: &RawMember<'_>) -> Result<bool, String> {
         RawMember::Duplicate => Err(DUPLICATE.to_owned()),
         _ => Err("must be true or false".to_owned()),
     }
-}
-
-fn epoch(raw: RawMember<'_>, issues: &mut Issues) -> Option<KnownEpoch> {
-    let epoch = match raw {
-        RawMember::Missing | RawMember::Null => return None,
-        RawMember::String(text) => KnownEpoch::new(&text),
-        RawMember::Duplicate => {
-            issues.add("epoch", DUPLICATE);
-            return None;
-        }
-        _ => None,
-    };
-    if epoch.is_none() {
-        issues.add("epoch", KnownEpoch::RULE);
-    }
-    epoch
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use axum::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
-use vaultsync_protocol::{Issue, PushError};
+use vaultsync_protocol::{BodyError, Issue};
 use vaultsync_store::StoreError;
 
 use crate::{
@@ -351,11 +351,11 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<PushError> for ApiError {
-    fn from(error: PushError) -> Self {
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
         match error {
-            PushError::Json(problem) => Self::InvalidJson(problem),
-            PushError::Invalid(issues) => Self::InvalidRequest(issues),
+            BodyError::Json(problem) => Self::InvalidJson(problem),
+            BodyError::Invalid(issues) => Self::InvalidRequest(issues),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 const CIPHERTEXT_BYTES_MAX: usize = 12;
 
-fn parse(body: &str) -> Result<Push, PushError> {
+fn parse(body: &str) -> Result<Push, BodyError> {
     Push::from_json(body.as_bytes(), CIPHERTEXT_BYTES_MAX)
 }
 
@@ -15,7 +15,7 @@ fn one(members: &str) -> String {
 
 #[track_caller]
 fn check_issues(body: &str, paths: &[&str]) {
-    let Err(PushError::Invalid(issues)) = parse(body) else { panic!("{body} {:?}", parse(body)) };
+    let Err(BodyError::Invalid(issues)) = parse(body) else { panic!("{body} {:?}", parse(body)) };
     let found: Vec<&str> = issues.iter().map(|issue| issue.path.as_str()).collect();
     assert_eq!(found, paths, "{body}");
 }
@@ -104,7 +104,7 @@ fn all_issues_are_reported_at_once_with_their_paths() {
 fn issues_name_the_broken_rule() {
     #[track_caller]
     fn check_messages(body: &str, messages: &[&str]) {
-        let Err(PushError::Invalid(issues)) = parse(body) else { panic!("{body}") };
+        let Err(BodyError::Invalid(issues)) = parse(body) else { panic!("{body}") };
         let found: Vec<&str> = issues.iter().map(|issue| issue.message.as_str()).collect();
         assert_eq!(found, messages, "{body}");
     }
@@ -149,7 +149,7 @@ fn the_numbers_of_operations_and_issues_are_limited() {
     };
     assert_eq!(parse(&batch(100)).unwrap().operations().len(), 100);
     check_issues(&batch(101), &["operations"]);
-    let Err(PushError::Invalid(issues)) =
+    let Err(BodyError::Invalid(issues)) =
         parse(&format!(r#"{{"operations":[{}1]}}"#, "1,".repeat(99)))
     else {
         panic!("a number is not an operation")
@@ -162,7 +162,7 @@ fn bodies_that_are_not_json_or_nested_too_deeply_are_json_errors() {
     let nested = |levels: usize| {
         format!(r#"{{"operations":[],"x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
     };
-    assert!(parse(&nested(json::NESTING_MAX - 1)).is_ok());
+    assert!(parse(&nested(crate::json::NESTING_MAX - 1)).is_ok());
     for body in [
         "",
         " ",
@@ -176,12 +176,12 @@ fn bodies_that_are_not_json_or_nested_too_deeply_are_json_errors() {
         "\u{feff}{\"operations\":[]}",
         r#"{"operations":[{"recordId":"\ud800"}]}"#,
         "{\"operations\":[1e999]}",
-        &nested(json::NESTING_MAX),
+        &nested(crate::json::NESTING_MAX),
         &nested(100_000),
     ] {
-        assert!(matches!(parse(body), Err(PushError::Json(_))), "{body:.60}");
+        assert!(matches!(parse(body), Err(BodyError::Json(_))), "{body:.60}");
     }
-    assert!(matches!(Push::from_json(b"\"\xff\"", 9), Err(PushError::Json(_))));
+    assert!(matches!(Push::from_json(b"\"\xff\"", 9), Err(BodyError::Json(_))));
 }
 
 proptest! {
