@@ -1,5 +1,7 @@
 //! Pulls: requests for changes, and the pages of changes that they return.
 
+mod body;
+
 use std::{borrow::Cow, time::Duration};
 
 use serde::Serialize;
@@ -18,7 +20,7 @@ pub const PAGE_RECORDS_MAX: usize = 100;
 pub const WAIT_SECONDS_MAX: u64 = 55;
 
 /// Parameters of a pull.
-const PARAMETERS: [&str; 4] = ["cursor", "limit", "wait", "epoch"];
+const PARAMETERS: [&str; 5] = ["cursor", "limit", "wait", "epoch", "since"];
 
 /// Request for one page of changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,19 +33,27 @@ pub struct Pull {
     pub wait: Duration,
     /// Epoch of the history that the client expects to read, if it sent one.
     pub epoch: Option<KnownEpoch>,
+    /// Head of the first page of the last pull that the client has completed, if it sent one.
+    pub since: Option<Cursor>,
 }
 
 impl Default for Pull {
     /// The first page of the vault, without waiting.
     fn default() -> Self {
-        Self { cursor: None, limit: PAGE_RECORDS_MAX, wait: Duration::ZERO, epoch: None }
+        Self {
+            cursor: None,
+            limit: PAGE_RECORDS_MAX,
+            wait: Duration::ZERO,
+            epoch: None,
+            since: None,
+        }
     }
 }
 
 impl Pull {
     /// Parses the query of a request, without its `?`.
     ///
-    /// Unknown parameters are ignored. An empty `cursor` or `epoch` counts as absent.
+    /// Unknown parameters are ignored. An empty `cursor`, `epoch` or `since` counts as absent.
     pub fn from_query(query: &str) -> Result<Self, Vec<Issue>> {
         let mut pull = Self::default();
         query::parse(query, PARAMETERS, |name, value| pull.set(name, value))?;
@@ -52,31 +62,40 @@ impl Pull {
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), Cow<'static, str>> {
         match name {
-            "cursor" if value.is_empty() => self.cursor = None,
-            "cursor" => {
-                let cursor = Cursor::parse(value).map_err(|error| error.to_string())?;
-                self.cursor = Some(cursor);
-            }
-            "limit" => {
-                let limit = digits(value)
-                    .and_then(|limit| usize::try_from(limit).ok())
-                    .filter(|limit| (1..=PAGE_RECORDS_MAX).contains(limit));
-                self.limit = limit.ok_or_else(|| {
-                    format!("must be a whole number from 1 to {PAGE_RECORDS_MAX}")
-                })?;
-            }
-            "wait" => {
-                let seconds = digits(value).filter(|seconds| *seconds <= WAIT_SECONDS_MAX);
-                self.wait = seconds.map(Duration::from_secs).ok_or_else(|| {
-                    format!("must be a whole number of seconds from 0 to {WAIT_SECONDS_MAX}")
-                })?;
-            }
+            "cursor" => self.cursor = time(value)?,
+            "limit" => self.limit = digits(value).and_then(limit).ok_or_else(limit_rule)?,
+            "wait" => self.wait = digits(value).and_then(wait).ok_or_else(wait_rule)?,
+            "since" => self.since = time(value)?,
             "epoch" if value.is_empty() => self.epoch = None,
             "epoch" => self.epoch = Some(KnownEpoch::new(value).ok_or(KnownEpoch::RULE)?),
             _ => {}
         }
         Ok(())
     }
+}
+
+fn limit(number: u64) -> Option<usize> {
+    usize::try_from(number).ok().filter(|limit| (1..=PAGE_RECORDS_MAX).contains(limit))
+}
+
+fn limit_rule() -> String {
+    format!("must be a whole number from 1 to {PAGE_RECORDS_MAX}")
+}
+
+fn wait(seconds: u64) -> Option<Duration> {
+    (seconds <= WAIT_SECONDS_MAX).then(|| Duration::from_secs(seconds))
+}
+
+fn wait_rule() -> String {
+    format!("must be a whole number of seconds from 0 to {WAIT_SECONDS_MAX}")
+}
+
+/// A time in a query; `None` if it is empty.
+fn time(value: &str) -> Result<Option<Cursor>, Cow<'static, str>> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    Cursor::parse(value).map(Some).map_err(|error| error.to_string().into())
 }
 
 /// One page of changes, oldest first.
@@ -155,15 +174,18 @@ mod tests {
 
     #[test]
     fn an_empty_query_requests_the_first_hundred_records() {
-        for query in ["", "cursor=", "epoch=", "&&", "unknown=1&unknown=2", "limit=100&wait=0"] {
+        for query in
+            ["", "cursor=", "epoch=", "since=", "&&", "unknown=1&unknown=2", "limit=100&wait=0"]
+        {
             assert_eq!(Pull::from_query(query), Ok(Pull::default()), "{query}");
         }
     }
 
     #[test]
     fn all_parameters_are_parsed() {
-        let pull =
-            Pull::from_query("cursor=2024-01-15T11:30:00.5+01:00&limit=7&wait=55&epoch=8a0f6c3e");
+        let pull = Pull::from_query(
+            "cursor=2024-01-15T11:30:00.5+01:00&limit=7&wait=55&epoch=8a0f6c3e&since=1970-01-01T00:00:00Z",
+        );
         assert_eq!(
             pull,
             Ok(Pull {
@@ -171,6 +193,7 @@ mod tests {
                 limit: 7,
                 wait: Duration::from_secs(55),
                 epoch: KnownEpoch::new("8a0f6c3e"),
+                since: Some(Cursor::from(Timestamp::from_millis(0))),
             })
         );
         let escaped = Pull::from_query("cursor=2024-01-15T11%3A30%3A00.5%2B01%3A00");
@@ -188,7 +211,9 @@ mod tests {
             check_issues(&format!("wait={wait}"), &["wait"]);
         }
         check_issues("cursor=yesterday", &["cursor"]);
+        check_issues("since=yesterday", &["since"]);
         check_issues("cursor=&cursor=", &["cursor"]);
+        check_issues("since=&since=", &["since"]);
         check_issues("limit=5&limit=5", &["limit"]);
         check_issues(&format!("epoch={}", "e".repeat(65)), &["epoch"]);
         check_issues("limit=0&cursor=%FF&wait=x", &["limit", "cursor", "wait"]);

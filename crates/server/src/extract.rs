@@ -1,16 +1,16 @@
 //! Typed extractors: who is calling, and what was sent.
 //!
-//! A handler that takes neither [`Caller`] nor [`ReadPush`] is public.
+//! A handler that takes neither [`Caller`] nor [`ReadBody`] is public.
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
 };
-use vaultsync_protocol::{Issues, Pull, Push, Timestamp, VaultName};
+use vaultsync_protocol::{BodyError, Issues, Pull, Push, Timestamp, VaultName};
 use vaultsync_store::Vault;
 
 use crate::{
-    address::ClientAddress, admission::refuse_if_overloaded, app::App, auth::AuthError,
+    Limits, address::ClientAddress, admission::refuse_if_overloaded, app::App, auth::AuthError,
     error::ApiError, memory_budget::Reservation, offload, request_body,
 };
 
@@ -88,17 +88,34 @@ impl<S: Sync> FromRequestParts<S> for PullQuery {
     }
 }
 
-/// The push of a [`Caller`]. The body is read only after sign-in.
-pub(crate) struct ReadPush {
+/// A request of a [`Caller`] that is sent as a body. The body is read only after sign-in.
+pub(crate) struct ReadBody<T> {
     /// The caller's vault that the path names.
     pub(crate) vault: Vault,
-    /// The push, which is valid.
-    pub(crate) push: Push,
-    /// Guard of the memory that the push takes.
+    /// The request, which is valid.
+    pub(crate) request: T,
+    /// Guard of the memory that the body takes.
     pub(crate) memory: Reservation,
 }
 
-impl FromRequest<App> for ReadPush {
+/// A request that is parsed from a body.
+pub(crate) trait FromBody: Sized + Send + 'static {
+    fn from_body(body: &[u8], limits: &Limits) -> Result<Self, BodyError>;
+}
+
+impl FromBody for Push {
+    fn from_body(body: &[u8], limits: &Limits) -> Result<Self, BodyError> {
+        Self::from_json(body, limits.ciphertext_bytes_max)
+    }
+}
+
+impl FromBody for Pull {
+    fn from_body(body: &[u8], _: &Limits) -> Result<Self, BodyError> {
+        Self::from_json(body)
+    }
+}
+
+impl<T: FromBody> FromRequest<App> for ReadBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
@@ -114,9 +131,9 @@ impl FromRequest<App> for ReadPush {
         }
         // Overload may have begun while the body arrived, and most of the work is still to be done.
         refuse_if_overloaded(app)?;
-        let ciphertext_bytes_max = app.limits.ciphertext_bytes_max;
-        let parse = move || (Push::from_json(&body, ciphertext_bytes_max), memory);
-        let (push, memory) = offload::run(bytes, parse).await;
-        Ok(Self { vault, push: push?, memory })
+        let limits = app.clone();
+        let parse = move || (T::from_body(&body, &limits.limits), memory);
+        let (request, memory) = offload::run(bytes, parse).await;
+        Ok(Self { vault, request: request?, memory })
     }
 }

@@ -46,6 +46,30 @@ pub(crate) struct PushRequest {
     epoch: Option<String>,
 }
 
+// Only for the document: `vaultsync_protocol::Pull` parses bodies.
+/// A request for one page of changes.
+#[derive(ToSchema)]
+#[schema(as = PullRequest, example = json!({ "cursor": "2024-01-15T10:30:00.000Z", "limit": 100 }))]
+#[expect(dead_code, reason = "its fields are read by the derive")]
+pub(crate) struct PullRequest {
+    /// Returns only records with a later `updated_at`: an RFC 3339 date and time with an offset. Without a cursor the
+    /// page begins at the start.
+    #[schema(required = false, format = DateTime)]
+    cursor: Option<String>,
+    /// The maximum number of records in the page; 100 by default.
+    #[schema(required = false, minimum = 1, maximum = 100)]
+    limit: usize,
+    /// Seconds to wait for a change if the page is empty.
+    #[schema(required = false, minimum = 0, maximum = 55)]
+    wait: usize,
+    /// The `epoch` of an earlier response. The server returns 410 if the vault's history has another epoch.
+    #[schema(required = false, min_length = 1, max_length = 64)]
+    epoch: Option<String>,
+    /// The `head` of the first page of the last completed pull.
+    #[schema(required = false, format = DateTime)]
+    since: Option<String>,
+}
+
 /// A condition of a push: a record is at this version.
 #[derive(ToSchema)]
 #[schema(as = Guard)]

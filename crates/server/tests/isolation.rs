@@ -29,6 +29,7 @@ backends!(
     each_user_has_a_head_and_an_epoch,
     a_push_does_not_wake_other_users,
     waits_are_limited_separately_for_each_user,
+    a_pull_by_post_returns_the_users_own_records,
     similar_subjects_are_different_users,
     one_subject_at_two_issuers_is_two_users,
     one_vault_does_not_advance_the_clock_of_another,
@@ -218,6 +219,21 @@ async fn waits_are_limited_separately_for_each_user(backend: Backend) {
     let server = TestServer::start_with(setup).await;
     let (ada, bob) = tokio::join!(server.pull(ADA, "?wait=1"), server.pull(BOB, "?wait=1"));
     assert_eq!((ada.status, bob.status), (200, 200));
+}
+
+async fn a_pull_by_post_returns_the_users_own_records(backend: Backend) {
+    let server = two_vaults(backend).await;
+    for (user, vault) in
+        [(ADA, "pull"), (BOB, "pull"), (ADA, "vaults/notes/pull"), ("carol", "pull")]
+    {
+        let request = server.request(reqwest::Method::POST, &format!("/api/sync/{vault}"));
+        let answer = send(request.bearer_auth(server.token(user)).body("{}")).await;
+        let expected = match (user, vault) {
+            (_, "pull") => page(&server, user, "").await,
+            _ => page(&server, "nobody", "").await,
+        };
+        assert_eq!((answer.status, answer.json()), (200, expected), "{user} {vault}");
+    }
 }
 
 async fn similar_subjects_are_different_users(backend: Backend) {

@@ -22,14 +22,16 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi
 const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
 
 /// The routes in the document: all except the document itself and the page that shows it.
-const ROUTES: [(&str, &str); 10] = [
+const ROUTES: [(&str, &str); 12] = [
     ("get", "/api/sync/events"),
     ("get", "/api/sync/info"),
     ("get", "/api/sync/pull"),
+    ("post", "/api/sync/pull"),
     ("post", "/api/sync/push"),
     ("get", "/api/sync/vaults"),
     ("get", "/api/sync/vaults/{vault}/events"),
     ("get", "/api/sync/vaults/{vault}/pull"),
+    ("post", "/api/sync/vaults/{vault}/pull"),
     ("post", "/api/sync/vaults/{vault}/push"),
     ("get", "/healthz"),
     ("get", "/readyz"),
@@ -83,9 +85,14 @@ async fn the_document_has_exactly_the_routes() {
     }
     assert_eq!(described, ROUTES);
     for (method, path) in ROUTES {
-        let other = if method == "get" { Method::POST } else { Method::GET };
-        let answer = send(server.request(other, &path.replace("{vault}", "notes"))).await;
-        assert_eq!(answer.status, 405, "{path} exists and supports {method} only");
+        let path = path.replace("{vault}", "notes");
+        let answer = send(server.request(Method::PATCH, &path)).await;
+        assert_eq!(answer.status, 405, "{path} exists");
+        let allowed: Vec<_> =
+            answer.header("allow").split(',').filter(|one| *one != "HEAD").collect();
+        assert!(allowed.contains(&&*method.to_uppercase()), "{path}: {allowed:?}");
+        let methods = ROUTES.iter().filter(|(_, other)| other.replace("{vault}", "notes") == path);
+        assert_eq!(allowed.len(), methods.count(), "{path}: {allowed:?}");
     }
     // `routes!` adds a route to the router and to the document; `.route(…)` only to the router.
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/routes");
@@ -245,6 +252,13 @@ async fn responses_match_the_document(backend: Backend) {
     check("get", pull, 401, &get(pull).await);
     check("get", "/api/sync/events", 401, &get("/api/sync/events").await);
     check("get", pull, 410, &server.pull("ada", "?epoch=other").await);
+    let post = async |body: &str| {
+        let request = server.request(Method::POST, pull).bearer_auth(server.token("ada"));
+        send(request.body(body.to_owned())).await
+    };
+    check("post", pull, 200, &post("{}").await);
+    check("post", pull, 400, &post("{").await);
+    check("post", pull, 410, &post(r#"{"epoch":"other"}"#).await);
     check("post", push, 409, &server.push("ada", &push_of([operation("a", None, b"2")])).await);
     check("post", push, 400, &server.push("ada", &json!({ "operations": [{}] })).await);
     check("post", push, 400, &server.push("ada", &json!(null)).await);
@@ -347,6 +361,11 @@ async fn a_member_that_is_always_present_is_required() {
         ("Failure", "reasons"),
         ("PushApplied", "head"),
         ("PushApplied", "headBefore"),
+        ("PullRequest", "cursor"),
+        ("PullRequest", "epoch"),
+        ("PullRequest", "limit"),
+        ("PullRequest", "since"),
+        ("PullRequest", "wait"),
         ("PushRefused", "hasMore"),
         ("PushRequest", "epoch"),
         ("PushRequest", "guards"),
@@ -393,8 +412,16 @@ async fn the_examples_of_the_protocol_page_match_the_document(backend: Backend) 
     let blocks = PROTOCOL.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
     let examples: Vec<Value> =
         blocks.map(|block| serde_json::from_str(block).expect("JSON")).collect();
-    let schemas =
-        ["Vaults", "PushRequest", "PushRequest", "PushApplied", "PushRefused", "Page", "Failure"];
+    let schemas = [
+        "Vaults",
+        "PushRequest",
+        "PushRequest",
+        "PushApplied",
+        "PushRefused",
+        "Page",
+        "PullRequest",
+        "Failure",
+    ];
     assert_eq!(examples.len(), schemas.len());
     for (example, name) in examples.iter().zip(schemas) {
         check(&document, &document["components"]["schemas"][name], example, name);

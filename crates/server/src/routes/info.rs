@@ -6,6 +6,9 @@ use utoipa::ToSchema;
 
 use crate::{app::App, error::Failure, limits::LimitsInfo, response};
 
+/// What this server supports besides push and pull, by name.
+const FEATURES: &[&str] = &["epoch", "events", "guards", "post-pull", "vaults", "wait"];
+
 /// Identity, features and limits of this server.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -20,8 +23,8 @@ pub(crate) struct Info {
     #[schema(example = json!([1]))]
     protocols: [u32; 1],
     /// Features besides push and pull.
-    #[schema(example = json!(["epoch", "events", "guards", "vaults", "wait"]))]
-    features: [&'static str; 5],
+    #[schema(example = json!(FEATURES))]
+    features: &'static [&'static str],
     /// Limits on requests, users and the server.
     limits: LimitsInfo,
 }
@@ -45,7 +48,7 @@ pub(super) async fn info(State(app): State<App>) -> Response {
         name: "vaultsync",
         version: env!("CARGO_PKG_VERSION"),
         protocols: [1],
-        features: ["epoch", "events", "guards", "vaults", "wait"],
+        features: FEATURES,
         limits: LimitsInfo::from(&app.limits.in_force()),
     })
 }

@@ -31,7 +31,7 @@ use crate::{
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::default()
         .routes(vaults::also_by_name(routes!(push::push)))
-        .routes(vaults::also_by_name(routes!(pull::pull)))
+        .routes(vaults::also_by_name(routes!(pull::pull, pull::post_pull)))
         .routes(vaults::also_by_name(routes!(events::events).map(events::refuse_other_methods)))
         .routes(routes!(vaults::vaults))
         .routes(routes!(info::info))

@@ -1,4 +1,4 @@
-//! `GET /api/sync/pull`
+//! `GET /api/sync/pull` and `POST /api/sync/pull`
 
 use std::{pin::pin, time::Duration};
 
@@ -11,8 +11,9 @@ use crate::{
     app::App,
     error::{ApiError, Failure},
     events::REREAD_INTERVAL,
-    extract::{Caller, PullQuery},
+    extract::{Caller, PullQuery, ReadBody},
     memory_budget::Reservation,
+    openapi::PullRequest,
     read_meter::{ReadMeter, Waiting},
     response,
 };
@@ -31,6 +32,7 @@ use crate::{
         ("limit" = Option<u32>, Query, description = "The maximum number of records in the page; 100 by default.", minimum = 1, maximum = 100, example = 100),
         ("wait" = Option<u32>, Query, description = "Seconds to wait for a change if the page is empty.", minimum = 0, maximum = 55, example = 0),
         ("epoch" = Option<String>, Query, description = "The `epoch` of an earlier response. The server returns 410 if the vault's history has another epoch.", max_length = 64),
+        ("since" = Option<String>, Query, description = "The `head` of the first page of the last completed pull.", example = "2024-01-15T10:30:00.000Z"),
     ),
     responses(
         (status = 200, description = "A page.", body = Page),
@@ -49,11 +51,48 @@ pub(super) async fn pull(
     Caller { vault, .. }: Caller,
     PullQuery(pull): PullQuery,
 ) -> Result<Response, ApiError> {
-    let (mut page, mut memory) = read(&app, &vault, &pull).await?;
+    respond(&app, &vault, &pull).await
+}
+
+/// Reads one page of changes after a cursor, oldest first, as `GET` does.
+///
+/// A browser asks for permission (a CORS preflight) once for this URL, and not once for each cursor.
+#[utoipa::path(
+    post,
+    path = "/api/sync/pull",
+    tag = "sync",
+    security(("bearer" = [])),
+    request_body = PullRequest,
+    responses(
+        (status = 200, description = "A page.", body = Page),
+        (status = 400, description = "`invalid_request` or `invalid_json`.", body = Failure),
+        (status = 401, description = "The token is missing or not accepted.", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
+        (status = 403, description = "`forbidden`.", body = Failure),
+        (status = 408, description = "`request_timeout`: the body did not arrive in time.", body = Failure),
+        (status = 410, description = "`epoch_changed` or `cursor_ahead`; only if `epoch` is sent.", body = Failure),
+        (status = 413, description = "`payload_too_large`.", body = Failure),
+        (status = 415, description = "`unsupported_media_type`.", body = Failure),
+        (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
+        (status = 431, description = "`headers_too_large`.", body = Failure),
+        (status = 500, description = "`internal`.", body = Failure),
+        (status = 503, description = "`unavailable`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
+    ),
+)]
+pub(super) async fn post_pull(
+    State(app): State<App>,
+    ReadBody { vault, request: pull, memory }: ReadBody<Pull>,
+) -> Result<Response, ApiError> {
+    // The pull may wait for a minute, and needs the body no longer.
+    drop(memory);
+    respond(&app, &vault, &pull).await
+}
+
+async fn respond(app: &App, vault: &Vault, pull: &Pull) -> Result<Response, ApiError> {
+    let (mut page, mut memory) = read(app, vault, pull).await?;
     if page.records.is_empty() && !pull.wait.is_zero() {
         drop(memory);
         // Boxed, because most pulls do not wait.
-        (page, memory) = Box::pin(wait(&app, &vault, &pull)).await?;
+        (page, memory) = Box::pin(wait(app, vault, pull)).await?;
     }
     metrics::counter!("vaultsync_records_pulled_total").increment(page.records.len() as u64);
     let response = response::page(page, memory).await;

@@ -2,13 +2,13 @@
 
 use axum::{extract::State, response::Response};
 use tokio::time::timeout;
-use vaultsync_protocol::Conflict;
+use vaultsync_protocol::{Conflict, Push};
 use vaultsync_store::{PushOutcome, Refused, VaultId};
 
 use crate::{
     app::App,
     error::{ApiError, Failure},
-    extract::ReadPush,
+    extract::ReadBody,
     memory_budget::{Reservation, record_bytes},
     openapi::PushRequest,
     read_meter::{ReadMeter, Waiting},
@@ -44,7 +44,7 @@ use crate::{
 )]
 pub(super) async fn push(
     State(app): State<App>,
-    ReadPush { vault, push, memory }: ReadPush,
+    ReadBody { vault, request: push, memory }: ReadBody<Push>,
 ) -> Result<Response, ApiError> {
     let operations = push.operations().len() as u64;
     // The store keeps the reservation until the push is finished, even if the client leaves.

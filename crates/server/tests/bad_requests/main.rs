@@ -6,6 +6,7 @@ mod bodies;
 mod headers;
 mod media;
 mod paths;
+mod pull_bodies;
 mod queries;
 mod raw;
 mod sizes;

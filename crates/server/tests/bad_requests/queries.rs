@@ -9,6 +9,7 @@ backends!(
     a_limit_is_a_whole_number_from_1_to_100,
     a_wait_is_a_whole_number_of_seconds_up_to_55,
     a_cursor_is_a_time_with_an_offset,
+    a_since_is_a_time_with_an_offset,
     an_epoch_in_a_query_is_at_most_64_bytes,
     a_parameter_may_be_given_once,
     every_problem_of_a_query_is_reported_at_once,
@@ -92,14 +93,20 @@ async fn a_cursor_is_a_time_with_an_offset(backend: Backend) {
         .await;
 }
 
+async fn a_since_is_a_time_with_an_offset(backend: Backend) {
+    let times = ["0", "now", "null", "2024-01-15", "2024-01-15T10:30:00", "2024-02-30T10:30:00Z"];
+    check_invalid(backend, times.map(|time| (format!("since={time}"), &["since"][..]))).await;
+}
+
 async fn an_epoch_in_a_query_is_at_most_64_bytes(backend: Backend) {
     let epochs = ["e".repeat(65), "%C3%A9".repeat(33), "e".repeat(4000)];
     check_invalid(backend, epochs.map(|epoch| (format!("epoch={epoch}"), &["epoch"][..]))).await;
 }
 
 async fn a_parameter_may_be_given_once(backend: Backend) {
-    let rows: [(&str, &[&str]); 6] = [
+    let rows: [(&str, &[&str]); 7] = [
         ("limit=5&limit=5", &["limit"]),
+        ("since=&since=", &["since"]),
         ("cursor=&cursor=", &["cursor"]),
         ("cursor=2024-01-15T10:30:00Z&curso%72=2024-01-15T10:30:00Z", &["cursor"]),
         ("wait=0&limit=5&wait=0", &["wait"]),

@@ -11,6 +11,7 @@ mod following;
 mod guards;
 mod named_vaults;
 mod paging;
+mod post_pull;
 mod responses;
 mod retries;
 mod waiting;
