@@ -22,6 +22,11 @@ const QUICK_CHECK_MAX: Duration = Duration::from_secs(3);
 /// How many problems the full check lists.
 const PROBLEMS_MAX: usize = 100;
 
+/// The tables that records may be in, and the column that names their vault. The last two are of a file that
+/// version 0.2 has written, and of one whose upgrade is not finished.
+const RECORD_TABLES: [(&str, &str); 3] =
+    [("records", "vault_key"), ("records", "vault_id"), ("records_before_digests", "vault_id")];
+
 /// Outcome of the check at the start.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum QuickCheck {
@@ -62,7 +67,8 @@ fn quick_check_within(connection: &Connection, time_max: Duration) -> rusqlite::
 }
 
 /// Checks every page, row and index entry of the SQLite database at `path`, while a server may serve from
-/// it. Returns the problems that it found, in the words of SQLite; none if the file is whole.
+/// it, and that each record has its vault. Returns the problems that it found, mostly in the words of SQLite;
+/// none if the file is whole.
 ///
 /// # Errors
 ///
@@ -92,7 +98,35 @@ fn verify(path: &Path) -> rusqlite::Result<Result<Vec<String>, String>> {
     if !open::is_marked(&connection)? {
         return Ok(Err("it is not marked as one".to_owned()));
     }
-    problems(&connection, &format!("pragma integrity_check({PROBLEMS_MAX})")).map(Ok)
+    let problems = problems(&connection, &format!("pragma integrity_check({PROBLEMS_MAX})"))?;
+    if !problems.is_empty() {
+        return Ok(Ok(problems));
+    }
+    records_without_vault(&connection).map(Ok)
+}
+
+/// Records whose vault has no row. No version writes such records: the row was lost, most likely in a file
+/// that was recovered from damage. One line for each table that has any.
+fn records_without_vault(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (table, column) in RECORD_TABLES {
+        let has_column = "select count(*) > 0 from pragma_table_info(?1) where name = ?2";
+        if !connection.query_row(has_column, [table, column], |row| row.get(0))? {
+            continue;
+        }
+        let count = format!(
+            "select count(*), count(distinct {column}) from {table}
+             where {column} not in (select {column} from vaults)"
+        );
+        let (records, vaults): (i64, i64) =
+            connection.query_row(&count, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if records > 0 {
+            found.push(format!(
+                "{records} rows of {table} belong to no vault in the file (vaults lost: {vaults})"
+            ));
+        }
+    }
+    Ok(found)
 }
 
 fn is_foreign(error: &Error) -> bool {

@@ -203,6 +203,9 @@ fn write_records(
     Ok(())
 }
 
+/// The new vault's key is greater than those of all records, too: a file that was recovered from damage may
+/// have records whose vault is lost, and they must not become those of another user. A key from SQLite's own
+/// sequence would not do, because a recovered file has no sequence.
 fn insert_vault(
     connection: &Connection,
     vault: &Vault,
@@ -211,9 +214,12 @@ fn insert_vault(
     let Counters { live_records, record_rows, bytes } = state.counters.unwrap_or_default();
     connection
         .prepare_cached(
-            "insert into vaults (vault_id, issuer, subject, name, clock, epoch, live_records,
-               record_rows, bytes, receipts)
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "insert into vaults (vault_key, vault_id, issuer, subject, name, clock, epoch,
+               live_records, record_rows, bytes, receipts)
+             values (
+               1 + max(coalesce((select max(vault_key) from vaults), 0),
+                 coalesce((select max(vault_key) from records), 0)),
+               ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .insert(params![
             vault.id().as_bytes(),

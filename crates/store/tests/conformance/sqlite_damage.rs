@@ -6,11 +6,12 @@ use std::{
     path::Path,
 };
 
+use rusqlite::Connection;
 use vaultsync_protocol::Timestamp;
 use vaultsync_store::{OpenError, Store, StoreError, StoreHealth, Unbounded, Vault, verify_sqlite};
 
 use crate::{
-    dsl::{NOW, create, operation, options, pull_after, user},
+    dsl::{NOW, create, live, operation, options, pull_after, user},
     support::{Backend, TestStore, batch},
 };
 
@@ -137,4 +138,29 @@ async fn a_database_is_verified_while_it_is_open() {
     let missing = store.folder.path().join("missing.db");
     assert!(matches!(verify_sqlite(missing.clone()), Err(OpenError::Io { .. })));
     assert!(!missing.exists(), "a check creates nothing");
+}
+
+/// A file without the row of a vault, as the recovery of a damaged file may leave it.
+#[tokio::test]
+async fn records_of_a_lost_vault_never_become_those_of_another() {
+    let store = crate::dsl::open(Backend::Sqlite).await;
+    let (kept, lost) = (user(), user());
+    store.push_applied(&kept, &[create("a", "kept")]).await;
+    store.push_applied(&lost, &[create("b", "lost"), create("c", "lost")]).await;
+    let path = TestStore::sqlite_path(&store.folder);
+    assert_eq!(verify_sqlite(path.clone()).unwrap(), [""; 0]);
+    store.store.close().await;
+    let connection = Connection::open(&path).unwrap();
+    let delete = "delete from vaults where vault_key = (select max(vault_key) from vaults)";
+    assert_eq!(connection.execute(delete, []).unwrap(), 1);
+    drop(connection);
+    let problems = verify_sqlite(path.clone()).unwrap();
+    assert_eq!(problems, ["2 rows of records belong to no vault in the file (vaults lost: 1)"]);
+
+    let store = store.reopen().await;
+    for vault in [user(), lost] {
+        store.push_applied(&vault, &[create("c", "new")]).await;
+        assert_eq!(store.summaries(&vault).await, [live("c", 1, "new")]);
+    }
+    assert_eq!(store.summaries(&kept).await, [live("a", 1, "kept")]);
 }
