@@ -133,7 +133,7 @@ pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
         .set_grouped(true)
         .run(&mut connection)
         .map_err(|error| migration_error(path, &error))?;
-    upgrade::move_records(&mut connection).map_err(to_open_error)?;
+    upgrade::move_records(&mut connection).map_err(|failed| upgrade_error(path, &failed))?;
     Ok(connection)
 }
 
@@ -251,6 +251,18 @@ fn migration_error(path: &Path, failed: &refinery_core::Error) -> OpenError {
             error(path, source)
         }
         _ => database(path, format!("its migrations cannot be applied: {failed}")),
+    }
+}
+
+fn upgrade_error(path: &Path, failed: &Error) -> OpenError {
+    match failed {
+        Error::StatementChangedRows(_) => database(
+            path,
+            "it has records without a vault, which cannot be upgraded: `vaultsync verify` counts them, and \
+             docs/BACKUP.md says how to remove them"
+                .to_owned(),
+        ),
+        _ => error(path, failed),
     }
 }
 

@@ -1,52 +1,37 @@
 //! Moves the records of a file of the version before 0.3 into the table that has their digests.
 //!
 //! Done at the start, before anything is served. Each batch is a transaction that moves rows from one table to
-//! the other, so that a start that is interrupted goes on where it was, and the file hardly grows.
+//! the other and counts them in their vaults, so that a start that is interrupted goes on where it was, and the
+//! file hardly grows.
 
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension as _, functions::FunctionFlags};
+use rusqlite::{Connection, Error, OptionalExtension as _, functions::FunctionFlags};
 use vaultsync_protocol::RecordDigest;
 
-/// How many rows, and how many bytes of ciphertext, are moved in one transaction. One row may have more bytes.
-const BATCH_ROWS_MAX: i64 = 10_000;
-const BATCH_BYTES_MAX: i64 = 32 * 1024 * 1024;
+/// Limits of what is moved in one transaction. A single row may have more bytes.
+#[derive(Clone, Copy)]
+struct BatchLimits {
+    rows: i64,
+    /// Of ciphertext.
+    bytes: i64,
+}
+
+const BATCH: BatchLimits = BatchLimits { rows: 10_000, bytes: 32 * 1024 * 1024 };
 
 /// How often the progress is logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Moves the records that are left in the old table, and then drops it.
+///
+/// [`Error::StatementChangedRows`] means that a record has no vault. It is not moved, and nothing is lost.
 pub(super) fn move_records(connection: &mut Connection) -> rusqlite::Result<()> {
     if !has_old_table(connection)? {
         return Ok(());
     }
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_scalar_function("record_digest", 1, flags, |context| {
-        Ok(*RecordDigest::of(context.get_raw(0).as_blob()?).as_bytes())
-    })?;
+    add_digest_function(connection)?;
     let mut report = Report::new(connection)?;
-    loop {
-        let transaction = connection.transaction()?;
-        let Some(last) = last_of_batch(&transaction)? else {
-            transaction.execute_batch("drop table records_before_digests")?;
-            transaction.commit()?;
-            break;
-        };
-        let inserted = transaction.execute(
-            "insert into records (vault_key, record_id, version, deleted, updated_at, digest, created_at,
-               ciphertext)
-             select v.vault_key, r.record_id, r.version, r.deleted, r.updated_at,
-               record_digest(r.ciphertext), case when r.version = 1 then r.updated_at end, r.ciphertext
-             from records_before_digests r join vaults v using (vault_id) where r.rowid <= ?1",
-            [last],
-        )?;
-        let moved =
-            transaction.execute("delete from records_before_digests where rowid <= ?1", [last])?;
-        if inserted != moved {
-            // A record without a vault, which no version has written. Nothing is lost: the transaction ends here.
-            return Err(rusqlite::Error::StatementChangedRows(inserted));
-        }
-        transaction.commit()?;
+    while let Some(moved) = move_batch(connection, BATCH)? {
         // The log would otherwise grow to the size of the file. If another process reads the file, it does.
         connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
         report.add(moved);
@@ -56,13 +41,58 @@ pub(super) fn move_records(connection: &mut Connection) -> rusqlite::Result<()> 
     Ok(())
 }
 
+fn add_digest_function(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("record_digest", 1, flags, |context| {
+        Ok(*RecordDigest::of(context.get_raw(0).as_blob()?).as_bytes())
+    })
+}
+
+/// Moves a batch of records, and adds it to the counters of its vaults. Returns how many records were moved.
+/// If none is left, drops the old table and returns `None`.
+fn move_batch(connection: &mut Connection, limits: BatchLimits) -> rusqlite::Result<Option<usize>> {
+    let transaction = connection.transaction()?;
+    let Some(last) = last_of_batch(&transaction, limits)? else {
+        transaction.execute_batch("drop table records_before_digests")?;
+        transaction.commit()?;
+        return Ok(None);
+    };
+    // `not indexed` and `cross join` keep the rows in the order in which they are in the file.
+    let inserted = transaction.execute(
+        "insert into records (vault_key, record_id, version, deleted, updated_at, digest, created_at,
+           ciphertext)
+         select v.vault_key, r.record_id, r.version, r.deleted, r.updated_at,
+           record_digest(r.ciphertext), case when r.version = 1 then r.updated_at end, r.ciphertext
+         from records_before_digests r not indexed cross join vaults v using (vault_id)
+         where r.rowid <= ?1",
+        [last],
+    )?;
+    transaction.execute(
+        "update vaults set live_records = vaults.live_records + batch.live_records,
+           record_rows = vaults.record_rows + batch.record_rows, bytes = vaults.bytes + batch.bytes
+         from (
+           select vault_id, sum(deleted = 0) as live_records, count(*) as record_rows,
+             sum(length(ciphertext)) as bytes
+           from records_before_digests not indexed where rowid <= ?1 group by vault_id
+         ) as batch where vaults.vault_id = batch.vault_id",
+        [last],
+    )?;
+    let moved =
+        transaction.execute("delete from records_before_digests where rowid <= ?1", [last])?;
+    if inserted != moved {
+        return Err(Error::StatementChangedRows(inserted));
+    }
+    transaction.commit()?;
+    Ok(Some(moved))
+}
+
 fn has_old_table(connection: &Connection) -> rusqlite::Result<bool> {
     let table = "select 1 from sqlite_schema where name = 'records_before_digests'";
     Ok(connection.query_row(table, [], |_| Ok(())).optional()?.is_some())
 }
 
 /// The last row of the next batch; `None` if no row is left.
-fn last_of_batch(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+fn last_of_batch(connection: &Connection, limits: BatchLimits) -> rusqlite::Result<Option<i64>> {
     // `length` reads the row's header only.
     connection.query_row(
         "select max(rowid) from (
@@ -70,12 +100,12 @@ fn last_of_batch(connection: &Connection) -> rusqlite::Result<Option<i64>> {
            from (select rowid, length(ciphertext) as length from records_before_digests order by rowid limit ?1)
            window rows_so_far as (order by rowid rows unbounded preceding)
          ) where place = 1 or bytes <= ?2",
-        [BATCH_ROWS_MAX, BATCH_BYTES_MAX],
+        [limits.rows, limits.bytes],
         |row| row.get(0),
     )
 }
 
-/// Tells the operator why the start takes long.
+/// Progress for the log, which says why the start takes long.
 struct Report {
     moved: usize,
     total: i64,
@@ -108,3 +138,6 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,9 +61,39 @@ async fn an_interrupted_upgrade_goes_on() {
          insert into records_before_digests
            select vault_id, record_id, version, deleted, updated_at, ciphertext
            from records join vaults using (vault_key) where record_id in ('edited', 'large');
-         delete from records where record_id in ('edited', 'large')";
+         delete from records where record_id in ('edited', 'large');
+         update vaults set (live_records, record_rows, bytes) = (
+           select sum(deleted = 0), count(*), sum(length(ciphertext)) from records r
+           where r.vault_key = vaults.vault_key)";
     connection.execute_batch(back).unwrap();
     drop(connection);
+    let store = open(&path);
+    check_records(&store).await;
+    check_counters(&store).await;
+    store.close().await;
+}
+
+/// A file that was recovered from damage, for example.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_without_a_vault_ends_the_upgrade_until_it_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vaultsync.sqlite3");
+    fs::copy(FIXTURE, &path).unwrap();
+    let run = |sql: &str| Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    run("insert into records (vault_id, record_id, version, deleted, updated_at, ciphertext)
+         values (x'00112233445566778899aabbccddeeff', 'lost', 1, 0, 1, x'')");
+    let problems = || vaultsync_store::verify_sqlite(path.clone()).unwrap();
+    assert_eq!(problems(), ["1 rows of records belong to no vault in the file (vaults lost: 1)"]);
+    for _ in 0..2 {
+        let refused = Store::open_sqlite(path.clone(), options()).expect_err("it cannot be moved");
+        assert!(refused.to_string().contains("records without a vault"), "{refused}");
+    }
+    let table = "records_before_digests";
+    assert_eq!(
+        problems(),
+        [format!("1 rows of {table} belong to no vault in the file (vaults lost: 1)")]
+    );
+    run(&format!("delete from {table} where vault_id not in (select vault_id from vaults)"));
     let store = open(&path);
     check_records(&store).await;
     check_counters(&store).await;
