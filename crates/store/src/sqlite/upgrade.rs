@@ -6,7 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Error, OptionalExtension as _, functions::FunctionFlags};
+use rusqlite::{
+    Connection, Error, OptionalExtension as _, TransactionBehavior, functions::FunctionFlags,
+};
 use vaultsync_protocol::RecordDigest;
 
 /// Limits of what is moved in one transaction. A single row may have more bytes.
@@ -51,7 +53,9 @@ fn add_digest_function(connection: &Connection) -> rusqlite::Result<()> {
 /// Moves a batch of records, and adds it to the counters of its vaults. Returns how many records were moved.
 /// If none is left, drops the old table and returns `None`.
 fn move_batch(connection: &mut Connection, limits: BatchLimits) -> rusqlite::Result<Option<usize>> {
-    let transaction = connection.transaction()?;
+    // Immediate: one that reads before it writes fails if another process writes in between, and does not wait
+    // for its lock.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let Some(last) = last_of_batch(&transaction, limits)? else {
         transaction.execute_batch("drop table records_before_digests")?;
         transaction.commit()?;

@@ -1,7 +1,7 @@
 //! The batches of the upgrade, and what an interruption leaves. A whole file of version 0.2 is upgraded by
 //! `tests/conformance/sqlite_upgrade.rs`.
 
-use std::path::PathBuf;
+use std::{cell::RefCell, path::PathBuf};
 
 use refinery_core::Target;
 use rusqlite::params;
@@ -148,4 +148,27 @@ fn records_of_several_full_batches_are_moved() {
     let batches: Vec<_> = std::iter::from_fn(|| file.move_batch(BATCH)).collect();
     assert_eq!(batches, [10_000, 5_000 + 31, 9]);
     file.check_complete(15_040);
+}
+
+thread_local! {
+    /// A connection with an open transaction.
+    static OTHER: RefCell<Option<Connection>> = const { RefCell::new(None) };
+}
+
+/// A command of an operator may write to the file meanwhile.
+#[test]
+fn a_batch_waits_for_a_writer_of_another_process() {
+    let mut file = OldFile::new(1, [(1, 10)]).migrated();
+    let other = Connection::open(path(&file.folder)).unwrap();
+    other.execute_batch("begin immediate; update vaults set clock = 7").unwrap();
+    OTHER.set(Some(other));
+    // Called when the file is locked.
+    let commit = |_| {
+        OTHER.with_borrow(|other| other.as_ref().unwrap().execute_batch("commit").unwrap());
+        true
+    };
+    file.connection.busy_handler(Some(commit)).unwrap();
+    assert_eq!(file.move_batch(BATCH), Some(1));
+    file.check_counters(1);
+    assert_eq!(file.count("select clock from vaults"), 7);
 }
