@@ -82,7 +82,7 @@ impl Log {
     fn write_back(&self, connection: &Connection) -> rusqlite::Result<()> {
         // Waits for nothing.
         let written = pages(connection, "pragma wal_checkpoint(passive)")?;
-        let is_long = written.in_log.unsigned_abs() * PAGE_BYTES > LOG_BYTES_MAX;
+        let is_long = written.bytes() > LOG_BYTES_MAX;
         if !is_long || written.written_back < written.in_log {
             return Ok(());
         }
@@ -98,12 +98,20 @@ impl Log {
 }
 
 /// Pages in the log, and how many of them are in the file too.
-struct Pages {
-    in_log: i64,
-    written_back: i64,
+pub(super) struct Pages {
+    pub(super) in_log: i64,
+    pub(super) written_back: i64,
 }
 
-fn pages(connection: &Connection, checkpoint: &str) -> rusqlite::Result<Pages> {
+impl Pages {
+    /// The length of the log.
+    pub(super) fn bytes(&self) -> u64 {
+        self.in_log.unsigned_abs() * PAGE_BYTES
+    }
+}
+
+/// Makes a checkpoint.
+pub(super) fn pages(connection: &Connection, checkpoint: &str) -> rusqlite::Result<Pages> {
     connection
         .prepare_cached(checkpoint)?
         .query_row([], |row| Ok(Pages { in_log: row.get(1)?, written_back: row.get(2)? }))

@@ -11,6 +11,8 @@ use rusqlite::{
 };
 use vaultsync_protocol::RecordDigest;
 
+use super::log::{self, LOG_BYTES_MAX};
+
 /// Limits of what is moved in one transaction. A single row may have more bytes.
 #[derive(Clone, Copy)]
 struct BatchLimits {
@@ -33,10 +35,8 @@ pub(super) fn move_records(connection: &mut Connection) -> rusqlite::Result<()> 
     }
     add_digest_function(connection)?;
     let mut report = Report::new(connection)?;
-    while let Some(moved) = move_batch(connection, BATCH)? {
-        // The log would otherwise grow to the size of the file. If another process reads the file, it does.
-        connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
-        report.add(moved);
+    while let Some((moved, log)) = move_and_write_back(connection, BATCH)? {
+        report.add(moved, &log);
     }
     connection.remove_function("record_digest", 1)?;
     report.finish();
@@ -48,6 +48,18 @@ fn add_digest_function(connection: &Connection) -> rusqlite::Result<()> {
     connection.create_scalar_function("record_digest", 1, flags, |context| {
         Ok(*RecordDigest::of(context.get_raw(0).as_blob()?).as_bytes())
     })
+}
+
+/// Moves a batch, and writes the log back into the file, which would otherwise grow to the size of the file.
+///
+/// The checkpoint is passive: it does not wait for readers of other processes. If there are none, the next batch
+/// begins the log again.
+fn move_and_write_back(
+    connection: &mut Connection,
+    limits: BatchLimits,
+) -> rusqlite::Result<Option<(usize, log::Pages)>> {
+    let Some(moved) = move_batch(connection, limits)? else { return Ok(None) };
+    Ok(Some((moved, log::pages(connection, "pragma wal_checkpoint(passive)")?)))
 }
 
 /// Moves a batch of records, and adds it to the counters of its vaults. Returns how many records were moved.
@@ -128,11 +140,18 @@ impl Report {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the time only spaces log lines")]
-    fn add(&mut self, moved: usize) {
+    fn add(&mut self, moved: usize, log: &log::Pages) {
         self.moved += moved;
-        if self.reported_at.elapsed() >= REPORT_INTERVAL {
-            self.reported_at = Instant::now();
-            tracing::info!(done = self.moved, records = self.total, "the database is upgraded");
+        if self.reported_at.elapsed() < REPORT_INTERVAL {
+            return;
+        }
+        self.reported_at = Instant::now();
+        tracing::info!(done = self.moved, records = self.total, "the database is upgraded");
+        if log.written_back < log.in_log && log.bytes() > LOG_BYTES_MAX {
+            tracing::warn!(
+                log_bytes = log.bytes(),
+                "another process reads the database, so that the write-ahead log grows until it ends"
+            );
         }
     }
 

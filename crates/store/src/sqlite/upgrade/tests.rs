@@ -1,7 +1,10 @@
 //! The batches of the upgrade, and what an interruption leaves. A whole file of version 0.2 is upgraded by
 //! `tests/conformance/sqlite_upgrade.rs`.
 
-use std::{cell::RefCell, path::PathBuf};
+use std::{
+    cell::{Cell, RefCell},
+    path::PathBuf,
+};
 
 use refinery_core::Target;
 use rusqlite::params;
@@ -153,6 +156,8 @@ fn records_of_several_full_batches_are_moved() {
 thread_local! {
     /// A connection with an open transaction.
     static OTHER: RefCell<Option<Connection>> = const { RefCell::new(None) };
+    /// How often a connection would have waited for another one.
+    static WAITS: Cell<u32> = const { Cell::new(0) };
 }
 
 /// A command of an operator may write to the file meanwhile.
@@ -171,4 +176,31 @@ fn a_batch_waits_for_a_writer_of_another_process() {
     assert_eq!(file.move_batch(BATCH), Some(1));
     file.check_counters(1);
     assert_eq!(file.count("select clock from vaults"), 7);
+}
+
+#[test]
+fn the_log_does_not_grow_with_the_file() {
+    let records = (1..=100).map(|rowid| (rowid, 100_000));
+    let mut file = OldFile::new(1, records).migrated();
+    file.connection.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    file.connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).unwrap();
+    while move_and_write_back(&mut file.connection, SMALL).unwrap().is_some() {}
+    let log = path(&file.folder).with_extension("sqlite3-wal").metadata().unwrap().len();
+    assert!(log < 1_000_000, "{log} bytes for 10 MB in batches of 100 KB");
+}
+
+/// A backup, for example, reads the file for longer than the upgrade takes.
+#[test]
+fn the_upgrade_waits_for_no_reader() {
+    let mut file = OldFile::new(2, (1..=20).map(|rowid| (rowid, 10))).migrated();
+    let reader = Connection::open(path(&file.folder)).unwrap();
+    reader.execute_batch("begin; select count(*) from vaults").unwrap();
+    let wait = |_| {
+        WAITS.set(WAITS.get() + 1);
+        false
+    };
+    file.connection.busy_handler(Some(wait)).unwrap();
+    while move_and_write_back(&mut file.connection, SMALL).unwrap().is_some() {}
+    file.check_complete(20);
+    assert_eq!(WAITS.get(), 0);
 }
