@@ -74,7 +74,7 @@ impl Sqlite {
         let new_epoch = || Epoch::from_bytes([0; 16]);
         let store = Store::open_sqlite(
             path.clone(),
-            StoreOptions { page_bytes_max: 1, vaults_per_user_max: 16, new_epoch },
+            StoreOptions { page_bytes_max: 1, ..StoreOptions::new(new_epoch) },
         )?;
         Builder::new_current_thread().build()?.block_on(store.close());
         drop(store);

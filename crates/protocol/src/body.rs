@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
-    Issue, Issues, KnownEpoch,
+    Cursor, Issue, Issues, KnownEpoch,
     json::{self, RawArray, RawMember, SetMember},
 };
 
@@ -106,4 +106,15 @@ pub(crate) fn epoch(raw: RawMember<'_>, issues: &mut Issues) -> Option<KnownEpoc
         issues.add("epoch", KnownEpoch::RULE);
     }
     epoch
+}
+
+/// The time of a member that may be absent or null.
+pub(crate) fn time(member: &str, raw: RawMember<'_>, issues: &mut Issues) -> Option<Cursor> {
+    let parsed = match raw {
+        RawMember::Missing | RawMember::Null => return None,
+        RawMember::String(text) => Cursor::parse(&text).map_err(|error| error.to_string()),
+        RawMember::Duplicate => Err(DUPLICATE.to_owned()),
+        _ => Err("must be null or a string".to_owned()),
+    };
+    parsed.map_err(|message| issues.add(member, message)).ok()
 }

@@ -6,7 +6,8 @@ use std::{collections::HashMap, fmt};
 
 use self::raw::{RawGuard, RawOperation, RawPush};
 use crate::{
-    BodyError, Ciphertext, GUARDS_MAX, Issues, KnownEpoch, OPERATIONS_MAX, RecordId, Version,
+    BodyError, Ciphertext, Cursor, GUARDS_MAX, Issues, KnownEpoch, OPERATIONS_MAX, RecordId,
+    Version,
     body::{self, DUPLICATE, MISSING, all, elements, epoch, string},
     json::{RawArray, RawMember},
 };
@@ -47,6 +48,7 @@ pub struct Push {
     operations: Vec<Operation>,
     guards: Vec<Guard>,
     epoch: Option<KnownEpoch>,
+    since: Option<Cursor>,
 }
 
 impl Push {
@@ -57,13 +59,14 @@ impl Push {
     pub fn from_json(body: &[u8], ciphertext_bytes_max: usize) -> Result<Self, BodyError> {
         body::parse(body, |raw: RawPush<'_>, issues| {
             let epoch = epoch(raw.epoch, issues);
+            let since = body::time("since", raw.since, issues);
             let operations = operations(raw.operations, ciphertext_bytes_max, issues);
             let guards = guards(raw.guards, issues);
             if operations.is_empty() && !guards.is_empty() && issues.is_empty() {
                 issues.add("guards", "must be absent or empty if there are no operations");
             }
             reject_repeated_records(&operations, &guards, issues);
-            Some(Self { operations: all(operations)?, guards: all(guards)?, epoch })
+            Some(Self { operations: all(operations)?, guards: all(guards)?, epoch, since })
         })
     }
 
@@ -90,6 +93,11 @@ impl Push {
     /// Epoch of the history that the client expects to write to, if it sent one.
     pub fn epoch(&self) -> Option<&KnownEpoch> {
         self.epoch.as_ref()
+    }
+
+    /// The head of the first page of the client's last complete pull, if it sent it.
+    pub fn since(&self) -> Option<Cursor> {
+        self.since
     }
 
     /// Total ciphertext bytes of all operations.

@@ -167,11 +167,7 @@ impl Parts {
     pub(crate) fn in_folder(folder: &std::path::Path) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(crate::SystemClock::start());
         let limits = Limits::default();
-        let options = vaultsync_store::StoreOptions {
-            page_bytes_max: limits.page_bytes_max,
-            vaults_per_user_max: limits.vaults_per_user_max,
-            new_epoch: || vaultsync_protocol::Epoch::new(uuid::Uuid::new_v4()),
-        };
+        let options = limits.store_options(|| vaultsync_protocol::Epoch::new(uuid::Uuid::new_v4()));
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         Self {
             store: Store::open_sqlite(folder.join("test.sqlite3"), options).unwrap(),

@@ -31,7 +31,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 use vaultsync_protocol::{BodyError, Issue};
-use vaultsync_store::StoreError;
+use vaultsync_store::{Counters, QuotaExceeded, Quotas, StoreError};
 
 use crate::{
     auth::{AuthError, Outcome},
@@ -65,14 +65,14 @@ pub(crate) const CODES: &[(u16, &[&str])] = &[
     (404, &["not_found"]),
     (405, &["method_not_allowed"]),
     (408, &["request_timeout"]),
-    (410, &["epoch_changed", "cursor_ahead"]),
+    (410, &["epoch_changed", "cursor_ahead", "cursor_expired"]),
     (413, &["payload_too_large"]),
     (415, &["unsupported_media_type"]),
     (429, &["rate_limited"]),
     (431, &["headers_too_large"]),
     (500, &["internal"]),
     (503, &["unavailable", "outcome_unknown"]),
-    (507, &["too_many_vaults"]),
+    (507, &["too_many_vaults", "quota_exceeded"]),
 ];
 
 /// `Retry-After` of errors that do not bring a time of their own.
@@ -94,10 +94,68 @@ pub(crate) struct Failure {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     issues: Vec<Issue>,
+    /// What the vault holds; only with `quota_exceeded`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = QuotaUsage)]
+    usage: Option<QuotaUsage>,
+    /// What a vault may hold; only with `quota_exceeded`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Quota)]
+    quota: Option<Quota>,
+    /// Indexes of the operations that would make the vault hold more; only with `quota_exceeded`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    operations: Vec<usize>,
     /// Why the server is not ready; only from `/readyz`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     reasons: Vec<String>,
+}
+
+/// What a vault holds, as far as quotas limit it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct QuotaUsage {
+    /// Records that are no tombstones.
+    #[schema(value_type = usize, example = 1000)]
+    records: i64,
+    /// Records that are tombstones.
+    #[schema(value_type = usize, example = 20)]
+    tombstones: i64,
+    /// Bytes of ciphertext, tombstones included.
+    #[schema(value_type = usize, example = 1_048_576)]
+    bytes: i64,
+}
+
+/// The quotas of a vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Quota {
+    /// Records that are no tombstones; null if they are not limited.
+    #[schema(required = true, value_type = Option<usize>, example = 1000)]
+    records: Option<i64>,
+    /// Bytes of ciphertext; null if they are not limited.
+    #[schema(required = true, value_type = Option<usize>, example = 104_857_600)]
+    bytes: Option<i64>,
+}
+
+/// A push that would make its vault hold more than its quotas.
+#[derive(Debug)]
+pub(crate) struct QuotaRefusal {
+    usage: QuotaUsage,
+    quota: Quota,
+    operations: Vec<usize>,
+}
+
+impl QuotaUsage {
+    pub(crate) const fn new(counters: Counters) -> Self {
+        let Counters { live_records, record_rows, bytes } = counters;
+        Self { records: live_records, tombstones: record_rows - live_records, bytes }
+    }
+}
+
+impl Quota {
+    pub(crate) const fn new(Quotas { records, bytes }: Quotas) -> Self {
+        Self { records, bytes }
+    }
 }
 
 /// Why a request failed.
@@ -115,6 +173,7 @@ pub(crate) enum ApiError {
     RequestTimeout,
     EpochChanged,
     CursorAhead,
+    CursorExpired,
     BodyTooLarge {
         bytes_max: usize,
     },
@@ -132,9 +191,17 @@ pub(crate) enum ApiError {
     NotReady(Vec<String>),
     OutcomeUnknown(String),
     TooManyVaults,
+    QuotaExceeded(Box<QuotaRefusal>),
 }
 
 impl ApiError {
+    /// The refusal of a push that exceeds these quotas.
+    pub(crate) fn quota_exceeded(exceeded: QuotaExceeded, quotas: Quotas) -> Self {
+        let QuotaExceeded { usage, operations } = exceeded;
+        let (usage, quota) = (QuotaUsage::new(usage), Quota::new(quotas));
+        Self::QuotaExceeded(Box::new(QuotaRefusal { usage, quota, operations }))
+    }
+
     const fn status(&self) -> StatusCode {
         match self {
             Self::InvalidRequest(_) | Self::InvalidJson(_) => StatusCode::BAD_REQUEST,
@@ -147,7 +214,7 @@ impl ApiError {
             Self::OriginNotListed(_) => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed | Self::CorsIsOff(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::EpochChanged | Self::CursorAhead => StatusCode::GONE,
+            Self::EpochChanged | Self::CursorAhead | Self::CursorExpired => StatusCode::GONE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -158,7 +225,7 @@ impl ApiError {
             Self::Unavailable(_) | Self::Busy(_) | Self::NotReady(_) | Self::OutcomeUnknown(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::TooManyVaults => StatusCode::INSUFFICIENT_STORAGE,
+            Self::TooManyVaults | Self::QuotaExceeded(_) => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 
@@ -174,6 +241,7 @@ impl ApiError {
             Self::RequestTimeout => "request_timeout",
             Self::EpochChanged => "epoch_changed",
             Self::CursorAhead => "cursor_ahead",
+            Self::CursorExpired => "cursor_expired",
             Self::BodyTooLarge { .. } => "payload_too_large",
             Self::HeadersTooLarge { .. } => "headers_too_large",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
@@ -182,6 +250,7 @@ impl ApiError {
             Self::Unavailable(_) | Self::Busy(_) | Self::NotReady(_) => "unavailable",
             Self::OutcomeUnknown(_) => "outcome_unknown",
             Self::TooManyVaults => "too_many_vaults",
+            Self::QuotaExceeded(_) => "quota_exceeded",
         }
     }
 
@@ -223,6 +292,10 @@ impl ApiError {
                 "The cursor is later than the vault's latest change. \
                  Discard cursor and epoch, then pull from the start."
             }
+            Self::CursorExpired => {
+                "Deleted records were removed that this client may not have seen. \
+                 Compare with the manifest, or discard the cursor and pull from the start."
+            }
             Self::BodyTooLarge { bytes_max } => {
                 return format!(
                     "The request body is larger than {bytes_max} bytes. Send a smaller batch."
@@ -261,6 +334,10 @@ impl ApiError {
             Self::TooManyVaults => {
                 "This user has as many named vaults as this server allows. \
                  Use one of them. See vaultsPerUserMax in GET /api/sync/info."
+            }
+            Self::QuotaExceeded(_) => {
+                "The vault would hold more than its quota. Nothing is written. \
+                 See operations; delete records first."
             }
         };
         message.to_owned()
@@ -305,7 +382,14 @@ impl ApiError {
 
     /// Sets the response's body, once the request's id is known.
     pub(crate) fn write_body(&self, response: &mut Response, request_id: &str) {
+        let exceeded = match self {
+            Self::QuotaExceeded(refusal) => Some(refusal),
+            _ => None,
+        };
         let failure = Failure {
+            usage: exceeded.map(|refusal| refusal.usage),
+            quota: exceeded.map(|refusal| refusal.quota),
+            operations: exceeded.map(|refusal| refusal.operations.clone()).unwrap_or_default(),
             error: self.message(),
             code: self.code(),
             request_id: request_id.to_owned(),

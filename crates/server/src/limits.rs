@@ -26,8 +26,9 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 use vaultsync_protocol::{
-    GUARDS_MAX, OPERATIONS_MAX, PAGE_RECORDS_MAX, RecordId, WAIT_SECONDS_MAX,
+    Epoch, GUARDS_MAX, OPERATIONS_MAX, PAGE_RECORDS_MAX, RecordId, WAIT_SECONDS_MAX,
 };
+use vaultsync_store::{HistoryOptions, Quotas, StoreOptions};
 
 /// Unit of a limit. It decides the type of the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +191,24 @@ limits! {
     "Maximum number of named vaults of one user, beside the default vault. A push that would create one more gets 507; pushes at the same time may exceed it."
     vaults_per_user_max: usize = 16, Count(0, 1000);
 
+    "Days for which replaced versions of records are kept. 0 keeps none."
+    history_days: usize = 30, Count(0, 3650);
+
+    "Time that a version must have stood to be kept when it is replaced, in seconds. The last version of each ten minutes is kept even if it stood for less."
+    history_min_age_seconds: u64 = 60, Seconds(0, HOUR);
+
+    "Maximum size of the ciphertext of a vault's replaced versions, in bytes. Above it, a version is kept only if it stood for an hour."
+    history_bytes_max: usize = GIB, Bytes(0, 1024 * GIB);
+
+    "Maximum number of records in a vault, not counting tombstones. With tombstones, a vault may have ten times as many. 0 sets no quota; any other value requires `tombstone_days`."
+    quota_records: usize = 0, Count(0, 1_000_000_000);
+
+    "Maximum size of the ciphertext of all records of a vault, in bytes. Records that exist may exceed it by 1 MiB in total. 0 sets no quota."
+    quota_bytes: usize = 0, Bytes(0, 1024 * 1024 * GIB);
+
+    "Days after which tombstones are removed. It must be at least `history_days`. 0 keeps them for ever."
+    tombstone_days: usize = 0, Count(0, 36_500);
+
     "Maximum number of waiting pulls and event streams of one user at a time."
     waits_per_user_max: usize = 10, Count(0, 10_000);
 
@@ -252,6 +271,24 @@ limits! {
 }
 
 impl Limits {
+    /// The options of a store with these limits. `new_epoch` returns a random epoch.
+    pub fn store_options(&self, new_epoch: fn() -> Epoch) -> StoreOptions {
+        let history = HistoryOptions {
+            days: self.history_days,
+            min_age: self.history_min_age_seconds,
+            bytes_max: self.history_bytes_max,
+        };
+        let (page_bytes_max, vaults_per_user_max) = (self.page_bytes_max, self.vaults_per_user_max);
+        let quotas = self.quotas();
+        StoreOptions { page_bytes_max, vaults_per_user_max, history, quotas, new_epoch }
+    }
+
+    /// The quotas of every vault. 0 is none.
+    pub(crate) fn quotas(&self) -> Quotas {
+        let quota = |limit| i64::try_from(limit).ok().filter(|limit| *limit > 0);
+        Quotas { records: quota(self.quota_records), bytes: quota(self.quota_bytes) }
+    }
+
     /// The limits in force: with `rate_limit` at 0, the other rates are off as well.
     pub(crate) fn in_force(&self) -> Self {
         let mut limits = self.clone();

@@ -3,7 +3,8 @@
 //! | | |
 //! | --- | --- |
 //! | `store.rs` | the use cases, and the contract of every backend |
-//! | `push_plan.rs`, `check_version.rs`, `receipts.rs`, `counters.rs` | the decision on a push, for every backend |
+//! | `push_plan.rs`, `check_version.rs`, `receipts.rs`, `counters.rs`, `quotas.rs` | the decision on a push, for every backend |
+//! | `history.rs` | which replaced versions are kept, for every backend |
 //! | `pull.rs` | what the vault's head alone decides about a pull |
 //! | `sqlite/`, `postgres/` | the backends: they load, call the above, and write |
 //! | `migrations.rs` | the list of migrations of both databases |
@@ -16,6 +17,7 @@
 mod check_version;
 mod counters;
 mod disk_room;
+mod history;
 mod migrations;
 mod notifier;
 mod postgres;
@@ -23,6 +25,7 @@ mod postgres_client;
 mod pubsub;
 mod pull;
 mod push_plan;
+mod quotas;
 mod read_budget;
 mod receipts;
 mod request_results;
@@ -33,6 +36,7 @@ mod vault;
 pub use check_version::{RecordState, WriteDecision, check_version};
 pub use counters::Counters;
 pub use disk_room::DISK_FREE_BYTES_MIN;
+pub use history::HistoryOptions;
 pub use notifier::{ChangeNotifier, Subscription};
 pub use postgres::{
     PostgresOptions, batch_statements, distribute, hot_statements, migrate, pending_distribution,
@@ -40,6 +44,7 @@ pub use postgres::{
 };
 pub use postgres_client::DatabaseUrl;
 pub use pubsub::{NatsUrl, PubsubBackend};
+pub use quotas::{QuotaExceeded, Quotas};
 pub use read_budget::{ReadBudget, Unbounded};
 pub use receipts::RECEIPTS_MAX;
 pub use sqlite::verify_sqlite;

@@ -12,6 +12,8 @@ pub(crate) struct VaultHead {
     pub(crate) epoch: Epoch,
     /// The vault's head: the latest `updated_at` that it has assigned.
     pub(crate) clock: Timestamp,
+    /// The `updated_at` of the newest tombstone that was purged, if one was.
+    pub(crate) purged_at: Option<Timestamp>,
 }
 
 /// The outcome, if the vault's row alone decides it, as it does for most pulls: no record is later than
@@ -26,6 +28,14 @@ pub(crate) fn without_records(pull: &Pull, vault: Option<VaultHead>) -> Option<P
                 }
             }
             _ => return Some(PullOutcome::EpochChanged),
+        }
+    }
+    if let (Some(since), Some(cursor)) = (pull.since, cursor) {
+        // What is purged was seen by a client that began its last complete pull after it, or has passed it in
+        // this one.
+        let seen = since.timestamp().max(cursor);
+        if vault.and_then(|vault| vault.purged_at) > Some(seen) {
+            return Some(PullOutcome::CursorExpired);
         }
     }
     let has_later = vault.is_some_and(|vault| cursor < Some(vault.clock));

@@ -11,7 +11,7 @@ use vaultsync_protocol::{
 };
 
 use crate::{
-    PushOutcome, RecordState, WriteDecision,
+    PushOutcome, RecordState, StoreOptions, WriteDecision,
     check_version::{check_remembered, check_version},
     counters::Counters,
     pull::VaultHead,
@@ -31,6 +31,10 @@ pub(crate) struct VaultState {
     pub(crate) receipts: Receipts,
     /// `None` if the vault is older than the counters and was not counted yet.
     pub(crate) counters: Option<Counters>,
+    /// Bytes of ciphertext in its kept versions.
+    pub(crate) history_bytes: i64,
+    /// The `updated_at` of the newest tombstone that was purged, if one was.
+    pub(crate) purged_at: Option<Timestamp>,
 }
 
 impl VaultState {
@@ -44,6 +48,8 @@ impl VaultState {
             epoch,
             receipts: Receipts::default(),
             counters: Some(Counters::default()),
+            history_bytes: 0,
+            purged_at: None,
         }
     }
 
@@ -61,6 +67,8 @@ pub(crate) struct LoadedRecord {
     pub(crate) ciphertext_bytes: usize,
     /// Digest of its ciphertext.
     pub(crate) digest: RecordDigest,
+    /// When it was written, by the clock of the server; `None` if it is older than this column.
+    pub(crate) written_at: Option<Timestamp>,
 }
 
 /// What a backend does with a push.
@@ -113,20 +121,19 @@ pub(crate) struct RecordWrite<'a> {
     pub(crate) updated_at: Timestamp,
     /// Digest of the operation's ciphertext.
     pub(crate) digest: RecordDigest,
+    /// Whether the version that it replaces is kept: it is copied before it is overwritten.
+    pub(crate) keeps_replaced: bool,
 }
 
 /// What [`PushPlan::decide`] depends on besides the push and the database.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PushContext {
     pub(crate) now: Timestamp,
-    /// Bytes of ciphertext that a list of conflicts may hold.
-    pub(crate) page_bytes_max: usize,
     /// The epoch of the vault if this push creates it.
     pub(crate) new_epoch: Epoch,
     /// How many named vaults the user has, if this push would create another one.
     pub(crate) named_vaults: Option<usize>,
-    /// How many a user may have.
-    pub(crate) vaults_max: usize,
+    pub(crate) options: StoreOptions,
 }
 
 impl<'a> PushPlan<'a> {
@@ -136,12 +143,16 @@ impl<'a> PushPlan<'a> {
     /// 2. If it has no operations, nothing is to be done.
     /// 3. If the vault has its receipt, it returns what it returned before, or the conflicts of
     ///    [`check_remembered`].
-    /// 4. If any operation conflicts by [`check_version`], or a guard's record is at another version,
+    /// 4. If tombstones were purged that the client may not have seen, it is refused: it could bring back what
+    ///    was deleted.
+    /// 5. If any operation conflicts by [`check_version`], or a guard's record is at another version,
     ///    nothing is written. Guards are not checked if the records hold every write already: the push is
     ///    then a retry, and its guards held when it was applied.
-    /// 5. If it would create a named vault and the user has the most that a user may have, it is refused.
-    /// 6. Otherwise every record that does not hold its write yet is written. Each gets a millisecond
-    ///    of its own, later than any that the vault has assigned.
+    /// 6. If it would create a named vault and the user has the most that a user may have, or the vault would
+    ///    hold more than its quotas, it is refused.
+    /// 7. Otherwise every record that does not hold its write yet is written. Each gets a millisecond
+    ///    of its own, later than any that the vault has assigned. The version that it replaces is kept if
+    ///    [`HistoryOptions::keeps`](crate::HistoryOptions) says so.
     ///
     /// `vault` is `None` if it does not exist yet; `records` has an entry for each of
     /// [`Push::record_ids`], in their order, `None` if there is no such record.
@@ -169,6 +180,12 @@ impl<'a> PushPlan<'a> {
         }
         let digest = BatchDigest::of(push);
         let results = vault.as_ref().and_then(|vault| vault.receipts.results(push, &digest));
+        let purged_at = vault.as_ref().and_then(|vault| vault.purged_at);
+        if results.is_none()
+            && push.since().is_some_and(|since| purged_at > Some(since.timestamp()))
+        {
+            return Self::Confirm(PushOutcome::CursorExpired);
+        }
         let decisions = match &results {
             Some(results) => decide_remembered(push, results, records),
             None => decide_each(push, records),
@@ -177,16 +194,23 @@ impl<'a> PushPlan<'a> {
         let guards = if is_retry { Vec::new() } else { failed_guards(push, guarded) };
         let conflicts = Conflicts::new(guards, conflicting(push, &decisions, records));
         if !conflicts.is_empty() {
-            return Self::Refuse(conflicts.cut(context.page_bytes_max));
+            return Self::Refuse(conflicts.cut(context.options.page_bytes_max));
         }
         if let Some(results) = results {
             return Self::Confirm(PushOutcome::Applied { results, head_change: None });
         }
-        if context.named_vaults.is_some_and(|vaults| vaults >= context.vaults_max) {
+        if context.named_vaults.is_some_and(|vaults| vaults >= context.options.vaults_per_user_max)
+        {
             return Self::Return(PushOutcome::TooManyVaults);
         }
         let vault = vault.unwrap_or_else(|| VaultState::new(context.new_epoch));
-        Self::Write(Writes::new(push, &decisions, records, vault, &digest, context.now))
+        // A vault that was not counted yet has no quotas: after an upgrade, for a short while.
+        if let Some(usage) = vault.counters
+            && let Err(exceeded) = context.options.quotas.check(push, &decisions, records, usage)
+        {
+            return Self::Return(PushOutcome::QuotaExceeded(exceeded));
+        }
+        Self::Write(Writes::new(push, &decisions, records, vault, &digest, &context))
     }
 }
 
@@ -283,8 +307,9 @@ impl<'a> Writes<'a> {
         loaded: &[Option<LoadedRecord>],
         mut vault: VaultState,
         digest: &BatchDigest,
-        now: Timestamp,
+        context: &PushContext,
     ) -> Self {
+        let (now, history) = (context.now, &context.options.history);
         let head_before = vault.head();
         let mut next = now.min(NOW_MAX).max(vault.clock.plus_millis(1));
         let (mut records, mut results) = (Vec::new(), Vec::with_capacity(decisions.len()));
@@ -293,7 +318,22 @@ impl<'a> Writes<'a> {
                 WriteDecision::AlreadyApplied(version) => version,
                 WriteDecision::Apply(version) => {
                     let digest = RecordDigest::of(operation.ciphertext.as_bytes());
-                    records.push(RecordWrite { operation, version, updated_at: next, digest });
+                    let keeps_replaced = before.is_some_and(|before| {
+                        let id = &operation.record_id;
+                        history.keeps(id, before.written_at, now, vault.history_bytes)
+                    });
+                    if keeps_replaced {
+                        let bytes = before.map_or(0, |before| before.ciphertext_bytes);
+                        vault.history_bytes += i64::try_from(bytes).unwrap_or(i64::MAX);
+                    }
+                    let updated_at = next;
+                    records.push(RecordWrite {
+                        operation,
+                        version,
+                        updated_at,
+                        digest,
+                        keeps_replaced,
+                    });
                     if let Some(counters) = &mut vault.counters {
                         counters.replace(*before, operation);
                     }
@@ -313,8 +353,8 @@ impl<'a> Writes<'a> {
 
     /// The vault's new head, if any record is written.
     pub(crate) fn new_head(&self) -> Option<VaultHead> {
-        let VaultState { epoch, clock, .. } = self.vault;
-        self.head_change.map(|_| VaultHead { epoch, clock })
+        let VaultState { epoch, clock, purged_at, .. } = self.vault;
+        self.head_change.map(|_| VaultHead { epoch, clock, purged_at })
     }
 
     /// What the push returns once this is committed.
@@ -328,13 +368,16 @@ mod tests {
     use super::*;
 
     const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
-    const CONTEXT: PushContext = PushContext {
-        now: Timestamp::from_millis(1_000),
-        page_bytes_max: 10,
-        new_epoch: Epoch::from_bytes([8; 16]),
-        named_vaults: None,
-        vaults_max: 16,
-    };
+
+    fn context() -> PushContext {
+        let new_epoch = || Epoch::from_bytes([8; 16]);
+        PushContext {
+            now: Timestamp::from_millis(1_000),
+            new_epoch: new_epoch(),
+            named_vaults: None,
+            options: StoreOptions { page_bytes_max: 10, ..StoreOptions::new(new_epoch) },
+        }
+    }
 
     /// A push of `(id, base version, ciphertext)`.
     fn push(operations: &[(&str, i64, &str)], epoch: Option<Epoch>) -> Push {
@@ -360,7 +403,9 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "a record that is not there is `None`")]
     fn record(version: i64, ciphertext_bytes: usize) -> Option<LoadedRecord> {
         let state = RecordState { version: Version::new(version).unwrap(), deleted: false };
-        Some(LoadedRecord { state, ciphertext_bytes, digest: RecordDigest::of(b"another") })
+        let digest = RecordDigest::of(b"another");
+        let written_at = Some(Timestamp::from_millis(900));
+        Some(LoadedRecord { state, ciphertext_bytes, digest, written_at })
     }
 
     /// The plan in short: what is written as `id@version at time`, or which records conflict.
@@ -372,7 +417,7 @@ mod tests {
         expected: &str,
     ) {
         let vault_clock = vault.as_ref().map(|vault| vault.clock.as_millis());
-        let plan = match PushPlan::decide(push, vault, records, CONTEXT) {
+        let plan = match PushPlan::decide(push, vault, records, context()) {
             PushPlan::Return(PushOutcome::Applied { results, .. }) if results.is_empty() => {
                 "return nothing".to_owned()
             }
@@ -420,7 +465,7 @@ mod tests {
         vault: Option<VaultState>,
         records: &[Option<LoadedRecord>],
     ) -> VaultState {
-        match PushPlan::decide(push, vault, records, CONTEXT) {
+        match PushPlan::decide(push, vault, records, context()) {
             PushPlan::Write(writes) => writes.vault,
             plan => panic!("{plan:?}"),
         }
@@ -447,7 +492,7 @@ mod tests {
     #[test]
     fn a_broken_clock_is_not_followed() {
         let push = push(&[("a", 0, "1")], None);
-        let context = PushContext { now: Timestamp::from_millis(i64::MAX), ..CONTEXT };
+        let context = PushContext { now: Timestamp::from_millis(i64::MAX), ..context() };
         let PushPlan::Write(writes) = PushPlan::decide(&push, None, &[None], context) else {
             panic!("not written")
         };
@@ -574,7 +619,7 @@ mod tests {
             let other = guarded(&[("a", 0, "1")], other);
             let records = vec![record(9, 1); 1 + other.guards().len()];
             assert!(matches!(
-                PushPlan::decide(&other, after(), &records, CONTEXT),
+                PushPlan::decide(&other, after(), &records, context()),
                 PushPlan::Refuse(_)
             ));
         }
@@ -584,12 +629,13 @@ mod tests {
     fn a_user_has_a_limited_number_of_named_vaults() {
         let one = push(&[("a", 0, "1")], None);
         let decide = |named_vaults| {
-            PushPlan::decide(&one, None, &[None], PushContext { named_vaults, ..CONTEXT })
+            PushPlan::decide(&one, None, &[None], PushContext { named_vaults, ..context() })
         };
         assert!(matches!(decide(Some(15)), PushPlan::Write(_)));
         assert!(matches!(decide(Some(16)), PushPlan::Return(PushOutcome::TooManyVaults)));
         let decide = |named_vaults| {
-            let context = PushContext { named_vaults, vaults_max: 0, ..CONTEXT };
+            let options = StoreOptions { vaults_per_user_max: 0, ..context().options };
+            let context = PushContext { named_vaults, options, ..context() };
             PushPlan::decide(&one, None, &[None], context)
         };
         assert!(matches!(decide(None), PushPlan::Write(_)), "the default vault is never refused");

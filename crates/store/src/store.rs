@@ -8,7 +8,8 @@ use vaultsync_protocol::{
 use vaultsync_tasks::Tasks;
 
 use crate::{
-    ChangeNotifier, PostgresOptions, ReadBudget, Vault, postgres::Postgres, sqlite::Sqlite,
+    ChangeNotifier, HistoryOptions, PostgresOptions, QuotaExceeded, Quotas, ReadBudget, Vault,
+    postgres::Postgres, sqlite::Sqlite,
 };
 
 /// Options of every store.
@@ -19,8 +20,25 @@ pub struct StoreOptions {
     pub page_bytes_max: usize,
     /// Named vaults of one user. Two first pushes at the same time may exceed it.
     pub vaults_per_user_max: usize,
+    /// Which replaced versions of records are kept.
+    pub history: HistoryOptions,
+    /// What a vault may hold.
+    pub quotas: Quotas,
     /// Returns a random epoch for a new vault.
     pub new_epoch: fn() -> Epoch,
+}
+
+impl StoreOptions {
+    /// The server's defaults.
+    pub fn new(new_epoch: fn() -> Epoch) -> Self {
+        Self {
+            page_bytes_max: 8 << 20,
+            vaults_per_user_max: 16,
+            history: HistoryOptions::default(),
+            quotas: Quotas::default(),
+            new_epoch,
+        }
+    }
 }
 
 /// The database. Its methods document the contract of every backend, and the conformance suite in
@@ -50,6 +68,10 @@ pub enum PushOutcome {
     /// Nothing is written, because the push would create a named vault, and the user has
     /// [`vaults_per_user_max`](StoreOptions::vaults_per_user_max).
     TooManyVaults,
+    /// Nothing is written, because the vault would hold more than its quotas.
+    QuotaExceeded(QuotaExceeded),
+    /// Nothing is written, because tombstones were purged that the client may not have seen.
+    CursorExpired,
 }
 
 /// The conflicts of a push.
@@ -71,6 +93,8 @@ pub enum PullOutcome {
     EpochChanged,
     /// The client names the vault's epoch, but its cursor is later than the vault's head.
     CursorAhead,
+    /// Tombstones were purged that the client has not seen.
+    CursorExpired,
 }
 
 /// Failure of a use case.

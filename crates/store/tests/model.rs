@@ -42,11 +42,8 @@ struct System {
 
 impl System {
     fn new(backend: Backend) -> Self {
-        let options = StoreOptions {
-            page_bytes_max: PAGE_BYTES_MAX,
-            vaults_per_user_max: 16,
-            new_epoch: || EPOCH,
-        };
+        let options =
+            StoreOptions { page_bytes_max: PAGE_BYTES_MAX, ..StoreOptions::new(|| EPOCH) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let store = runtime.block_on(TestStore::open(backend, options));
         // Every history has its own users: the database may be shared.
@@ -66,7 +63,6 @@ fn pull(cursor: Option<i64>, limit: usize) -> Pull {
 fn answer(outcome: PushOutcome) -> Answer {
     match outcome {
         PushOutcome::EpochChanged => Answer::EpochChanged,
-        PushOutcome::TooManyVaults => panic!("no vault has a name"),
         PushOutcome::Applied { results: written, .. } => {
             let pairs = written.into_iter();
             Answer::Applied(
@@ -85,6 +81,7 @@ fn answer(outcome: PushOutcome) -> Answer {
             });
             Answer::Refused(conflicts.collect(), refused.has_more)
         }
+        other => panic!("no limit is set: {other:?}"),
     }
 }
 
@@ -157,6 +154,7 @@ impl System {
                         PullOutcome::Page(pulled) => reference::PullAnswer::Page(page(pulled)),
                         PullOutcome::EpochChanged => reference::PullAnswer::EpochChanged,
                         PullOutcome::CursorAhead => reference::PullAnswer::CursorAhead,
+                        PullOutcome::CursorExpired => panic!("nothing is purged"),
                     };
                     assert_eq!(&pulled, answer);
                 }

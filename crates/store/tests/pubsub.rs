@@ -24,11 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_millis(500);
 
 fn options() -> StoreOptions {
-    StoreOptions {
-        page_bytes_max: 1 << 20,
-        vaults_per_user_max: 16,
-        new_epoch: || Epoch::new(Uuid::new_v4()),
-    }
+    StoreOptions { page_bytes_max: 1 << 20, ..StoreOptions::new(|| Epoch::new(Uuid::new_v4())) }
 }
 
 async fn node(pubsub: PubsubBackend) -> Store {

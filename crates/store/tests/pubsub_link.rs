@@ -81,7 +81,7 @@ async fn node(pubsub: PubsubBackend) -> Store {
 
 async fn open(options: PostgresOptions) -> Store {
     let new_epoch = || Epoch::new(Uuid::new_v4());
-    let store = StoreOptions { page_bytes_max: 1 << 20, vaults_per_user_max: 16, new_epoch };
+    let store = StoreOptions { page_bytes_max: 1 << 20, ..StoreOptions::new(new_epoch) };
     Store::open_postgres(options, store).await.expect("the database opens")
 }
 

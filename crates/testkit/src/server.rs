@@ -20,7 +20,6 @@ use vaultsync_server::{
     App, Clock, Limits, Parts, SystemClock,
     auth::{Authenticator, Issuer, LocalKey},
 };
-use vaultsync_store::StoreOptions;
 
 use crate::{Backend, TestDatabase};
 
@@ -112,11 +111,7 @@ impl TestServer {
         let key = LocalKey::load_or_create(folder.path()).expect("a key");
         let clock = setup.clock.unwrap_or_else(|| Arc::new(SystemClock::start()));
         let limits = setup.limits;
-        let options = StoreOptions {
-            page_bytes_max: limits.page_bytes_max,
-            vaults_per_user_max: limits.vaults_per_user_max,
-            new_epoch: || Epoch::new(Uuid::new_v4()),
-        };
+        let options = limits.store_options(|| Epoch::new(Uuid::new_v4()));
         let database = TestDatabase::new(setup.backend);
         let store = database.open(options).await;
         let mut issuers = setup.issuers;

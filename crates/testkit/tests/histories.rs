@@ -48,8 +48,7 @@ fn bad_clock(seed: u64) -> impl FnMut() -> Timestamp {
 async fn writers_and_followers_see_no_broken_promise(backend: Backend) {
     let database = TestDatabase::new(backend);
     let new_epoch = || Epoch::new(Uuid::new_v4());
-    let options =
-        StoreOptions { page_bytes_max: 8 * 1024 * 1024, vaults_per_user_max: 16, new_epoch };
+    let options = StoreOptions { page_bytes_max: 8 * 1024 * 1024, ..StoreOptions::new(new_epoch) };
     let store = Arc::new(database.open(options).await);
     let recorder = Recorder::default();
     let names: Vec<_> = (0..USERS).map(|user| format!("user {user}")).collect();

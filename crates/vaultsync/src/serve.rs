@@ -20,7 +20,7 @@ use vaultsync_server::{
     auth::{Authenticator, Issuer, LocalKey},
     install_metrics, router, serve, serve_admin,
 };
-use vaultsync_store::{Store, StoreOptions};
+use vaultsync_store::Store;
 use vaultsync_tasks::Task;
 
 use crate::{
@@ -140,11 +140,7 @@ fn print(banner: Banner) {
 }
 
 async fn open(settings: &Settings) -> anyhow::Result<Store> {
-    let options = StoreOptions {
-        page_bytes_max: settings.limits.page_bytes_max,
-        vaults_per_user_max: settings.limits.vaults_per_user_max,
-        new_epoch: || Epoch::new(Uuid::new_v4()),
-    };
+    let options = settings.limits.store_options(|| Epoch::new(Uuid::new_v4()));
     match &settings.database {
         Database::Sqlite(path) => Ok(Store::open_sqlite(path.clone(), options)?),
         Database::Postgres(postgres) => Ok(Store::open_postgres(postgres.clone(), options).await?),

@@ -4,8 +4,8 @@ use serde::de::MapAccess;
 
 use super::{Pull, limit, limit_rule, wait, wait_rule};
 use crate::{
-    BodyError, Cursor, Issues,
-    body::{self, DUPLICATE, epoch},
+    BodyError, Issues,
+    body::{self, DUPLICATE, epoch, time},
     json::{RawMember, SetMember, set_once, skip},
 };
 
@@ -52,17 +52,6 @@ impl Pull {
             })
         })
     }
-}
-
-/// The time of a member that may be absent or null.
-fn time(member: &str, raw: RawMember<'_>, issues: &mut Issues) -> Option<Cursor> {
-    let parsed = match raw {
-        RawMember::Missing | RawMember::Null => return None,
-        RawMember::String(text) => Cursor::parse(&text).map_err(|error| error.to_string()),
-        RawMember::Duplicate => Err(DUPLICATE.to_owned()),
-        _ => Err("must be null or a string".to_owned()),
-    };
-    parsed.map_err(|message| issues.add(member, message)).ok()
 }
 
 /// The number of a member that may be absent.

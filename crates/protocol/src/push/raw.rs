@@ -29,6 +29,7 @@ pub(super) struct RawPush<'a> {
     pub(super) operations: RawArray<RawOperation<'a>>,
     pub(super) guards: RawArray<RawGuard<'a>>,
     pub(super) epoch: RawMember<'a>,
+    pub(super) since: RawMember<'a>,
 }
 
 impl<'de> SetMember<'de> for RawPush<'de> {
@@ -44,6 +45,7 @@ impl<'de> SetMember<'de> for RawPush<'de> {
             }
             "guards" => set_array_once(&mut self.guards, value, levels_left, GUARDS_MAX)?,
             "epoch" => set_once(&mut self.epoch, value, levels_left)?,
+            "since" => set_once(&mut self.since, value, levels_left)?,
             _ => skip(value, levels_left)?,
         }
         Ok(())

@@ -32,14 +32,14 @@ use crate::{
         (status = 403, description = "`forbidden`.", body = Failure),
         (status = 408, description = "`request_timeout`: the body did not arrive in time.", body = Failure),
         (status = 409, description = "At least one write is a conflict, or a guard does not hold. Nothing is written.", body = PushRefused),
-        (status = 410, description = "`epoch_changed`. Nothing is written.", body = Failure),
+        (status = 410, description = "`epoch_changed`; or `cursor_expired`, only if `since` is sent. Nothing is written.", body = Failure),
         (status = 413, description = "`payload_too_large`.", body = Failure),
         (status = 415, description = "`unsupported_media_type`.", body = Failure),
         (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
         (status = 431, description = "`headers_too_large`.", body = Failure),
         (status = 500, description = "`internal`.", body = Failure),
         (status = 503, description = "`unavailable`; or `outcome_unknown`: send the same body again.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
-        (status = 507, description = "`too_many_vaults`: the push would create a named vault, and the user has the most. Nothing is written.", body = Failure),
+        (status = 507, description = "`too_many_vaults`: the push would create a named vault, and the user has the most; or `quota_exceeded`: the vault would hold more than its quotas. Nothing is written.", body = Failure),
     ),
 )]
 pub(super) async fn push(
@@ -64,7 +64,11 @@ pub(super) async fn push(
             refuse(&app, vault.id(), refused, conflicts.into_reservation()?).await?
         }
         PushOutcome::EpochChanged => return Err(ApiError::EpochChanged),
+        PushOutcome::CursorExpired => return Err(ApiError::CursorExpired),
         PushOutcome::TooManyVaults => return Err(ApiError::TooManyVaults),
+        PushOutcome::QuotaExceeded(exceeded) => {
+            return Err(ApiError::quota_exceeded(exceeded, app.limits.quotas()));
+        }
     };
     app.rates.debit_user(vault.user(), response::body_bytes(&response));
     drop(waiting);

@@ -12,6 +12,7 @@ mod guards;
 mod named_vaults;
 mod paging;
 mod post_pull;
+mod quotas;
 mod responses;
 mod retries;
 mod waiting;

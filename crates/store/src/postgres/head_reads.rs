@@ -24,7 +24,7 @@ use crate::{VaultId, pull::VaultHead};
 /// As [`HEAD`](pull::HEAD), for several vaults.
 pub(super) const HEADS_BATCH: Sql = Sql {
     text: "select v.* from unnest($1::uuid[]) as x (vault_id) cross join lateral (
-             select epoch, clock, vault_id from vaults where vault_id = x.vault_id offset 0
+             select epoch, clock, purged_at, vault_id from vaults where vault_id = x.vault_id offset 0
            ) v",
     types: &[Type::UUID_ARRAY],
 };
@@ -78,6 +78,6 @@ impl Inner {
         let sent = with_deadline(deadlines.deadline, DbError::ConnectionLost, sent);
         let read = connection.endpoint().watch(sent).await;
         let rows = connection.settle(read)?;
-        rows.iter().map(|row| Ok((column(row, 2)?, pull::head(row)?))).collect()
+        rows.iter().map(|row| Ok((column(row, 3)?, pull::head(row)?))).collect()
     }
 }

@@ -85,6 +85,7 @@ pub fn hot_statements() -> Vec<(&'static str, &'static str)> {
         ("record states", push_txn::RECORD_STATES.text),
         ("conflicts", push_txn::CONFLICTS.text),
         ("update vault", push_txn::UPDATE_VAULT.text),
+        ("keep", record_writes::KEEP.text),
         ("touch", round_trips::TOUCH.text),
         ("head", pull::HEAD.text),
         ("page", pull::PAGE.text),
@@ -94,11 +95,12 @@ pub fn hot_statements() -> Vec<(&'static str, &'static str)> {
 }
 
 /// The statements of batches, likewise.
-pub fn batch_statements() -> [(&'static str, &'static str); 6] {
+pub fn batch_statements() -> [(&'static str, &'static str); 7] {
     [
         ("heads batch", head_reads::HEADS_BATCH.text),
         ("lock batch", push_batch::LOCK_BATCH.text),
         ("record states batch", push_batch::RECORD_STATES_BATCH.text),
+        ("keep batch", push_batch::KEEP_BATCH.text),
         ("insert batch", push_batch::INSERT_BATCH.text),
         ("write batch", push_batch::WRITE_BATCH.text),
         ("update vaults batch", push_batch::UPDATE_VAULTS_BATCH.text),

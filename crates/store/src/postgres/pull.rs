@@ -12,7 +12,7 @@ use super::{
     connection::{Connection, Sql},
     db_error::DbError,
     deadlines::with_deadline,
-    rows::{column, fault, record_id, uuid, version},
+    rows::{column, fault, record_id, time, uuid, version},
 };
 use crate::{
     PullOutcome, ReadBudget, VaultId,
@@ -31,7 +31,7 @@ use crate::{
 /// The rows arrive in the order of the last look-up, the only one with more than one row. An explicit
 /// sort cost the database a tenth of the page; [`read_page`] checks the order instead.
 pub(super) const PAGE: Sql = Sql {
-    text: "select v.epoch, v.clock, p.found, r.record_id, r.version, r.deleted, r.updated_at, r.ciphertext
+    text: "select v.epoch, v.clock, v.purged_at, p.found, r.record_id, r.version, r.deleted, r.updated_at, r.ciphertext
            from vaults v left join lateral (
              select found, case when bytes <= $4 then 9223372036854775807 else (
                select max(updated_at) filter (where place = 1 or (place <= $3 and bytes <= $4))
@@ -61,8 +61,10 @@ pub(super) const PAGE: Sql = Sql {
 };
 
 /// The vault's row alone.
-pub(super) const HEAD: Sql =
-    Sql { text: "select epoch, clock from vaults where vault_id = $1", types: &[Type::UUID] };
+pub(super) const HEAD: Sql = Sql {
+    text: "select epoch, clock, purged_at from vaults where vault_id = $1",
+    types: &[Type::UUID],
+};
 
 /// The deadlines of one page.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +95,8 @@ pub(super) async fn read_head(
 
 pub(super) fn head(row: &Row) -> Result<VaultHead, DbError> {
     let epoch = Epoch::from_bytes(*column::<Uuid>(row, 0)?.as_bytes());
-    Ok(VaultHead { epoch, clock: Timestamp::from_millis(column(row, 1)?) })
+    let clock = Timestamp::from_millis(column(row, 1)?);
+    Ok(VaultHead { epoch, clock, purged_at: time(row, 2)? })
 }
 
 /// Reads one page. Its rows are in memory before `budget` is asked, up to `bytes_max` for each
@@ -145,16 +148,16 @@ struct PageRows {
 impl PageRows {
     fn add(&mut self, row: &Row, budget: &mut impl ReadBudget) -> Result<(), DbError> {
         self.head = Some(head(row)?);
-        self.found = column(row, 2)?;
+        self.found = column(row, 3)?;
         if self.is_empty() {
             return Ok(());
         }
-        let updated_at = Timestamp::from_millis(column(row, 6)?);
+        let updated_at = Timestamp::from_millis(column(row, 7)?);
         if self.last >= Some(updated_at) {
             return Err(fault("the rows of a page are not in order"));
         }
         self.last = Some(updated_at);
-        let ciphertext: &[u8] = column(row, 7)?;
+        let ciphertext: &[u8] = column(row, 8)?;
         // Once the page is full, nothing more is taken for it.
         self.is_full = self.is_full || (!budget.take(ciphertext.len()) && !self.records.is_empty());
         if !self.is_full {
@@ -178,9 +181,9 @@ impl PageRows {
 
 fn record(row: &Row, updated_at: Timestamp, ciphertext: &[u8]) -> Result<Record, DbError> {
     Ok(Record {
-        record_id: record_id(row, 3)?,
-        version: version(row, 4)?,
-        deleted: column(row, 5)?,
+        record_id: record_id(row, 4)?,
+        version: version(row, 5)?,
+        deleted: column(row, 6)?,
         updated_at,
         ciphertext: Ciphertext::from_bytes(ciphertext.to_vec()),
     })

@@ -19,13 +19,18 @@ use super::{
     round_trips::{Call, Write, lock_and_read, roll_back, write_and_commit},
     rows::{self, RecordColumns, column, uuid},
 };
-use crate::push_plan::{PushContext, PushPlan};
+use crate::{
+    StoreOptions,
+    push_plan::{PushContext, PushPlan},
+};
 
 /// Locks those of the vaults that exist and that no other transaction has locked. It waits for no lock,
 /// so two batches cannot deadlock.
 pub(super) const LOCK_BATCH: Sql = Sql {
     text: "select v.* from unnest($1::uuid[]) as x (vault_id) cross join lateral (
-             select vault_id, clock, epoch, receipts, live_records, record_rows, bytes from vaults
+             select vault_id, clock, epoch, receipts, live_records, record_rows, bytes, history_bytes,
+               purged_at
+             from vaults
              where vault_id = x.vault_id for no key update skip locked
            ) v",
     types: &[Type::UUID_ARRAY],
@@ -39,7 +44,7 @@ pub(super) const RECORD_STATES_BATCH: Sql = Sql {
            cross join lateral (
              select record_id, version, deleted, octet_length(ciphertext), ",
         rows::record_digest!(),
-        " from records where vault_id = x.vault_id and record_id = x.record_id offset 0
+        ", written_at from records where vault_id = x.vault_id and record_id = x.record_id offset 0
            ) r"
     ),
     types: &[Type::UUID_ARRAY, Type::TEXT_ARRAY],
@@ -76,9 +81,10 @@ pub(super) const WRITE_BATCH: Sql =
 
 pub(super) const UPDATE_VAULTS_BATCH: Sql = Sql {
     text: "update vaults v set clock = x.clock, receipts = x.receipts, live_records = x.live_records,
-             record_rows = x.record_rows, bytes = x.bytes
-           from unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[])
-             as x (vault_id, clock, receipts, live_records, record_rows, bytes)
+             record_rows = x.record_rows, bytes = x.bytes, history_bytes = x.history_bytes
+           from unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[],
+               $7::bigint[])
+             as x (vault_id, clock, receipts, live_records, record_rows, bytes, history_bytes)
            where v.vault_id = x.vault_id",
     types: &[
         Type::UUID_ARRAY,
@@ -87,7 +93,25 @@ pub(super) const UPDATE_VAULTS_BATCH: Sql = Sql {
         Type::INT8_ARRAY,
         Type::INT8_ARRAY,
         Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
     ],
+};
+
+/// As [`KEEP`](super::record_writes::KEEP), for records of several vaults.
+pub(super) const KEEP_BATCH: Sql = Sql {
+    text: concat!(
+        "insert into revisions (vault_id, record_id, version, deleted, ciphertext, digest, updated_at,
+           replaced_at, replaced_wall)
+         select r.*, x.replaced_at, x.replaced_wall
+         from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[])
+           as x (vault_id, record_id, replaced_at, replaced_wall)
+         cross join lateral (
+           select vault_id, record_id, version, deleted, ciphertext, ",
+        rows::record_digest!(),
+        ", updated_at from records where vault_id = x.vault_id and record_id = x.record_id offset 0
+         ) r"
+    ),
+    types: &[Type::UUID_ARRAY, Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::INT8_ARRAY],
 };
 
 /// Pushes of different vaults on one connection.
@@ -95,7 +119,7 @@ pub(super) struct PushBatch<'a> {
     pub(super) connection: Connection,
     pub(super) jobs: &'a [&'a Job],
     pub(super) deadline: Instant,
-    pub(super) page_bytes_max: usize,
+    pub(super) options: StoreOptions,
 }
 
 /// What the whole batch writes.
@@ -106,6 +130,9 @@ struct BatchWrite<'a> {
     /// The time of its push.
     written_at: Vec<i64>,
     records: RecordColumns<'a>,
+    /// The vault of each kept version, and when it is replaced by the wall clock.
+    kept_vaults: Vec<Uuid>,
+    replaced_wall: Vec<i64>,
     updates: VaultUpdates,
     /// In the order of the jobs.
     results: Vec<Option<PushResult>>,
@@ -120,6 +147,7 @@ struct VaultUpdates {
     live_records: Vec<Option<i64>>,
     record_rows: Vec<Option<i64>>,
     bytes: Vec<Option<i64>>,
+    history_bytes: Vec<i64>,
 }
 
 impl PushBatch<'_> {
@@ -165,18 +193,32 @@ impl PushBatch<'_> {
         let mut write = BatchWrite::default();
         for job in self.jobs {
             let vault = locked.remove(&uuid(job.vault.id()));
-            let result = vault.and_then(|vault| write.add(job, vault, self.page_bytes_max));
+            let result = vault.and_then(|vault| write.add(job, vault, self.options));
             write.results.push(result);
         }
         write
     }
 
     async fn write(&self, write: &BatchWrite<'_>) -> Result<(), DbError> {
-        let RecordColumns { ids, versions, deleted, ciphertexts, updated_at, digests } =
+        let RecordColumns { ids, versions, deleted, ciphertexts, updated_at, digests, kept } =
             &write.records;
         let (owners, written_at) = (&write.vaults, &write.written_at);
-        let VaultUpdates { vaults, clocks, receipts, live_records, record_rows, bytes } =
-            &write.updates;
+        let keep = Write {
+            call: Call {
+                sql: &KEEP_BATCH,
+                values: &[&write.kept_vaults, &kept.ids, &kept.replaced_at, &write.replaced_wall],
+            },
+            rows: kept.ids.len() as u64,
+        };
+        let VaultUpdates {
+            vaults,
+            clocks,
+            receipts,
+            live_records,
+            record_rows,
+            bytes,
+            history_bytes,
+        } = &write.updates;
         let records = Write {
             call: Call {
                 sql: if write.records.are_new() { &INSERT_BATCH } else { &WRITE_BATCH },
@@ -196,11 +238,19 @@ impl PushBatch<'_> {
         let updates = Write {
             call: Call {
                 sql: &UPDATE_VAULTS_BATCH,
-                values: &[vaults, clocks, receipts, live_records, record_rows, bytes],
+                values: &[
+                    vaults,
+                    clocks,
+                    receipts,
+                    live_records,
+                    record_rows,
+                    bytes,
+                    history_bytes,
+                ],
             },
             rows: vaults.len() as u64,
         };
-        write_and_commit(&self.connection, self.deadline, &[records, updates]).await
+        write_and_commit(&self.connection, self.deadline, &[keep, records, updates]).await
     }
 }
 
@@ -210,13 +260,11 @@ impl<'a> BatchWrite<'a> {
         &mut self,
         job: &'a Job,
         locked: LockedVault,
-        page_bytes_max: usize,
+        options: StoreOptions,
     ) -> Option<PushResult> {
         // The vault exists, so what a new one depends on is not used.
         let new_epoch = Epoch::from_bytes([0; 16]);
-        let (named_vaults, vaults_max) = (None, 0);
-        let context =
-            PushContext { now: job.now, page_bytes_max, new_epoch, named_vaults, vaults_max };
+        let context = PushContext { now: job.now, new_epoch, named_vaults: None, options };
         let records = rows::in_order(&job.push, &locked.records);
         let PushPlan::Write(mut writes) =
             PushPlan::decide(&job.push, locked.vault, &records, context)
@@ -227,12 +275,15 @@ impl<'a> BatchWrite<'a> {
         self.records.add(&writes.records);
         self.vaults.resize(self.records.ids.len(), vault);
         self.written_at.resize(self.records.ids.len(), job.now.as_millis());
+        self.kept_vaults.resize(self.records.kept.ids.len(), vault);
+        self.replaced_wall.resize(self.records.kept.ids.len(), job.now.as_millis());
         self.updates.vaults.push(vault);
         self.updates.clocks.push(writes.vault.clock.as_millis());
         let [live_records, record_rows, bytes] = rows::counter_values(writes.vault.counters);
         self.updates.live_records.push(live_records);
         self.updates.record_rows.push(record_rows);
         self.updates.bytes.push(bytes);
+        self.updates.history_bytes.push(writes.vault.history_bytes);
         self.updates.receipts.push(std::mem::take(&mut writes.vault.receipts).into_bytes());
         Some(PushResult::written(writes))
     }

@@ -166,10 +166,9 @@ impl Inner {
         let Job { vault, push, now } = job;
         let context = PushContext {
             now: *now,
-            page_bytes_max: self.options.page_bytes_max,
             new_epoch: (self.options.new_epoch)(),
             named_vaults: None,
-            vaults_max: self.options.vaults_per_user_max,
+            options: self.options,
         };
         let deadline = deadlines.deadline;
         let txn = PushTxn { connection, vault, push, context, deadline, lock_timeout };
@@ -225,8 +224,7 @@ impl Inner {
         let connection = self.primaries.connect(first.vault.id(), 0, deadlines).await?;
         self.gauge();
         let endpoint = connection.endpoint();
-        let page_bytes_max = self.options.page_bytes_max;
-        let batch = PushBatch { connection, jobs: &jobs, deadline, page_bytes_max };
+        let batch = PushBatch { connection, jobs: &jobs, deadline, options: self.options };
         endpoint.watch(Box::pin(batch.run())).await
     }
 }

@@ -33,7 +33,8 @@ pub(super) const LOCK: Sql = Sql {
              (vault_id, issuer, subject, name, clock, epoch, live_records, record_rows, bytes)
            values ($1, $2, $3, $4, -9223372036854775808, $5, 0, 0, 0)
            on conflict (vault_id) do update set clock = v.clock
-           returning v.clock, v.epoch, v.receipts, v.live_records, v.record_rows, v.bytes",
+           returning v.clock, v.epoch, v.receipts, v.live_records, v.record_rows, v.bytes,
+             v.history_bytes, v.purged_at",
     types: &[Type::UUID, Type::TEXT, Type::TEXT, Type::TEXT, Type::UUID],
 };
 
@@ -47,7 +48,7 @@ pub(super) const RECORD_STATES: Sql = Sql {
         "select r.* from unnest($2::text[]) as x (record_id) cross join lateral (
              select record_id, version, deleted, octet_length(ciphertext), ",
         rows::record_digest!(),
-        " from records where vault_id = $1 and record_id = x.record_id offset 0
+        ", written_at from records where vault_id = $1 and record_id = x.record_id offset 0
            ) r"
     ),
     types: &[Type::UUID, Type::TEXT_ARRAY],
@@ -69,9 +70,18 @@ pub(super) const CONFLICTS: Sql = Sql {
 };
 
 pub(super) const UPDATE_VAULT: Sql = Sql {
-    text: "update vaults set clock = $2, receipts = $3, live_records = $4, record_rows = $5, bytes = $6
+    text: "update vaults set clock = $2, receipts = $3, live_records = $4, record_rows = $5, bytes = $6,
+             history_bytes = $7
            where vault_id = $1",
-    types: &[Type::UUID, Type::INT8, Type::BYTEA, Type::INT8, Type::INT8, Type::INT8],
+    types: &[
+        Type::UUID,
+        Type::INT8,
+        Type::BYTEA,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+    ],
 };
 
 /// What a transaction did for a push.
@@ -211,12 +221,18 @@ impl PushTxn<'_> {
             call: Call { sql: write.sql, values: &write.values },
             rows: write.rows as u64,
         });
-        let (clock, receipts) = (writes.vault.clock.as_millis(), writes.vault.receipts.as_bytes());
+        let kept = &columns.kept;
+        let keep_values: [&(dyn ToSql + Sync); 4] =
+            [&id, &written_at, &kept.ids, &kept.replaced_at];
+        let keep = Call { sql: &record_writes::KEEP, values: &keep_values };
+        let keep = Write { call: keep, rows: kept.ids.len() as u64 };
+        let VaultState { clock, receipts, history_bytes, .. } = &writes.vault;
+        let (clock, receipts) = (clock.as_millis(), receipts.as_bytes());
         let [live_records, record_rows, bytes] = rows::counter_values(writes.vault.counters);
-        let values: [&(dyn ToSql + Sync); 6] =
-            [&id, &clock, &receipts, &live_records, &record_rows, &bytes];
+        let values: [&(dyn ToSql + Sync); 7] =
+            [&id, &clock, &receipts, &live_records, &record_rows, &bytes, history_bytes];
         let vault = Write { call: Call { sql: &UPDATE_VAULT, values: &values }, rows: 1 };
-        let statements: Vec<_> = records.chain([vault]).collect();
+        let statements: Vec<_> = [keep].into_iter().chain(records).chain([vault]).collect();
         write_and_commit(&self.connection, self.deadline, &statements).await?;
         Ok(PushResult::written(writes))
     }

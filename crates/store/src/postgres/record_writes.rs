@@ -35,6 +35,21 @@ static INSERT: LazyLock<[Sql; ROWS.len()]> = LazyLock::new(|| statements(""));
 static WRITE: LazyLock<[Sql; ROWS.len()]> =
     LazyLock::new(|| statements(rows::on_conflict_update!()));
 
+/// Copies the versions that are kept, before they are overwritten. Ciphertexts do not leave the database.
+pub(super) const KEEP: Sql = Sql {
+    text: concat!(
+        "insert into revisions (vault_id, record_id, version, deleted, ciphertext, digest, updated_at,
+           replaced_at, replaced_wall)
+         select r.*, x.replaced_at, $2 from unnest($3::text[], $4::bigint[]) as x (record_id, replaced_at)
+         cross join lateral (
+           select vault_id, record_id, version, deleted, ciphertext, ",
+        rows::record_digest!(),
+        ", updated_at from records where vault_id = $1 and record_id = x.record_id offset 0
+         ) r"
+    ),
+    types: &[Type::UUID, Type::INT8, Type::TEXT_ARRAY, Type::INT8_ARRAY],
+};
+
 /// A statement for each number of rows. They live as long as the process.
 fn statements(on_conflict: &str) -> [Sql; ROWS.len()] {
     ROWS.map(|count| {

@@ -24,6 +24,16 @@ pub(super) struct RecordColumns<'a> {
     pub(super) ciphertexts: Vec<&'a [u8]>,
     pub(super) updated_at: Vec<i64>,
     pub(super) digests: Vec<Vec<u8>>,
+    /// Those that replace a version that is kept.
+    pub(super) kept: KeptColumns<'a>,
+}
+
+/// The records of which the replaced version is kept, by columns.
+#[derive(Default)]
+pub(super) struct KeptColumns<'a> {
+    pub(super) ids: Vec<&'a str>,
+    /// When each is replaced.
+    pub(super) replaced_at: Vec<i64>,
 }
 
 /// Updates a record that exists. It is at the version before, or the table's check fails the
@@ -53,13 +63,17 @@ impl<'a> RecordColumns<'a> {
     }
 
     pub(super) fn add(&mut self, records: &[RecordWrite<'a>]) {
-        for RecordWrite { operation, version, updated_at, digest } in records {
+        for RecordWrite { operation, version, updated_at, digest, keeps_replaced } in records {
             self.ids.push(operation.record_id.as_str());
             self.versions.push(version.get());
             self.deleted.push(operation.deleted);
             self.ciphertexts.push(operation.ciphertext.as_bytes());
             self.updated_at.push(updated_at.as_millis());
             self.digests.push(digest.as_bytes().to_vec());
+            if *keeps_replaced {
+                self.kept.ids.push(operation.record_id.as_str());
+                self.kept.replaced_at.push(updated_at.as_millis());
+            }
         }
     }
 }
@@ -83,7 +97,14 @@ pub(super) fn vault(row: &Row, first: usize) -> Result<VaultState, DbError> {
         epoch: Epoch::from_bytes(*column::<Uuid>(row, first + 1)?.as_bytes()),
         receipts: Receipts::from_bytes(column(row, first + 2)?),
         counters: counters(row, first + 3)?,
+        history_bytes: column(row, first + 6)?,
+        purged_at: time(row, first + 7)?,
     })
+}
+
+/// A time that may be null.
+pub(super) fn time(row: &Row, index: usize) -> Result<Option<Timestamp>, DbError> {
+    Ok(column::<Option<i64>>(row, index)?.map(Timestamp::from_millis))
 }
 
 /// A vault's counters, if it has been counted.
@@ -111,8 +132,8 @@ pub(super) fn record(row: &Row, first: usize) -> Result<(String, LoadedRecord), 
     let length: i32 = column(row, first + 3)?;
     let ciphertext_bytes =
         usize::try_from(length).map_err(|_| fault("a ciphertext has a negative length"))?;
-    let digest = digest(row, first + 4)?;
-    Ok((column(row, first)?, LoadedRecord { state, ciphertext_bytes, digest }))
+    let (digest, written_at) = (digest(row, first + 4)?, time(row, first + 5)?);
+    Ok((column(row, first)?, LoadedRecord { state, ciphertext_bytes, digest, written_at }))
 }
 
 pub(super) fn digest(row: &Row, index: usize) -> Result<RecordDigest, DbError> {

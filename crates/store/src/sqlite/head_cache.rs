@@ -82,7 +82,7 @@ mod tests {
     async fn only_pulls_that_the_cached_head_decides_skip_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let new_epoch = || Epoch::new(Uuid::new_v4());
-        let options = StoreOptions { page_bytes_max: 1024, vaults_per_user_max: 16, new_epoch };
+        let options = StoreOptions { page_bytes_max: 1024, ..StoreOptions::new(new_epoch) };
         let store = Sqlite::open(folder.path().join("head_cache.db"), options).unwrap();
         let (cached, evicted) = (Vault::of("issuer", "cached"), Vault::of("issuer", "evicted"));
         push(&store, &cached, "a").await;

@@ -51,10 +51,13 @@ pub(super) fn read_row(
     vault: VaultId,
 ) -> rusqlite::Result<Option<(VaultKey, VaultHead)>> {
     connection
-        .prepare_cached("select vault_key, epoch, clock from vaults where vault_id = ?1")?
+        .prepare_cached(
+            "select vault_key, epoch, clock, purged_at from vaults where vault_id = ?1",
+        )?
         .query_row([vault.as_bytes()], |row| {
             let (epoch, clock) = (Epoch::from_bytes(row.get(1)?), row.get(2)?);
-            let head = VaultHead { epoch, clock: Timestamp::from_millis(clock) };
+            let purged_at = row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis);
+            let head = VaultHead { epoch, clock: Timestamp::from_millis(clock), purged_at };
             Ok((VaultKey(row.get(0)?), head))
         })
         .optional()

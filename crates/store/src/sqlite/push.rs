@@ -53,6 +53,7 @@ pub(super) fn apply(
             } else {
                 insert_vault(connection, vault, &writes.vault)?
             };
+            keep_replaced(connection, key, &writes.records, context.now)?;
             write_records(connection, key, &writes.records, context.now)?;
             let new_head = writes.new_head();
             Ok(Applied { outcome: writes.into_outcome(), new_head })
@@ -76,7 +77,8 @@ fn load_vault(
 ) -> rusqlite::Result<Option<(VaultKey, VaultState)>> {
     connection
         .prepare_cached(
-            "select vault_key, clock, epoch, live_records, record_rows, bytes, receipts
+            "select vault_key, clock, epoch, live_records, record_rows, bytes, receipts,
+               history_bytes, purged_at
              from vaults where vault_id = ?1",
         )?
         .query_row([vault.as_bytes()], |row| {
@@ -90,6 +92,8 @@ fn load_vault(
                 epoch: Epoch::from_bytes(row.get(2)?),
                 receipts: Receipts::from_bytes(row.get(6)?),
                 counters: Some(counters),
+                history_bytes: row.get(7)?,
+                purged_at: row.get::<_, Option<i64>>(8)?.map(Timestamp::from_millis),
             };
             Ok((VaultKey(row.get(0)?), state))
         })
@@ -105,7 +109,7 @@ fn load_records(
     let Some(VaultKey(vault)) = vault else { return Ok(vec![None; push.record_ids().len()]) };
     // `length` reads the row's header only.
     let mut select = connection.prepare_cached(
-        "select version, deleted, length(ciphertext), digest from records
+        "select version, deleted, length(ciphertext), digest, written_at from records
          where vault_key = ?1 and record_id = ?2",
     )?;
     let mut load = |record_id: &RecordId| {
@@ -119,7 +123,9 @@ fn loaded_record(row: &Row<'_>) -> rusqlite::Result<LoadedRecord> {
     let length: i64 = row.get(2)?;
     let ciphertext_bytes =
         usize::try_from(length).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(2, length))?;
-    Ok(LoadedRecord { state, ciphertext_bytes, digest: RecordDigest::from_bytes(row.get(3)?) })
+    let digest = RecordDigest::from_bytes(row.get(3)?);
+    let written_at = row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis);
+    Ok(LoadedRecord { state, ciphertext_bytes, digest, written_at })
 }
 
 /// Reads the conflicts for which there is memory. If there is none for the first, it reads none and says that
@@ -168,6 +174,34 @@ fn read_conflict(
         .optional()
 }
 
+/// Copies the versions that are kept, before they are overwritten.
+fn keep_replaced(
+    connection: &Connection,
+    VaultKey(vault): VaultKey,
+    records: &[RecordWrite<'_>],
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    for write in records.iter().filter(|write| write.keeps_replaced) {
+        let copied = connection
+            .prepare_cached(
+                "insert into revisions (vault_key, record_id, version, deleted, updated_at, replaced_at,
+                   replaced_wall, digest, ciphertext)
+                 select vault_key, record_id, version, deleted, updated_at, ?3, ?4, digest, ciphertext
+                 from records where vault_key = ?1 and record_id = ?2",
+            )?
+            .execute(params![
+                vault,
+                write.operation.record_id.as_str(),
+                write.updated_at.as_millis(),
+                now.as_millis(),
+            ])?;
+        if copied != 1 {
+            return Err(rusqlite::Error::StatementChangedRows(copied));
+        }
+    }
+    Ok(())
+}
+
 /// A new record was created at the time of its first version.
 fn write_records(
     connection: &Connection,
@@ -184,7 +218,7 @@ fn write_records(
            written_at = excluded.written_at, ciphertext = excluded.ciphertext
          where version = excluded.version - 1",
     )?;
-    for RecordWrite { operation, version, updated_at, digest } in records {
+    for RecordWrite { operation, version, updated_at, digest, .. } in records {
         let changed = upsert.execute(params![
             vault,
             operation.record_id.as_str(),
@@ -245,7 +279,7 @@ fn update_vault(
     connection
         .prepare_cached(
             "update vaults set clock = ?2, receipts = ?3, live_records = ?4, record_rows = ?5,
-               bytes = ?6
+               bytes = ?6, history_bytes = ?7
              where vault_key = ?1",
         )?
         .execute(params![
@@ -255,6 +289,7 @@ fn update_vault(
             live_records,
             record_rows,
             bytes,
+            state.history_bytes,
         ])?;
     Ok(())
 }

@@ -327,10 +327,12 @@ impl WriterLoop {
         for job in batch.iter_mut() {
             let context = PushContext {
                 now: job.now,
-                page_bytes_max: options.page_bytes_max.min(conflict_bytes_left),
                 new_epoch: (options.new_epoch)(),
                 named_vaults: None,
-                vaults_max: options.vaults_per_user_max,
+                options: StoreOptions {
+                    page_bytes_max: options.page_bytes_max.min(conflict_bytes_left),
+                    ..*options
+                },
             };
             let Ok(one) = apply_in_savepoint(&mut transaction, job, context) else {
                 return (undone(batch, UNDONE), nothing());

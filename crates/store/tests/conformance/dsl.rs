@@ -27,7 +27,7 @@ const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Options of a store if the case is not about them.
 pub(crate) fn options() -> StoreOptions {
     let new_epoch = || Epoch::new(Uuid::new_v4());
-    StoreOptions { page_bytes_max: PAGE_BYTES_MAX, vaults_per_user_max: 16, new_epoch }
+    StoreOptions { page_bytes_max: PAGE_BYTES_MAX, ..StoreOptions::new(new_epoch) }
 }
 
 /// A new store with default options.

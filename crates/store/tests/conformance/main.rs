@@ -39,6 +39,7 @@ mod followers;
 mod guards;
 mod named_vaults;
 mod paging;
+mod quotas;
 mod races;
 mod receipts;
 mod retries;

@@ -131,9 +131,7 @@ async fn count_up(
                     known.insert(id, conflict.current_version.get());
                 }
             }
-            PushOutcome::EpochChanged | PushOutcome::TooManyVaults => {
-                panic!("no epoch was sent, and no vault")
-            }
+            other => panic!("neither an epoch nor a limit is set: {other:?}"),
         }
     }
     acknowledged

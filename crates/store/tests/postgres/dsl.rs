@@ -23,11 +23,7 @@ pub(crate) const RESPONSE_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) const RECOVERY_WITHIN: Duration = Duration::from_secs(25);
 
 pub(crate) fn store_options() -> StoreOptions {
-    StoreOptions {
-        page_bytes_max: 8 << 20,
-        vaults_per_user_max: 16,
-        new_epoch: || Epoch::new(Uuid::new_v4()),
-    }
+    StoreOptions { page_bytes_max: 8 << 20, ..StoreOptions::new(|| Epoch::new(Uuid::new_v4())) }
 }
 
 /// Options for the shared database at these addresses.

@@ -160,9 +160,7 @@ async fn write(
             PushOutcome::Refused(refused) => {
                 bases.insert(id, refused.conflicts[0].current_version.get());
             }
-            PushOutcome::EpochChanged | PushOutcome::TooManyVaults => {
-                panic!("no epoch was sent, and no vault")
-            }
+            other => panic!("neither an epoch nor a limit is set: {other:?}"),
         }
     }
 }

@@ -118,7 +118,9 @@ pub(crate) fn explained(
             "insert two" | "write two" => {
                 format!("{vault}, 9, 'a', 1, false, 'x', 1, 'd', 'b', 1, false, 'y', 2, 'e'")
             }
-            "update vault" => format!("{vault}, 1, '', 1, 1, 1"),
+            "update vault" => format!("{vault}, 1, '', 1, 1, 1, 1"),
+            "keep" => format!("{vault}, 9, {ids}, '{{1,2}}'"),
+            "keep batch" => format!("{vaults}, {ids}, '{{1,2}}', '{{9,9}}'"),
             "head" | "touch" => vault.to_owned(),
             "page" => format!("{vault}, 0, 100, 1000000"),
             "heads batch" | "lock batch" => vaults.to_owned(),
@@ -129,7 +131,9 @@ pub(crate) fn explained(
                 )
             }
             "update vaults batch" => {
-                format!("{vaults}, '{{1,2}}', '{{x,y}}', '{{1,1}}', '{{1,1}}', '{{1,1}}'")
+                format!(
+                    "{vaults}, '{{1,2}}', '{{x,y}}', '{{1,1}}', '{{1,1}}', '{{1,1}}', '{{1,1}}'"
+                )
             }
             other => panic!("a statement without values: {other}"),
         };

@@ -40,7 +40,11 @@ impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
                 Ok(Outcome::Conflict { conflicts })
             }
             Ok(PushOutcome::EpochChanged) => Err("the epoch changed, but none was sent".to_owned()),
-            Ok(PushOutcome::TooManyVaults) => Err("the vault has no name".to_owned()),
+            Ok(
+                outcome @ (PushOutcome::TooManyVaults
+                | PushOutcome::QuotaExceeded(_)
+                | PushOutcome::CursorExpired),
+            ) => Err(format!("no limit is set: {outcome:?}")),
             Err(error) => outcome_of(&error),
         }
     }

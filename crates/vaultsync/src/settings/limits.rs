@@ -46,6 +46,18 @@ fn check(reader: &mut Reader<'_>, limits: &Limits) {
             format!("must be at least {min}: two of the largest body or page"),
         );
     }
+    let (history, tombstones) = (limits.history_days, limits.tombstone_days);
+    check(
+        &["tombstone_days", "history_days"],
+        tombstones == 0 || tombstones >= history,
+        format!("must be 0 or at least history_days ({history})"),
+    );
+    check(
+        &["quota_records", "tombstone_days"],
+        limits.quota_records == 0 || tombstones > 0,
+        "requires tombstone_days: tombstones count against it, and are never removed otherwise"
+            .to_owned(),
+    );
     let header = limits.header_bytes_max;
     check(
         &["token_bytes_max", "header_bytes_max"],

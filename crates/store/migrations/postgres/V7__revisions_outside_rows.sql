@@ -1,0 +1,2 @@
+-- As for the ciphertext of records.
+alter table revisions alter ciphertext set storage external;
