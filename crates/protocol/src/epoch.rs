@@ -54,6 +54,11 @@ impl KnownEpoch {
         (1..=Self::BYTES_MAX).contains(&text.len()).then(|| Self(text.into()))
     }
 
+    /// The epoch that the text names, if it can be one.
+    pub fn parse(&self) -> Option<Epoch> {
+        Uuid::parse_str(&self.0).ok().map(Epoch).filter(|epoch| self.names(*epoch))
+    }
+
     /// Whether the client's text is the name of `epoch`.
     pub fn names(&self, epoch: Epoch) -> bool {
         *self.0 == *epoch.to_string()
@@ -73,5 +78,10 @@ mod tests {
         assert!(names(name));
         assert!(!names(&name.to_uppercase()));
         assert!(!names(&name[1..]));
+        let parse = |text: &str| KnownEpoch::new(text).unwrap().parse();
+        assert_eq!(parse(name), Some(epoch));
+        for other in [&name.to_uppercase(), &name[1..], &name.replace('-', ""), "x"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
     }
 }

@@ -65,7 +65,7 @@ pub(crate) const CODES: &[(u16, &[&str])] = &[
     (404, &["not_found"]),
     (405, &["method_not_allowed"]),
     (408, &["request_timeout"]),
-    (410, &["epoch_changed", "cursor_ahead", "cursor_expired"]),
+    (410, &["epoch_changed", "cursor_ahead", "cursor_expired", "vault_erased"]),
     (413, &["payload_too_large"]),
     (415, &["unsupported_media_type"]),
     (429, &["rate_limited"]),
@@ -174,6 +174,7 @@ pub(crate) enum ApiError {
     EpochChanged,
     CursorAhead,
     CursorExpired,
+    VaultErased,
     BodyTooLarge {
         bytes_max: usize,
     },
@@ -214,7 +215,9 @@ impl ApiError {
             Self::OriginNotListed(_) => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed | Self::CorsIsOff(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::EpochChanged | Self::CursorAhead | Self::CursorExpired => StatusCode::GONE,
+            Self::EpochChanged | Self::CursorAhead | Self::CursorExpired | Self::VaultErased => {
+                StatusCode::GONE
+            }
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -242,6 +245,7 @@ impl ApiError {
             Self::EpochChanged => "epoch_changed",
             Self::CursorAhead => "cursor_ahead",
             Self::CursorExpired => "cursor_expired",
+            Self::VaultErased => "vault_erased",
             Self::BodyTooLarge { .. } => "payload_too_large",
             Self::HeadersTooLarge { .. } => "headers_too_large",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
@@ -291,6 +295,10 @@ impl ApiError {
             Self::CursorAhead => {
                 "The cursor is later than the vault's latest change. \
                  Discard cursor and epoch, then pull from the start."
+            }
+            Self::VaultErased => {
+                "The vault of this epoch was erased, for ever. \
+                 Ask the user before anything of it is pushed again."
             }
             Self::CursorExpired => {
                 "Deleted records were removed that this client may not have seen. \

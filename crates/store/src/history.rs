@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use vaultsync_protocol::{RecordId, Timestamp};
+use vaultsync_protocol::{RecordId, Timestamp, Version};
 
 /// Ids of records of which no replaced version is kept: messages of a pairing, which are secret and short-lived.
 const PAIRING_PREFIX: &str = "vaultsync.pair.";
@@ -16,6 +16,10 @@ const PERIOD_MILLIS: i64 = 600_000;
 
 /// How long a version must have stood if the vault's history is full.
 const FULL_MIN_AGE: Duration = Duration::from_hours(1);
+
+const HOUR_MILLIS: i64 = 3_600_000;
+const DAY_MILLIS: i64 = 24 * HOUR_MILLIS;
+const WEEK_MILLIS: i64 = 7 * DAY_MILLIS;
 
 /// Options of the history of every vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +72,49 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// A kept version, as far as its deletion depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeptVersion {
+    pub(crate) record_id: RecordId,
+    pub(crate) version: Version,
+    /// When it was replaced, by the wall clock.
+    pub(crate) replaced_at: Timestamp,
+    /// Length of its ciphertext.
+    pub(crate) ciphertext_bytes: i64,
+}
+
+/// The versions that are not kept any longer, of some versions in the order of records and versions. Of the
+/// last day all are kept, of the week before it one an hour, and then one a day, until `days` have passed.
+///
+/// The last version is never one of them unless it is too old: what follows it is not known. A caller that has
+/// more begins the next part with it.
+pub(crate) fn expired(kept: &[KeptVersion], days: usize, now: Timestamp) -> Vec<&KeptVersion> {
+    let now = now.as_millis();
+    let days = i64::try_from(days).unwrap_or(i64::MAX);
+    let is_old = |one: &KeptVersion| {
+        now.saturating_sub(one.replaced_at.as_millis()) >= days.saturating_mul(DAY_MILLIS)
+    };
+    let is_covered = |(index, one): (usize, &KeptVersion)| {
+        let Some(next) = kept.get(index + 1).filter(|next| next.record_id == one.record_id) else {
+            return false;
+        };
+        let length = match now.saturating_sub(one.replaced_at.as_millis()) {
+            age if age < DAY_MILLIS => return false,
+            age if age < WEEK_MILLIS => HOUR_MILLIS,
+            _ => DAY_MILLIS,
+        };
+        period(one.replaced_at.as_millis(), length) == period(next.replaced_at.as_millis(), length)
+    };
+    let each = kept.iter().enumerate();
+    each.filter(|(index, one)| is_old(one) || is_covered((*index, one)))
+        .map(|(_, one)| one)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HOUR_MILLIS: i64 = 3_600_000;
     const NOW: i64 = 1_700_000_000_000;
     const MINUTE: i64 = 60_000;
 
@@ -116,5 +158,69 @@ mod tests {
         let keeps = |age, bytes| options.keeps(&id("a"), Some(at(NOW - age)), at(NOW), bytes);
         assert!(keeps(MINUTE, 99) && !keeps(MINUTE, 100) && !keeps(HOUR_MILLIS - 1, 100));
         assert!(keeps(HOUR_MILLIS, 100));
+    }
+
+    /// Which versions of records expire, of `(id, version, age)`.
+    #[track_caller]
+    fn check_expired(versions: &[(&str, i64, i64)], days: usize, expected: &[(&str, i64)]) {
+        let kept: Vec<_> = versions
+            .iter()
+            .map(|(record_id, version, age)| KeptVersion {
+                record_id: id(record_id),
+                version: Version::new(*version).unwrap(),
+                replaced_at: at(NOW - age),
+                ciphertext_bytes: 1,
+            })
+            .collect();
+        let found = expired(&kept, days, at(NOW));
+        let found: Vec<_> =
+            found.iter().map(|one| (one.record_id.as_str(), one.version.get())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn of_the_last_day_everything_is_kept() {
+        check_expired(&[("a", 1, 3), ("a", 2, 2), ("a", 3, DAY_MILLIS - 1)], 30, &[]);
+        check_expired(&[("a", 1, 0), ("a", 2, 0)], 0, &[("a", 1), ("a", 2)]);
+    }
+
+    #[test]
+    fn of_an_hour_of_the_last_week_and_of_an_older_day_the_last_version_is_kept() {
+        let hour = NOW % HOUR_MILLIS + 2 * DAY_MILLIS;
+        let one_hour = [("a", 1, hour), ("a", 2, hour - 1), ("a", 3, hour - HOUR_MILLIS + 1)];
+        check_expired(&one_hour, 30, &[("a", 1), ("a", 2)]);
+        let two_hours = [("a", 1, hour), ("a", 2, hour - HOUR_MILLIS)];
+        check_expired(&two_hours, 30, &[]);
+        check_expired(&[("a", 1, hour), ("b", 2, hour - 1)], 30, &[]);
+        let day = NOW % DAY_MILLIS + 10 * DAY_MILLIS;
+        let one_day = [("a", 1, day), ("a", 4, day - 9 * HOUR_MILLIS), ("a", 5, 0)];
+        check_expired(&one_day, 30, &[("a", 1)]);
+        check_expired(&one_day, 10, &[("a", 1), ("a", 4)]);
+    }
+
+    /// Thinning again changes nothing, and as time passes the versions that remain are a subset.
+    #[test]
+    fn thinning_keeps_one_version_of_each_period() {
+        let ages = (0..200).rev().map(|step| step * 7 * HOUR_MILLIS / 3);
+        let all: Vec<_> = ages
+            .zip(1..)
+            .map(|(age, version)| KeptVersion {
+                record_id: id("a"),
+                version: Version::new(version).unwrap(),
+                replaced_at: at(NOW - age),
+                ciphertext_bytes: 1,
+            })
+            .collect();
+        let remaining: Vec<_> = {
+            let gone = expired(&all, 30, at(NOW));
+            all.iter().filter(|one| !gone.contains(one)).cloned().collect()
+        };
+        assert!(expired(&remaining, 30, at(NOW)).is_empty());
+        for day in 1..19 {
+            let replaced = |one: &&KeptVersion| {
+                period(one.replaced_at.as_millis(), DAY_MILLIS) == period(NOW, DAY_MILLIS) - day
+            };
+            assert!(remaining.iter().any(|one| replaced(&one)), "day {day}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! | `history.rs` | which replaced versions are kept, for every backend |
 //! | `pull.rs` | what the vault's head alone decides about a pull |
 //! | `sqlite/`, `postgres/` | the backends: they load, call the above, and write |
+//! | `maintenance.rs` | removal of what is not kept any longer: erased vaults, old tombstones and versions |
 //! | `migrations.rs` | the list of migrations of both databases |
 //! | `notifier.rs`, `pubsub/` | waking waiters in this process, and in others |
 //! | `request_results.rs`, `disk_room.rs` | whether a push could be served now |
@@ -18,6 +19,7 @@ mod check_version;
 mod counters;
 mod disk_room;
 mod history;
+mod maintenance;
 mod migrations;
 mod notifier;
 mod postgres;
@@ -37,6 +39,7 @@ pub use check_version::{RecordState, WriteDecision, check_version};
 pub use counters::Counters;
 pub use disk_room::DISK_FREE_BYTES_MIN;
 pub use history::HistoryOptions;
+pub use maintenance::{EraseOutcome, GcOptions, GcReport, Removed};
 pub use notifier::{ChangeNotifier, Subscription};
 pub use postgres::{
     PostgresOptions, batch_statements, distribute, hot_statements, migrate, pending_distribution,

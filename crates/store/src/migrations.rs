@@ -14,11 +14,11 @@ macro_rules! embed {
 
 const POSTGRES: &[(&str, &str)] = embed!("postgres":
     "V1__vaults_and_records", "V2__vault_names_and_counters", "V3__record_digests_and_times",
-    "V4__vaults_of_a_user", "V5__history_and_purge", "V6__revisions", "V7__revisions_outside_rows",
-    "V8__tombstones");
+    "V4__vaults_of_a_user", "V5__history_purge_and_erase", "V6__revisions", "V7__revisions_outside_rows",
+    "V8__tombstones", "V9__vaults_that_are_erased", "V10__erased_epochs", "V11__maintenance_lease");
 const SQLITE: &[(&str, &str)] = embed!("sqlite":
     "V1__vaults_and_records", "V2__vaults_by_rowid", "V3__digests_names_and_counters",
-    "V4__history_and_purge");
+    "V4__history_purge_and_erase");
 
 /// Runner of the migrations of PostgreSQL.
 pub(crate) fn postgres() -> Runner {

@@ -35,6 +35,31 @@ pub(crate) struct VaultState {
     pub(crate) history_bytes: i64,
     /// The `updated_at` of the newest tombstone that was purged, if one was.
     pub(crate) purged_at: Option<Timestamp>,
+    pub(crate) erasure: Erasure,
+}
+
+/// Whether a vault was erased. Its row stays, because a client that names no epoch may still have a cursor: the
+/// clock must not go back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Erasure {
+    /// It is in use.
+    None,
+    /// It was erased, and its rows are being removed.
+    Running,
+    /// It was erased, and nothing but its row is left. The next push begins a new history.
+    Done,
+}
+
+impl Erasure {
+    /// The number in the database.
+    pub(crate) const fn from_number(number: i64) -> Option<Self> {
+        match number {
+            0 => Some(Self::None),
+            1 => Some(Self::Running),
+            2 => Some(Self::Done),
+            _ => None,
+        }
+    }
 }
 
 impl VaultState {
@@ -50,12 +75,13 @@ impl VaultState {
             counters: Some(Counters::default()),
             history_bytes: 0,
             purged_at: None,
+            erasure: Erasure::None,
         }
     }
 
-    /// The head, if anything was ever pushed.
-    fn head(&self) -> Option<Timestamp> {
-        (self.clock != Self::BEFORE_ALL).then_some(self.clock)
+    /// Whether a push would create the vault, or begin anew with one that was erased.
+    pub(crate) fn is_new(vault: Option<&Self>) -> bool {
+        vault.is_none_or(|vault| vault.erasure == Erasure::Done)
     }
 }
 
@@ -139,18 +165,19 @@ pub(crate) struct PushContext {
 impl<'a> PushPlan<'a> {
     /// Decides what becomes of `push`, in this order:
     ///
-    /// 1. If the push names an epoch that is not the vault's, it is refused.
+    /// 1. If the push names an epoch that is not the vault's, it is refused. An erased vault has none.
     /// 2. If it has no operations, nothing is to be done.
-    /// 3. If the vault has its receipt, it returns what it returned before, or the conflicts of
+    /// 3. While an erased vault's rows are being removed, it is refused. Then the vault is as good as new.
+    /// 4. If the vault has its receipt, it returns what it returned before, or the conflicts of
     ///    [`check_remembered`].
-    /// 4. If tombstones were purged that the client may not have seen, it is refused: it could bring back what
+    /// 5. If tombstones were purged that the client may not have seen, it is refused: it could bring back what
     ///    was deleted.
-    /// 5. If any operation conflicts by [`check_version`], or a guard's record is at another version,
+    /// 6. If any operation conflicts by [`check_version`], or a guard's record is at another version,
     ///    nothing is written. Guards are not checked if the records hold every write already: the push is
     ///    then a retry, and its guards held when it was applied.
-    /// 6. If it would create a named vault and the user has the most that a user may have, or the vault would
+    /// 7. If it would create a named vault and the user has the most that a user may have, or the vault would
     ///    hold more than its quotas, it is refused.
-    /// 7. Otherwise every record that does not hold its write yet is written. Each gets a millisecond
+    /// 8. Otherwise every record that does not hold its write yet is written. Each gets a millisecond
     ///    of its own, later than any that the vault has assigned. The version that it replaces is kept if
     ///    [`HistoryOptions::keeps`](crate::HistoryOptions) says so.
     ///
@@ -162,15 +189,11 @@ impl<'a> PushPlan<'a> {
         records: &[Option<LoadedRecord>],
         context: PushContext,
     ) -> Self {
-        let names_epoch =
-            |vault: &VaultState| push.epoch().is_none_or(|known| known.names(vault.epoch));
-        if push.epoch().is_some() {
+        if let Some(known) = push.epoch() {
             match &vault {
                 None => return Self::Return(PushOutcome::EpochChanged),
-                Some(vault) if !names_epoch(vault) => {
-                    return Self::Confirm(PushOutcome::EpochChanged);
-                }
-                Some(_) => {}
+                Some(vault) if vault.erasure == Erasure::None && known.names(vault.epoch) => {}
+                Some(_) => return Self::Confirm(PushOutcome::EpochChanged),
             }
         }
         let (records, guarded) = records.split_at(push.operations().len());
@@ -178,6 +201,13 @@ impl<'a> PushPlan<'a> {
             let applied = PushOutcome::Applied { results: Vec::new(), head_change: None };
             return Self::Return(applied);
         }
+        let (vault, erased) = match vault {
+            Some(vault) if vault.erasure == Erasure::Running => {
+                return Self::Return(PushOutcome::Erasing);
+            }
+            Some(vault) if vault.erasure == Erasure::Done => (None, Some(vault)),
+            vault => (vault, None),
+        };
         let digest = BatchDigest::of(push);
         let results = vault.as_ref().and_then(|vault| vault.receipts.results(push, &digest));
         let purged_at = vault.as_ref().and_then(|vault| vault.purged_at);
@@ -203,14 +233,19 @@ impl<'a> PushPlan<'a> {
         {
             return Self::Return(PushOutcome::TooManyVaults);
         }
-        let vault = vault.unwrap_or_else(|| VaultState::new(context.new_epoch));
+        let head_before = vault.as_ref().map(|vault| vault.clock);
+        let mut vault = vault.unwrap_or_else(|| {
+            let clock = erased.map_or(VaultState::BEFORE_ALL, |vault| vault.clock);
+            VaultState { clock, ..VaultState::new(context.new_epoch) }
+        });
         // A vault that was not counted yet has no quotas: after an upgrade, for a short while.
         if let Some(usage) = vault.counters
             && let Err(exceeded) = context.options.quotas.check(push, &decisions, records, usage)
         {
             return Self::Return(PushOutcome::QuotaExceeded(exceeded));
         }
-        Self::Write(Writes::new(push, &decisions, records, vault, &digest, &context))
+        vault.receipts.add(&digest, &decisions);
+        Self::Write(Writes::new(push, &decisions, records, vault, head_before, &context))
     }
 }
 
@@ -306,11 +341,10 @@ impl<'a> Writes<'a> {
         decisions: &[WriteDecision],
         loaded: &[Option<LoadedRecord>],
         mut vault: VaultState,
-        digest: &BatchDigest,
+        head_before: Option<Timestamp>,
         context: &PushContext,
     ) -> Self {
         let (now, history) = (context.now, &context.options.history);
-        let head_before = vault.head();
         let mut next = now.min(NOW_MAX).max(vault.clock.plus_millis(1));
         let (mut records, mut results) = (Vec::new(), Vec::with_capacity(decisions.len()));
         for ((operation, decision), before) in push.operations().iter().zip(decisions).zip(loaded) {
@@ -345,7 +379,6 @@ impl<'a> Writes<'a> {
             };
             results.push(Written { record_id: operation.record_id.clone(), version });
         }
-        vault.receipts.add(digest, decisions);
         let head_change =
             (!records.is_empty()).then_some(HeadChange { head_before, head: vault.clock });
         Self { records, vault, results, head_change }

@@ -65,6 +65,10 @@ pub enum PushOutcome {
     Refused(Refused),
     /// Nothing is written, because the client names another epoch than the vault's.
     EpochChanged,
+    /// Nothing is written, because the client names an epoch of the vault that was erased.
+    VaultErased,
+    /// Nothing is written, because the vault was erased and its rows are still being removed.
+    Erasing,
     /// Nothing is written, because the push would create a named vault, and the user has
     /// [`vaults_per_user_max`](StoreOptions::vaults_per_user_max).
     TooManyVaults,
@@ -91,6 +95,8 @@ pub enum PullOutcome {
     Page(Page),
     /// The client names another epoch than the vault's.
     EpochChanged,
+    /// The client names an epoch of the vault that was erased.
+    VaultErased,
     /// The client names the vault's epoch, but its cursor is later than the vault's head.
     CursorAhead,
     /// Tombstones were purged that the client has not seen.
@@ -269,9 +275,18 @@ impl Store {
         now: Timestamp,
         budget: impl ReadBudget,
     ) -> Result<PushOutcome, StoreError> {
-        match self {
+        let known = push.epoch().cloned();
+        let outcome = match self {
             Self::Sqlite(sqlite) => sqlite.push(vault, push, now, Box::new(budget)).await,
             Self::Postgres(postgres) => postgres.push(vault, push, now, Box::new(budget)).await,
+        }?;
+        match (outcome, known) {
+            (PushOutcome::EpochChanged, Some(known))
+                if self.is_erased(vault.id(), &known).await? =>
+            {
+                Ok(PushOutcome::VaultErased)
+            }
+            (outcome, _) => Ok(outcome),
         }
     }
 
@@ -283,9 +298,17 @@ impl Store {
         pull: &Pull,
         budget: R,
     ) -> Result<(PullOutcome, R), StoreError> {
-        match self {
+        let (outcome, budget) = match self {
             Self::Sqlite(sqlite) => sqlite.pull(vault, pull, budget).await,
             Self::Postgres(postgres) => postgres.pull(vault, pull, budget).await,
+        }?;
+        match (outcome, &pull.epoch) {
+            (PullOutcome::EpochChanged, Some(known))
+                if self.is_erased(vault.id(), known).await? =>
+            {
+                Ok((PullOutcome::VaultErased, budget))
+            }
+            (outcome, _) => Ok((outcome, budget)),
         }
     }
 

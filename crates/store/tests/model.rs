@@ -154,7 +154,9 @@ impl System {
                         PullOutcome::Page(pulled) => reference::PullAnswer::Page(page(pulled)),
                         PullOutcome::EpochChanged => reference::PullAnswer::EpochChanged,
                         PullOutcome::CursorAhead => reference::PullAnswer::CursorAhead,
-                        PullOutcome::CursorExpired => panic!("nothing is purged"),
+                        outcome @ (PullOutcome::VaultErased | PullOutcome::CursorExpired) => {
+                            panic!("nothing is removed: {outcome:?}")
+                        }
                     };
                     assert_eq!(&pulled, answer);
                 }

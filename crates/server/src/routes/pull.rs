@@ -120,6 +120,7 @@ async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservatio
         }
         PullOutcome::EpochChanged => Err(ApiError::EpochChanged),
         PullOutcome::CursorAhead => Err(ApiError::CursorAhead),
+        PullOutcome::VaultErased => Err(ApiError::VaultErased),
         PullOutcome::CursorExpired => Err(ApiError::CursorExpired),
     }
 }

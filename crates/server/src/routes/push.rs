@@ -32,7 +32,7 @@ use crate::{
         (status = 403, description = "`forbidden`.", body = Failure),
         (status = 408, description = "`request_timeout`: the body did not arrive in time.", body = Failure),
         (status = 409, description = "At least one write is a conflict, or a guard does not hold. Nothing is written.", body = PushRefused),
-        (status = 410, description = "`epoch_changed`; or `cursor_expired`, only if `since` is sent. Nothing is written.", body = Failure),
+        (status = 410, description = "`epoch_changed` or `vault_erased`, only if `epoch` is sent; or `cursor_expired`, only if `since` is sent. Nothing is written.", body = Failure),
         (status = 413, description = "`payload_too_large`.", body = Failure),
         (status = 415, description = "`unsupported_media_type`.", body = Failure),
         (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
@@ -64,6 +64,10 @@ pub(super) async fn push(
             refuse(&app, vault.id(), refused, conflicts.into_reservation()?).await?
         }
         PushOutcome::EpochChanged => return Err(ApiError::EpochChanged),
+        PushOutcome::VaultErased => return Err(ApiError::VaultErased),
+        PushOutcome::Erasing => {
+            return Err(ApiError::Unavailable("the vault is being erased".to_owned()));
+        }
         PushOutcome::CursorExpired => return Err(ApiError::CursorExpired),
         PushOutcome::TooManyVaults => return Err(ApiError::TooManyVaults),
         PushOutcome::QuotaExceeded(exceeded) => {

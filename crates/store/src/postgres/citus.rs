@@ -19,6 +19,9 @@ use crate::{
 /// Small tables, of which each node has a copy.
 const REFERENCE_TABLES: [&str; 2] = ["deployment", HISTORY];
 
+/// Tables that are distributed by vault, each beside the first.
+const VAULT_TABLES: [&str; 4] = ["vaults", "records", "revisions", "erased_epochs"];
+
 /// The number of shards of a table. The cost of planning grows with it.
 const SHARDS: u32 = 32;
 
@@ -42,10 +45,14 @@ impl Distribution {
         if column(client, has_citus).await? != ["t"] {
             return Ok(Self::NoCitus);
         }
+        let quoted = |tables: &[&str]| {
+            tables.iter().map(|table| format!("'{table}'")).collect::<Vec<_>>().join(", ")
+        };
+        let (references, by_vault) = (quoted(&REFERENCE_TABLES), quoted(&VAULT_TABLES));
         let tables = format!(
-            "select name from (values ('deployment'), ('{HISTORY}'), ('vaults'), ('records')) t (name)
+            "select t.name from unnest(array[{references}, {by_vault}]) t (name)
              join pg_dist_partition p on p.logicalrelid = to_regclass(t.name)
-             where t.name in ('deployment', '{HISTORY}') or p.partmethod = 'h'"
+             where t.name in ({references}) or p.partmethod = 'h'"
         );
         column(client, &tables).await.map(Self::Tables)
     }
@@ -54,10 +61,17 @@ impl Distribution {
         matches!(self, Self::Tables(tables) if tables.iter().any(|name| name == table))
     }
 
-    /// Whether only one of the tables that belong together is distributed. Pushes and pulls are not
+    /// Whether only some of the tables that belong together are distributed. Pushes and pulls are not
     /// correct then: a page and the vault's row would be of different moments.
     pub(super) fn is_partial(&self) -> bool {
-        self.has("vaults") != self.has("records")
+        let distributed = VAULT_TABLES.iter().filter(|table| self.has(table)).count();
+        (1..VAULT_TABLES.len()).contains(&distributed)
+    }
+
+    /// Whether the tables that servers of every version use are distributed. Others were added since, and no
+    /// server has used them.
+    fn is_of_an_older_version(&self) -> bool {
+        self.has("vaults") && self.has("records")
     }
 
     /// The statements that are still to be run.
@@ -69,22 +83,21 @@ impl Distribution {
         let references = REFERENCE_TABLES.into_iter().filter(|table| !self.has(table));
         let references =
             references.map(|table| format!("select create_reference_table('{table}')"));
-        let vaults = (!self.has("vaults")).then(|| {
-            let beside = if self.has("records") {
-                "colocate_with => 'records'".to_owned()
-            } else {
-                format!("shard_count => {SHARDS}, colocate_with => 'none'")
+        let mut first = VAULT_TABLES.into_iter().find(|table| self.has(table));
+        let mut together = Vec::new();
+        for table in VAULT_TABLES.into_iter().filter(|table| !self.has(table)) {
+            let beside = match first {
+                Some(first) => format!("colocate_with => '{first}'"),
+                None => format!("shard_count => {SHARDS}, colocate_with => 'none'"),
             };
-            format!("select create_distributed_table('vaults', 'vault_id', {beside})")
-        });
-        let records = (!self.has("records")).then(|| {
-            "select create_distributed_table('records', 'vault_id', colocate_with => 'vaults')"
-                .to_owned()
-        });
+            first = first.or(Some(table));
+            together
+                .push(format!("select create_distributed_table('{table}', 'vault_id', {beside})"));
+        }
         Steps {
             extension: extension.into_iter().collect(),
             references: references.collect(),
-            together: vaults.into_iter().chain(records).collect(),
+            together,
         }
     }
 }
@@ -121,11 +134,12 @@ pub async fn pending_distribution(url: &DatabaseUrl) -> Result<Vec<String>, Open
 
 async fn distribute_tables(client: &Client) -> Result<Vec<String>, String> {
     let of = |error: Error| describe(&error);
-    let steps = Distribution::read(client).await.map_err(of)?.steps();
+    let distribution = Distribution::read(client).await.map_err(of)?;
+    let steps = distribution.steps();
     for statement in &steps.extension {
         client.batch_execute(statement).await.map_err(of)?;
     }
-    if !steps.together.is_empty() {
+    if !steps.together.is_empty() && !distribution.is_of_an_older_version() {
         refuse_servers(client).await?;
     }
     for statement in &steps.references {
@@ -142,6 +156,16 @@ async fn distribute_tables(client: &Client) -> Result<Vec<String>, String> {
         client.batch_execute("commit").await.map_err(of)?;
     }
     Ok(steps.into_all())
+}
+
+/// Distributes the tables that a migration has added to a distributed database, beside servers of the version
+/// before.
+pub(super) async fn distribute_added(client: &Client) -> Result<(), String> {
+    let distribution = Distribution::read(client).await.map_err(|error| describe(&error))?;
+    if distribution.is_of_an_older_version() && distribution.is_partial() {
+        distribute_tables(client).await?;
+    }
+    Ok(())
 }
 
 async fn refuse_servers(client: &Client) -> Result<(), String> {
@@ -261,24 +285,33 @@ mod tests {
         let deployment = "reference_table('deployment')";
         let history = "reference_table('refinery_schema_history')";
         let vaults = "distributed_table('vaults', shard_count 32, colocate_with 'none')";
-        let records = "distributed_table('records', colocate_with 'vaults')";
-        let vaults_beside = "distributed_table('vaults', colocate_with 'records')";
-        let all = [deployment, history, vaults, records];
+        let beside = |table| format!("distributed_table('{table}', colocate_with 'vaults')");
+        let (records, revisions, erased) =
+            (&*beside("records"), &*beside("revisions"), &*beside("erased_epochs"));
+        let added = [revisions, erased];
+        let all = [deployment, history, vaults, records, revisions, erased];
         let extension = "create extension if not exists citus";
         check_steps(&Distribution::NoCitus, &[&[extension], &all[..]].concat());
         check_steps(&tables(&[]), &all);
         check_steps(&tables(&["deployment"]), &all[1..]);
         check_steps(&tables(&["deployment", HISTORY]), &all[2..]);
-        check_steps(&tables(&["deployment", HISTORY, "vaults"]), &[records]);
-        check_steps(&tables(&["deployment", HISTORY, "records"]), &[vaults_beside]);
-        check_steps(&tables(&["records", HISTORY, "vaults", "deployment"]), &[]);
+        check_steps(&tables(&["deployment", HISTORY, "vaults"]), &all[3..]);
+        let others = ["vaults", "revisions", "erased_epochs"]
+            .map(|table| format!("distributed_table('{table}', colocate_with 'records')"));
+        let others = others.each_ref().map(|other| &**other);
+        check_steps(&tables(&["deployment", HISTORY, "records"]), &others);
+        check_steps(&tables(&["records", HISTORY, "vaults", "deployment"]), &added);
+        let every = [&REFERENCE_TABLES[..], &VAULT_TABLES].concat();
+        check_steps(&tables(&every), &[]);
     }
 
     #[test]
-    fn vaults_and_records_are_served_together_or_not_at_all() {
+    fn the_tables_of_vaults_are_served_together_or_not_at_all() {
         assert!(!Distribution::NoCitus.is_partial() && !tables(&[]).is_partial());
-        assert!(!tables(&["vaults", "records"]).is_partial());
+        assert!(!tables(&VAULT_TABLES).is_partial());
         assert!(!tables(&["deployment", HISTORY]).is_partial());
-        assert!(tables(&["vaults"]).is_partial() && tables(&["records"]).is_partial());
+        for some in [&VAULT_TABLES[..1], &VAULT_TABLES[1..], &VAULT_TABLES[..2]] {
+            assert!(tables(some).is_partial(), "{some:?}");
+        }
     }
 }

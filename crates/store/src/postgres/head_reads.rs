@@ -24,7 +24,8 @@ use crate::{VaultId, pull::VaultHead};
 /// As [`HEAD`](pull::HEAD), for several vaults.
 pub(super) const HEADS_BATCH: Sql = Sql {
     text: "select v.* from unnest($1::uuid[]) as x (vault_id) cross join lateral (
-             select epoch, clock, purged_at, vault_id from vaults where vault_id = x.vault_id offset 0
+             select epoch, clock, purged_at, vault_id from vaults
+             where vault_id = x.vault_id and erasure = 0 offset 0
            ) v",
     types: &[Type::UUID_ARRAY],
 };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use refinery_core::Runner;
 use tokio_postgres::Client;
 
-use super::connection::first_column;
+use super::{citus, connection::first_column};
 use crate::{
     OpenError, migrations,
     postgres_client::{DatabaseUrl, connect, describe, open_error},
@@ -25,7 +25,10 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Applies the pending migrations of a database, and returns their names.
 pub async fn migrate(url: &DatabaseUrl) -> Result<Vec<String>, OpenError> {
-    run(&mut connect(url).await?).await.map_err(|error| open_error(url, error))
+    let mut client = connect(url).await?;
+    let applied = run(&mut client).await.map_err(|error| open_error(url, error))?;
+    citus::distribute_added(&client).await.map_err(|error| open_error(url, error))?;
+    Ok(applied)
 }
 
 /// The names of the migrations that [`migrate`] would apply.

@@ -52,6 +52,7 @@ async fn prepare_tables(
 ) -> Result<Uuid, OpenError> {
     if may_migrate {
         migrate::run(&mut client).await.map_err(|error| open_error(url, error))?;
+        citus::distribute_added(&client).await.map_err(|error| open_error(url, error))?;
     } else {
         let pending = migrate::pending(&client).await.map_err(|error| open_error(url, error))?;
         if let Some(first) = pending.first() {

@@ -56,13 +56,13 @@ pub(super) const PAGE: Sql = Sql {
              where vault_id = $1 and updated_at > $2 and updated_at <= p.last
              order by updated_at limit $3
            ) r on true
-           where v.vault_id = $1",
+           where v.vault_id = $1 and v.erasure = 0",
     types: &[Type::UUID, Type::INT8, Type::INT8, Type::INT8],
 };
 
 /// The vault's row alone.
 pub(super) const HEAD: Sql = Sql {
-    text: "select epoch, clock, purged_at from vaults where vault_id = $1",
+    text: "select epoch, clock, purged_at from vaults where vault_id = $1 and erasure = 0",
     types: &[Type::UUID],
 };
 

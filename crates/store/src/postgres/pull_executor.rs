@@ -230,9 +230,10 @@ impl Inner {
     /// no reason to report another epoch, or that there is nothing more.
     fn is_recent(&self, vault: &Vault, outcome: &PullOutcome) -> bool {
         match outcome {
-            PullOutcome::EpochChanged | PullOutcome::CursorAhead | PullOutcome::CursorExpired => {
-                false
-            }
+            PullOutcome::EpochChanged
+            | PullOutcome::VaultErased
+            | PullOutcome::CursorAhead
+            | PullOutcome::CursorExpired => false,
             PullOutcome::Page(page) => {
                 let continues = page.has_more && !page.records.is_empty();
                 continues || page.head >= self.notifier.latest(vault.id())

@@ -29,9 +29,9 @@ use crate::{
 pub(super) const LOCK_BATCH: Sql = Sql {
     text: "select v.* from unnest($1::uuid[]) as x (vault_id) cross join lateral (
              select vault_id, clock, epoch, receipts, live_records, record_rows, bytes, history_bytes,
-               purged_at
+               purged_at, erasure
              from vaults
-             where vault_id = x.vault_id for no key update skip locked
+             where vault_id = x.vault_id and erasure = 0 for no key update skip locked
            ) v",
     types: &[Type::UUID_ARRAY],
 };

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     PushOutcome, Refused, Vault,
-    push_plan::{Conflicts, LoadedRecord, PushContext, PushPlan, VaultState, Writes},
+    push_plan::{Conflicts, Erasure, LoadedRecord, PushContext, PushPlan, VaultState, Writes},
 };
 
 /// Locks the vault's row, and creates it if it does not exist, with a clock that no push leaves behind.
@@ -34,7 +34,7 @@ pub(super) const LOCK: Sql = Sql {
            values ($1, $2, $3, $4, -9223372036854775808, $5, 0, 0, 0)
            on conflict (vault_id) do update set clock = v.clock
            returning v.clock, v.epoch, v.receipts, v.live_records, v.record_rows, v.bytes,
-             v.history_bytes, v.purged_at",
+             v.history_bytes, v.purged_at, v.erasure",
     types: &[Type::UUID, Type::TEXT, Type::TEXT, Type::TEXT, Type::UUID],
 };
 
@@ -57,7 +57,7 @@ pub(super) const RECORD_STATES: Sql = Sql {
 /// Counts the user's other named vaults. On Citus it reads every shard, and so only before a vault is new.
 pub(super) const COUNT_VAULTS: Sql = Sql {
     text: "select count(*) from vaults
-           where issuer = $1 and subject = $2 and name <> '' and vault_id <> $3",
+           where issuer = $1 and subject = $2 and name <> '' and vault_id <> $3 and erasure = 0",
     types: &[Type::TEXT, Type::TEXT, Type::UUID],
 };
 
@@ -82,6 +82,14 @@ pub(super) const UPDATE_VAULT: Sql = Sql {
         Type::INT8,
         Type::INT8,
     ],
+};
+
+/// Gives the row of an erased vault its owner again, and a new epoch.
+pub(super) const BEGIN_ANEW: Sql = Sql {
+    text: "update vaults set issuer = $2, subject = $3, name = $4, epoch = $5, purged_at = null,
+             erasure = 0
+           where vault_id = $1",
+    types: &[Type::UUID, Type::TEXT, Type::TEXT, Type::TEXT, Type::UUID],
 };
 
 /// What a transaction did for a push.
@@ -124,7 +132,8 @@ impl PushTxn<'_> {
         let clock = vault.as_ref().map(|vault| vault.clock);
         let records = rows::in_order(self.push, &records);
         let mut context = self.context;
-        if vault.is_none() && !self.vault.name().is_empty() {
+        let is_erased = vault.as_ref().is_some_and(|vault| vault.erasure == Erasure::Done);
+        if VaultState::is_new(vault.as_ref()) && !self.vault.name().is_empty() {
             context.named_vaults = Some(self.count_vaults().await?);
         }
         let outcome = match PushPlan::decide(self.push, vault, &records, context) {
@@ -141,7 +150,7 @@ impl PushTxn<'_> {
             PushPlan::Refuse(conflicts) => {
                 PushOutcome::Refused(self.read_conflicts(&conflicts).await?)
             }
-            PushPlan::Write(writes) => return self.write(writes).await,
+            PushPlan::Write(writes) => return self.write(writes, is_erased).await,
         };
         Ok(PushResult { outcome, clock, wrote: false })
     }
@@ -211,7 +220,7 @@ impl PushTxn<'_> {
         Ok(Refused { conflicts: records.collect(), has_more: conflicts.has_more })
     }
 
-    async fn write(&self, writes: Writes<'_>) -> Result<PushResult, DbError> {
+    async fn write(&self, writes: Writes<'_>, is_erased: bool) -> Result<PushResult, DbError> {
         let mut columns = RecordColumns::default();
         columns.add(&writes.records);
         let id = uuid(self.vault.id());
@@ -232,7 +241,14 @@ impl PushTxn<'_> {
         let values: [&(dyn ToSql + Sync); 7] =
             [&id, &clock, &receipts, &live_records, &record_rows, &bytes, history_bytes];
         let vault = Write { call: Call { sql: &UPDATE_VAULT, values: &values }, rows: 1 };
-        let statements: Vec<_> = [keep].into_iter().chain(records).chain([vault]).collect();
+        let epoch = Uuid::from_bytes(*writes.vault.epoch.as_bytes());
+        let (issuer, subject, name) =
+            (self.vault.issuer(), self.vault.subject(), self.vault.name());
+        let anew: [&(dyn ToSql + Sync); 5] = [&id, &issuer, &subject, &name, &epoch];
+        let anew = Call { sql: &BEGIN_ANEW, values: &anew };
+        let anew = is_erased.then_some(Write { call: anew, rows: 1 });
+        let statements: Vec<_> =
+            anew.into_iter().chain([keep]).chain(records).chain([vault]).collect();
         write_and_commit(&self.connection, self.deadline, &statements).await?;
         Ok(PushResult::written(writes))
     }

@@ -11,7 +11,7 @@ use vaultsync_protocol::{
 use super::db_error::DbError;
 use crate::{
     Counters, RecordState, VaultId,
-    push_plan::{LoadedRecord, RecordWrite, VaultState},
+    push_plan::{Erasure, LoadedRecord, RecordWrite, VaultState},
     receipts::Receipts,
 };
 
@@ -99,7 +99,13 @@ pub(super) fn vault(row: &Row, first: usize) -> Result<VaultState, DbError> {
         counters: counters(row, first + 3)?,
         history_bytes: column(row, first + 6)?,
         purged_at: time(row, first + 7)?,
+        erasure: erasure(row, first + 8)?,
     })
+}
+
+fn erasure(row: &Row, index: usize) -> Result<Erasure, DbError> {
+    let number: i16 = column(row, index)?;
+    Erasure::from_number(number.into()).ok_or_else(|| fault("the erasure of a vault is not valid"))
 }
 
 /// A time that may be null.

@@ -18,7 +18,7 @@ use crate::Vault;
 /// The name of the default vault is empty, and so it is the first.
 pub(super) const LIST: Sql = Sql {
     text: "select name, epoch, clock, live_records, bytes from vaults
-           where issuer = $1 and subject = $2 order by name collate \"C\"",
+           where issuer = $1 and subject = $2 and erasure = 0 order by name collate \"C\"",
     types: &[Type::TEXT, Type::TEXT],
 };
 

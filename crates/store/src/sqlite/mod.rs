@@ -8,12 +8,14 @@ mod database_file;
 mod head_cache;
 mod health;
 mod log;
+mod maintenance;
 mod open;
 mod pull;
 mod push;
 mod upgrade;
 mod vaults;
 mod watch;
+mod write_task;
 mod writer;
 
 use std::{

@@ -52,7 +52,7 @@ pub(super) fn read_row(
 ) -> rusqlite::Result<Option<(VaultKey, VaultHead)>> {
     connection
         .prepare_cached(
-            "select vault_key, epoch, clock, purged_at from vaults where vault_id = ?1",
+            "select vault_key, epoch, clock, purged_at from vaults where vault_id = ?1 and erasure = 0",
         )?
         .query_row([vault.as_bytes()], |row| {
             let (epoch, clock) = (Epoch::from_bytes(row.get(1)?), row.get(2)?);

@@ -9,7 +9,7 @@ use super::VaultKey;
 use crate::{
     Counters, PushOutcome, ReadBudget, RecordState, Refused, Vault, VaultId,
     pull::VaultHead,
-    push_plan::{Conflicts, LoadedRecord, PushContext, PushPlan, RecordWrite, VaultState},
+    push_plan::{Conflicts, Erasure, LoadedRecord, PushContext, PushPlan, RecordWrite, VaultState},
     receipts::Receipts,
 };
 
@@ -33,7 +33,8 @@ pub(super) fn apply(
 ) -> rusqlite::Result<Applied> {
     let (key, state) = load_vault(connection, vault.id())?.unzip();
     let records = load_records(connection, key, push)?;
-    if key.is_none() && !vault.name().is_empty() {
+    let is_new = VaultState::is_new(state.as_ref());
+    if is_new && !vault.name().is_empty() {
         context.named_vaults = Some(count_named_vaults(connection, vault)?);
     }
     match PushPlan::decide(push, state, &records, context) {
@@ -47,11 +48,15 @@ pub(super) fn apply(
             Ok(Applied { outcome, new_head: None })
         }
         PushPlan::Write(writes) => {
-            let key = if let Some(key) = key {
-                update_vault(connection, key, &writes.vault)?;
-                key
-            } else {
-                insert_vault(connection, vault, &writes.vault)?
+            let key = match key {
+                Some(key) => {
+                    if is_new {
+                        begin_anew(connection, key, vault, &writes.vault)?;
+                    }
+                    update_vault(connection, key, &writes.vault)?;
+                    key
+                }
+                None => insert_vault(connection, vault, &writes.vault)?,
             };
             keep_replaced(connection, key, &writes.records, context.now)?;
             write_records(connection, key, &writes.records, context.now)?;
@@ -65,7 +70,8 @@ pub(super) fn apply(
 fn count_named_vaults(connection: &Connection, vault: &Vault) -> rusqlite::Result<usize> {
     let count: i64 = connection
         .prepare_cached(
-            "select count(*) from vaults where issuer = ?1 and subject = ?2 and name <> ''",
+            "select count(*) from vaults
+             where issuer = ?1 and subject = ?2 and name <> '' and erasure = 0",
         )?
         .query_row([vault.issuer(), vault.subject()], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
@@ -78,7 +84,7 @@ fn load_vault(
     connection
         .prepare_cached(
             "select vault_key, clock, epoch, live_records, record_rows, bytes, receipts,
-               history_bytes, purged_at
+               history_bytes, purged_at, erasure
              from vaults where vault_id = ?1",
         )?
         .query_row([vault.as_bytes()], |row| {
@@ -94,6 +100,7 @@ fn load_vault(
                 counters: Some(counters),
                 history_bytes: row.get(7)?,
                 purged_at: row.get::<_, Option<i64>>(8)?.map(Timestamp::from_millis),
+                erasure: erasure(row, 9)?,
             };
             Ok((VaultKey(row.get(0)?), state))
         })
@@ -252,7 +259,8 @@ fn insert_vault(
                live_records, record_rows, bytes, receipts)
              values (
                1 + max(coalesce((select max(vault_key) from vaults), 0),
-                 coalesce((select max(vault_key) from records), 0)),
+                 coalesce((select max(vault_key) from records), 0),
+                 coalesce((select max(vault_key) from revisions), 0)),
                ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .insert(params![
@@ -268,6 +276,29 @@ fn insert_vault(
             state.receipts.as_bytes(),
         ])
         .map(VaultKey)
+}
+
+/// Gives the row of an erased vault its owner again, and a new epoch.
+fn begin_anew(
+    connection: &Connection,
+    VaultKey(key): VaultKey,
+    vault: &Vault,
+    state: &VaultState,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "update vaults set issuer = ?2, subject = ?3, name = ?4, epoch = ?5, purged_at = null,
+               erasure = 0
+             where vault_key = ?1",
+        )?
+        .execute(params![
+            key,
+            vault.issuer(),
+            vault.subject(),
+            vault.name(),
+            state.epoch.as_bytes(),
+        ])?;
+    Ok(())
 }
 
 fn update_vault(
@@ -292,6 +323,11 @@ fn update_vault(
             state.history_bytes,
         ])?;
     Ok(())
+}
+
+fn erasure(row: &Row<'_>, column: usize) -> rusqlite::Result<Erasure> {
+    let number: i64 = row.get(column)?;
+    Erasure::from_number(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
 pub(super) fn version(row: &Row<'_>, column: usize) -> rusqlite::Result<Version> {

@@ -9,7 +9,7 @@ use crate::Vault;
 pub(super) fn list(connection: &Connection, of: &Vault) -> rusqlite::Result<Vec<VaultSummary>> {
     let mut select = connection.prepare_cached(
         "select name, epoch, clock, live_records, bytes from vaults
-         where issuer = ?1 and subject = ?2 order by name",
+         where issuer = ?1 and subject = ?2 and erasure = 0 order by name",
     )?;
     let vaults = select.query_map([of.issuer(), of.subject()], |row| {
         let name: String = row.get(0)?;

@@ -26,6 +26,7 @@ use super::{
     log::Log,
     open,
     push::{Applied, apply},
+    write_task::WriteTask,
 };
 use crate::{
     ChangeNotifier, PushOutcome, ReadBudget, StoreError, StoreOptions, Vault, VaultId,
@@ -73,6 +74,7 @@ pub(super) struct Job {
 
 enum Message {
     Push(Box<Job>),
+    Task(WriteTask),
     Stop,
 }
 
@@ -103,6 +105,7 @@ impl Writer {
             messages,
             batch_began: Arc::clone(&batch_began),
             standing_queue: StandingQueue::default(),
+            next_task: None,
         };
         let thread = tasks.spawn_thread("sqlite-writer", move || writer_loop.run())?;
         Ok(Self { queue, batch_began, thread })
@@ -121,6 +124,14 @@ impl Writer {
                 StoreError::Unavailable("the database is closing".to_owned())
             }
         })
+    }
+
+    /// Queues a write that is no push, behind the pushes that are queued.
+    pub(super) fn send_task(&self, task: WriteTask) -> Result<(), StoreError> {
+        self.check()?;
+        self.queue
+            .try_send(Message::Task(task))
+            .map_err(|_| StoreError::Busy("the queue of writes is full".to_owned()))
     }
 
     /// Returns an error if the thread no longer takes pushes, or hangs in a batch.
@@ -163,6 +174,8 @@ struct WriterLoop {
     messages: mpsc::Receiver<Message>,
     batch_began: BatchBegan,
     standing_queue: StandingQueue,
+    /// A write that was queued between pushes, to be run after their batch.
+    next_task: Option<WriteTask>,
 }
 
 /// Tells a standing queue, which grows faster than it drains, from one that a stall has filled and that
@@ -208,6 +221,10 @@ impl WriterLoop {
                     }
                     self.set_batch_began(None);
                 }
+                Message::Task(task) => self.next_task = Some(task),
+            }
+            if let Some(task) = self.next_task.take() {
+                self.run_task(task);
             }
         }
         self.close();
@@ -238,6 +255,10 @@ impl WriterLoop {
                     bytes += job.push.ciphertext_bytes();
                     batch.push(*job);
                 }
+                Ok(Message::Task(task)) => {
+                    self.next_task = Some(task);
+                    break;
+                }
                 Ok(Message::Stop) => self.messages.close(),
                 Err(_) => break,
             }
@@ -254,6 +275,50 @@ impl WriterLoop {
             let _ = job.reply.send(Err(late));
         }
         batch
+    }
+
+    /// Runs a write that is no push, then answers its caller. If it panics, its caller is answered by the drop of
+    /// the reply, and the transaction is rolled back.
+    fn run_task(&mut self, WriteTask { vaults, run, reply }: WriteTask) {
+        self.set_batch_began(Some(Instant::now()));
+        let written = catch_unwind(AssertUnwindSafe(|| self.transact_task(&vaults, run)));
+        self.set_batch_began(None);
+        let Ok(written) = written else {
+            tracing::error!("the writer thread panicked in a write");
+            return;
+        };
+        let kept = self.check_commit();
+        let outcome = match (written, kept) {
+            (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+            (Ok(()), Ok(log_bytes)) => {
+                self.parts.log.after_commit(&self.parts.connection, log_bytes);
+                Ok(())
+            }
+        };
+        let _ = reply.send(outcome);
+    }
+
+    fn transact_task(
+        &mut self,
+        vaults: &[VaultId],
+        run: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
+        let Parts { connection, head_cache, health, .. } = &mut self.parts;
+        health.check()?;
+        if !connection.is_autocommit() {
+            // Left behind by a write that panicked, if its rollback failed.
+            let _ = connection.execute_batch("rollback");
+        }
+        let write = || {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            run(&transaction)?;
+            for vault in vaults {
+                head_cache.invalidate(*vault);
+            }
+            transaction.commit()
+        };
+        write().map_err(|error| health.failed(&error))
     }
 
     /// Applies a batch in one transaction, then answers each push in it.

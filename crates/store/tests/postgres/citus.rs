@@ -56,7 +56,7 @@ impl Stub {
     }
 }
 
-const ALL: &str = "deployment records refinery_schema_history vaults";
+const ALL: &str = "deployment erased_epochs records refinery_schema_history revisions vaults";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_are_distributed_once_and_the_command_may_be_repeated() {
@@ -64,12 +64,12 @@ async fn tables_are_distributed_once_and_the_command_may_be_repeated() {
     let pending = pending_distribution(&stub.url).await.expect("the database responds");
     let done = stub.distribute().await.expect("the tables are distributed");
     assert_eq!(done, pending);
-    assert_eq!((done.len(), stub.distributed().as_str()), (4, ALL));
+    assert_eq!((done.len(), stub.distributed().as_str()), (6, ALL));
     for _ in 0..2 {
         assert_eq!(stub.distribute().await, Ok(vec![]));
         assert_eq!(pending_distribution(&stub.url).await.expect("it responds"), [] as [&str; 0]);
     }
-    for table in ["vaults", "records", "deployment", "refinery_schema_history"] {
+    for table in ALL.split(' ') {
         stub.query(&format!(
             "delete from pg_dist_partition where logicalrelid = '{table}'::regclass"
         ));
@@ -80,8 +80,8 @@ async fn tables_are_distributed_once_and_the_command_may_be_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_distribution_that_fails_distributes_neither_table_and_may_be_repeated() {
-    for table in ["vaults", "records"] {
+async fn a_distribution_that_fails_distributes_no_table_of_vaults_and_may_be_repeated() {
+    for table in ["vaults", "records", "revisions", "erased_epochs"] {
         let stub = Stub::new().await;
         stub.set("stub.fails_at", table);
         let failed = stub.distribute().await.expect_err("the copy fails");

@@ -39,12 +39,14 @@ impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
                 let conflicts = refused.conflicts.iter().map(conflict_entry).collect();
                 Ok(Outcome::Conflict { conflicts })
             }
-            Ok(PushOutcome::EpochChanged) => Err("the epoch changed, but none was sent".to_owned()),
             Ok(
-                outcome @ (PushOutcome::TooManyVaults
+                outcome @ (PushOutcome::EpochChanged
+                | PushOutcome::VaultErased
+                | PushOutcome::Erasing
+                | PushOutcome::TooManyVaults
                 | PushOutcome::QuotaExceeded(_)
                 | PushOutcome::CursorExpired),
-            ) => Err(format!("no limit is set: {outcome:?}")),
+            ) => Err(format!("neither an epoch nor a limit is set: {outcome:?}")),
             Err(error) => outcome_of(&error),
         }
     }

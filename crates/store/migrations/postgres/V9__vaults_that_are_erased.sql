@@ -1,0 +1,1 @@
+create index vaults_erasing on vaults (vault_id) where erasure = 1;
