@@ -1,1 +1,1 @@
-create index vaults_user on vaults (issuer, subject);
+create index if not exists vaults_user on vaults (issuer, subject);

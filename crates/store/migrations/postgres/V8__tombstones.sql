@@ -1,2 +1,2 @@
 -- Serves the purge.
-create index records_tombstones on records (vault_id, updated_at) where deleted;
+create index if not exists records_tombstones on records (vault_id, updated_at) where deleted;

@@ -15,6 +15,7 @@ mod db_error;
 mod deadlines;
 mod endpoints;
 mod head_reads;
+mod index_build;
 mod maintenance;
 mod manager;
 mod migrate;

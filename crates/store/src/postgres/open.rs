@@ -51,7 +51,7 @@ async fn prepare_tables(
     may_migrate: bool,
 ) -> Result<Uuid, OpenError> {
     if may_migrate {
-        migrate::run(&mut client).await.map_err(|error| open_error(url, error))?;
+        migrate::run(&mut client, url).await.map_err(|error| open_error(url, error))?;
         citus::distribute_added(&client).await.map_err(|error| open_error(url, error))?;
     } else {
         let pending = migrate::pending(&client).await.map_err(|error| open_error(url, error))?;

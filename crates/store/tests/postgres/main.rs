@@ -12,6 +12,7 @@ mod contention;
 mod dsl;
 mod head_reads;
 mod locked_tables;
+mod migrations;
 mod nodes;
 mod opening;
 mod outages;

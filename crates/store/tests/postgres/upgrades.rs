@@ -13,7 +13,7 @@ use crate::{
 const FIXTURE: &str = include_str!("../fixtures/vaultsync-0.2.sql");
 
 /// A new database like that of version 0.2: its address, and the one for `query`.
-fn old_database() -> (vaultsync_store::DatabaseUrl, String) {
+pub(crate) fn old_database() -> (vaultsync_store::DatabaseUrl, String) {
     let url = new_database();
     let psql = shared_postgres().url(url.to_string().rsplit('/').next().expect("a name"));
     query(&psql, FIXTURE);
