@@ -14,6 +14,7 @@ mod connection;
 mod db_error;
 mod deadlines;
 mod endpoints;
+mod fill_vault;
 mod head_reads;
 mod index_build;
 mod maintenance;
