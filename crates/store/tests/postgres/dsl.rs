@@ -8,7 +8,7 @@ use vaultsync_store::{
     DatabaseUrl, OpenError, PostgresOptions, PullOutcome, PushOutcome, Store, StoreError,
     StoreOptions, Unbounded, Vault,
 };
-use vaultsync_test_servers::shared_postgres;
+use vaultsync_test_servers::{query, shared_postgres};
 
 use crate::support::{batch, operation, postgres_options};
 
@@ -141,4 +141,14 @@ pub(crate) async fn retry_until_ok<T, F: Future<Output = Result<T, StoreError>>>
         }
     };
     tokio::time::timeout(within, retrying).await.expect("it succeeds in time")
+}
+
+/// Waits until a query of the database at `psql` returns `t`.
+pub(crate) async fn until(psql: &str, condition: &str) {
+    let holds = async {
+        while query(psql, condition).trim() != "t" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(RECOVERY_WITHIN, holds).await.expect(condition);
 }

@@ -1,14 +1,12 @@
 //! Migrations beside nodes of the version before: what they wait for, and what waits for them.
 
-use std::time::Duration;
-
 use futures_util::future::try_join_all;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 use vaultsync_store::{DatabaseUrl, OpenError, migrate, pending_migrations};
 use vaultsync_test_servers::query;
 
-use crate::{dsl::RECOVERY_WITHIN, upgrades::old_database};
+use crate::{dsl::until, upgrades::old_database};
 
 /// Whether the indexes that migrations create are complete.
 const ARE_VALID: &str = "select count(*) = 2 from pg_index where indisvalid
@@ -29,16 +27,6 @@ async fn pending(url: &DatabaseUrl) -> Vec<String> {
 fn start_migration(url: &DatabaseUrl) -> JoinHandle<Result<Vec<String>, OpenError>> {
     let url = url.clone();
     tokio::spawn(async move { migrate(&url).await })
-}
-
-/// Waits until a query returns `t`.
-async fn until(psql: &str, condition: &str) {
-    let holds = async {
-        while query(psql, condition).trim() != "t" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(RECOVERY_WITHIN, holds).await.expect(condition);
 }
 
 /// A dump of the database, for example, has read from a table and goes on.
