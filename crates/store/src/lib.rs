@@ -42,8 +42,8 @@ pub use history::HistoryOptions;
 pub use maintenance::{EraseOutcome, GcOptions, GcReport, Removed};
 pub use notifier::{ChangeNotifier, Subscription};
 pub use postgres::{
-    PostgresOptions, batch_statements, distribute, hot_statements, migrate, pending_distribution,
-    pending_migrations, user_statements,
+    DigestCheck, PostgresOptions, batch_statements, distribute, hot_statements, migrate,
+    pending_distribution, pending_migrations, user_statements, validate_digests,
 };
 pub use postgres_client::DatabaseUrl;
 pub use pubsub::{NatsUrl, PubsubBackend};

@@ -5,7 +5,7 @@
 use std::io::Write as _;
 
 use anyhow::bail;
-use vaultsync_store::DatabaseUrl;
+use vaultsync_store::{DatabaseUrl, DigestCheck};
 
 use crate::settings::{Database, Settings};
 
@@ -41,6 +41,9 @@ async fn migrate(url: &DatabaseUrl, request: &Request) -> anyhow::Result<String>
     if steps.is_empty() {
         lines.push("the schema is up to date".to_owned());
     }
+    if !request.dry_run {
+        lines.extend(validate_digests(url).await?);
+    }
     if request.citus {
         let (verb, statements) = if request.dry_run {
             ("to run", vaultsync_store::pending_distribution(url).await?)
@@ -53,4 +56,18 @@ async fn migrate(url: &DatabaseUrl, request: &Request) -> anyhow::Result<String>
         }
     }
     Ok(format!("{url}\n{}\n", lines.join("\n")))
+}
+
+/// Marks the database as filled once servers have filled what older records lack. Returns a line if there is
+/// something to say.
+async fn validate_digests(url: &DatabaseUrl) -> anyhow::Result<Option<String>> {
+    Ok(match vaultsync_store::validate_digests(url).await? {
+        DigestCheck::Valid => None,
+        DigestCheck::Validated => Some("validated: all records have their digest".to_owned()),
+        DigestCheck::Unfilled => Some(
+            "servers have yet to fill the digests of older records: run this again when one has logged \
+             that all vaults have theirs"
+                .to_owned(),
+        ),
+    })
 }

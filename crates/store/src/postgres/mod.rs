@@ -40,6 +40,11 @@ use tokio_util::task::TaskTracker;
 use vaultsync_protocol::{Pull, Push, Timestamp, VaultSummary};
 use vaultsync_tasks::{Task, Tasks};
 
+pub use self::{
+    backfill::{DigestCheck, validate_digests},
+    citus::{distribute, pending_distribution},
+    migrate::{migrate, pending_migrations},
+};
 use self::{
     batcher::Batcher,
     endpoints::Endpoints,
@@ -48,10 +53,6 @@ use self::{
     probe::Probe,
     push_executor::{BatchOutcome, PUSH_BATCHES, QueuedPush},
     vault_locks::VaultLocks,
-};
-pub use self::{
-    citus::{distribute, pending_distribution},
-    migrate::{migrate, pending_migrations},
 };
 use crate::{
     ChangeNotifier, DatabaseUrl, OpenError, PubsubBackend, PullOutcome, PushOutcome, ReadBudget,

@@ -1,6 +1,6 @@
 //! A PostgreSQL database of an earlier version is upgraded, and what its rows lack is filled beside pushes.
 
-use vaultsync_store::{PostgresOptions, Vault};
+use vaultsync_store::{DigestCheck, PostgresOptions, Vault, validate_digests};
 use vaultsync_test_servers::{PgBouncer, query, shared_postgres};
 
 use crate::{
@@ -135,6 +135,30 @@ async fn two_nodes_may_fill_at_once_beside_pushes_to_the_same_vault() {
     }
     filling.await.expect("all is filled");
     assert_eq!(wrong(&psql), "0|0|0");
+}
+
+/// The role of the servers may not validate the check, which would mark the database as filled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_does_not_own_the_tables_fills_them() {
+    let (url, psql) = old_database();
+    vaultsync_store::migrate(&url).await.expect("the migration succeeds");
+    let validate = || async { validate_digests(&url).await.expect("the database responds") };
+    assert_eq!(validate().await, DigestCheck::Unfilled);
+    let name = psql.rsplit('/').next().expect("a name");
+    let grant = format!(
+        "create role of_{name} login; grant select, insert, update on vaults, records to of_{name};
+         grant select on deployment, refinery_schema_history to of_{name}"
+    );
+    query(&psql, &grant);
+    let port = shared_postgres().port();
+    let address = format!("postgres://of_{name}@127.0.0.1:{port}/{name}");
+    let store = open(options_for(vec![address.parse().expect("an address")])).await;
+    until(&psql, "select count(*) = 0 from vaults where live_records is null").await;
+    assert_eq!(wrong(&psql), "0|0|0");
+    check_records(&store).await;
+    check_counters(&store).await;
+    assert_eq!(validate().await, DigestCheck::Validated);
+    assert_eq!(validate().await, DigestCheck::Valid);
 }
 
 /// In transaction mode, PgBouncer lends a session to one client after the other.

@@ -124,8 +124,10 @@ fn migrate_prints_its_steps_and_applies_them_once() {
     let (code, out, err) = migrate(&[]);
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("applied: V1__vaults_and_records"), "{out}");
+    assert!(out.contains("validated: all records have their digest"), "{out}");
     let (code, out, _) = migrate(&[]);
     assert!(code == Some(0) && out.contains("the schema is up to date"), "{out}");
+    assert!(!out.contains("digest"), "{out}");
     let started =
         Server::start(folder.path(), &["--database", &database.url(), "--database-migrate=false"]);
     assert!(
