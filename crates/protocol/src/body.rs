@@ -40,7 +40,7 @@ pub(crate) fn parse<'a, R: SetMember<'a> + Default, T>(
     }
 }
 
-/// Parses each element of an array; `None` for one that has issues.
+/// Parses each element of an array of objects; `None` for one that has issues.
 pub(crate) fn elements<R, T>(
     member: &str,
     raw: RawArray<R>,
@@ -48,7 +48,25 @@ pub(crate) fn elements<R, T>(
     issues: &mut Issues,
     parse: impl Fn(R, usize, &mut Issues) -> Option<T>,
 ) -> Vec<Option<T>> {
-    let (raw, count) = match raw {
+    let raw = array(member, raw, count_max, issues);
+    let mut elements = Vec::with_capacity(raw.len());
+    for (index, raw) in raw.into_iter().enumerate() {
+        if raw.is_none() {
+            issues.add(format!("{member}[{index}]"), "must be an object");
+        }
+        elements.push(raw.and_then(|raw| parse(raw, index, issues)));
+    }
+    elements
+}
+
+/// The elements of a required array, or an issue and none.
+pub(crate) fn array<R>(
+    member: &str,
+    raw: RawArray<R>,
+    count_max: usize,
+    issues: &mut Issues,
+) -> Vec<Option<R>> {
+    let (elements, count) = match raw {
         RawArray::Array { elements, count } => (elements, count),
         RawArray::NotAnArray | RawArray::Null => {
             issues.add(member, "must be an array");
@@ -65,13 +83,6 @@ pub(crate) fn elements<R, T>(
     };
     if count > count_max {
         issues.add(member, format!("must contain at most {count_max} {member}, not {count}"));
-    }
-    let mut elements = Vec::with_capacity(raw.len());
-    for (index, raw) in raw.into_iter().enumerate() {
-        if raw.is_none() {
-            issues.add(format!("{member}[{index}]"), "must be an object");
-        }
-        elements.push(raw.and_then(|raw| parse(raw, index, issues)));
     }
     elements
 }

@@ -28,7 +28,7 @@ pub(crate) enum RawMember<'a> {
     Object,
 }
 
-/// Raw state of a member that should be an array of objects.
+/// Raw state of a member that should be an array of objects, or of strings.
 #[derive(Debug, Default)]
 pub(crate) enum RawArray<T> {
     #[default]
@@ -37,7 +37,7 @@ pub(crate) enum RawArray<T> {
     Null,
     NotAnArray,
     Array {
-        /// The first elements, up to the maximum; `None` for an element that is not an object.
+        /// The first elements, up to the maximum; `None` for an element of another type.
         elements: Vec<Option<T>>,
         /// Number of elements in the body.
         count: usize,
@@ -77,16 +77,41 @@ pub(crate) fn set_once<'de, A: MapAccess<'de>>(
 }
 
 /// Sets a member that should be an array of objects.
-pub(crate) fn set_array_once<'de, A: MapAccess<'de>, T: SetMember<'de> + Default>(
+pub(crate) fn set_objects_once<'de, A: MapAccess<'de>, T: SetMember<'de> + Default>(
     member: &mut RawArray<T>,
     value: &mut A,
     levels_left: usize,
     elements_max: usize,
 ) -> Result<(), A::Error> {
+    let element = |levels_left| ObjectSeed { levels_left, new: T::default };
+    set_array_once(member, value, ArraySeed { levels_left, elements_max, element })
+}
+
+/// Sets a member that should be an array of strings.
+pub(crate) fn set_strings_once<'de, A: MapAccess<'de>>(
+    member: &mut RawArray<Cow<'de, str>>,
+    value: &mut A,
+    levels_left: usize,
+    elements_max: usize,
+) -> Result<(), A::Error> {
+    let element = |levels_left| StringSeed { levels_left };
+    set_array_once(member, value, ArraySeed { levels_left, elements_max, element })
+}
+
+fn set_array_once<'de, A, T, S, F>(
+    member: &mut RawArray<T>,
+    value: &mut A,
+    seed: ArraySeed<F>,
+) -> Result<(), A::Error>
+where
+    A: MapAccess<'de>,
+    S: DeserializeSeed<'de, Value = Option<T>>,
+    F: Fn(usize) -> S,
+{
     *member = if matches!(member, RawArray::Missing) {
-        value.next_value_seed(ArraySeed { levels_left, elements_max, new: T::default })?
+        value.next_value_seed(seed)?
     } else {
-        skip(value, levels_left)?;
+        skip(value, seed.levels_left)?;
         RawArray::Duplicate
     };
     Ok(())
@@ -250,14 +275,32 @@ impl<'de, T: SetMember<'de>, F: FnOnce() -> T> Visitor<'de> for ObjectSeed<F> {
     }
 }
 
-/// Deserializes an array of objects, each into the `T` that `new` creates.
+/// Deserializes a string; `None` for any other value.
+struct StringSeed {
+    levels_left: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for StringSeed {
+    type Value = Option<Cow<'de, str>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        let raw = MemberSeed { levels_left: self.levels_left }.deserialize(from)?;
+        Ok(if let RawMember::String(text) = raw { Some(text) } else { None })
+    }
+}
+
+/// Deserializes an array, and each of its elements by the seed that `element` creates from the levels left.
 struct ArraySeed<F> {
     levels_left: usize,
     elements_max: usize,
-    new: F,
+    element: F,
 }
 
-impl<'de, T: SetMember<'de>, F: Fn() -> T> DeserializeSeed<'de> for ArraySeed<F> {
+impl<'de, T, S, F> DeserializeSeed<'de> for ArraySeed<F>
+where
+    S: DeserializeSeed<'de, Value = Option<T>>,
+    F: Fn(usize) -> S,
+{
     type Value = RawArray<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
@@ -265,7 +308,11 @@ impl<'de, T: SetMember<'de>, F: Fn() -> T> DeserializeSeed<'de> for ArraySeed<F>
     }
 }
 
-impl<'de, T: SetMember<'de>, F: Fn() -> T> Visitor<'de> for ArraySeed<F> {
+impl<'de, T, S, F> Visitor<'de> for ArraySeed<F>
+where
+    S: DeserializeSeed<'de, Value = Option<T>>,
+    F: Fn(usize) -> S,
+{
     type Value = RawArray<T>;
 
     visit_scalars!(scalar => match scalar {
@@ -281,9 +328,7 @@ impl<'de, T: SetMember<'de>, F: Fn() -> T> Visitor<'de> for ArraySeed<F> {
         let levels_left = descend(self.levels_left)?;
         let mut elements = Vec::new();
         while elements.len() < self.elements_max {
-            let Some(element) =
-                seq.next_element_seed(ObjectSeed { levels_left, new: &self.new })?
-            else {
+            let Some(element) = seq.next_element_seed((self.element)(levels_left))? else {
                 let count = elements.len();
                 return Ok(RawArray::Array { elements, count });
             };

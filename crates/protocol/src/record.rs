@@ -5,7 +5,7 @@ use std::{borrow::Borrow, fmt, hash::Hash};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::Timestamp;
+use crate::{RecordDigest, Timestamp};
 
 /// Record id, chosen by the client: 1 to 255 bytes of UTF-8 without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -154,6 +154,12 @@ pub struct Record {
 impl Record {
     /// Appends the same JSON as serde.
     pub(crate) fn write_json(&self, json: &mut Vec<u8>) {
+        self.write_members(json);
+        json.push(b'}');
+    }
+
+    /// Appends the JSON without its end.
+    fn write_members(&self, json: &mut Vec<u8>) {
         json.extend_from_slice(br#"{"recordId":"#);
         write_json(json, &self.record_id);
         json.extend_from_slice(br#","ciphertext":""#);
@@ -164,6 +170,24 @@ impl Record {
         write_json(json, &self.deleted);
         json.extend_from_slice(br#","updated_at":"#);
         write_json(json, &self.updated_at);
+    }
+}
+
+/// Record with the digest of its ciphertext.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestedRecord {
+    /// The record.
+    pub record: Record,
+    /// The digest.
+    pub digest: RecordDigest,
+}
+
+impl DigestedRecord {
+    /// Appends the JSON: the members of the record, and `digest`.
+    pub(crate) fn write_json(&self, json: &mut Vec<u8>) {
+        self.record.write_members(json);
+        json.extend_from_slice(br#","digest":"#);
+        write_json(json, &self.digest);
         json.push(b'}');
     }
 }

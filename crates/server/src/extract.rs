@@ -6,7 +6,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
 };
-use vaultsync_protocol::{BodyError, Issues, Pull, Push, Timestamp, VaultName};
+use vaultsync_protocol::{BodyError, Issues, Pull, Push, RecordsRequest, Timestamp, VaultName};
 use vaultsync_store::Vault;
 
 use crate::{
@@ -110,6 +110,12 @@ impl FromBody for Push {
 }
 
 impl FromBody for Pull {
+    fn from_body(body: &[u8], _: &Limits) -> Result<Self, BodyError> {
+        Self::from_json(body)
+    }
+}
+
+impl FromBody for RecordsRequest {
     fn from_body(body: &[u8], _: &Limits) -> Result<Self, BodyError> {
         Self::from_json(body)
     }

@@ -74,6 +74,64 @@ pub(crate) struct PullRequest {
     since: Option<String>,
 }
 
+// Only for the document: `vaultsync_protocol::RecordsRequest` parses bodies.
+/// A request for records by id.
+#[derive(ToSchema)]
+#[schema(example = json!({ "recordIds": ["note-1", "note-2"] }))]
+#[expect(dead_code, reason = "its fields are read by the derive")]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RecordsRequest {
+    /// 1 to 100 ids, none twice.
+    #[schema(min_items = 1, max_items = 100)]
+    record_ids: Vec<String>,
+    /// The `epoch` of an earlier response. The server returns 410 if the vault's history has another epoch.
+    #[schema(required = false, min_length = 1, max_length = 64)]
+    epoch: Option<String>,
+}
+
+// Only for the document: `vaultsync_protocol::FoundRecords` serializes itself.
+/// Records found by id.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its fields are read by the derive")]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FoundRecords {
+    /// The records, in the order of the request.
+    records: Vec<DigestedRecord>,
+    /// Ids that the server has no record of, in the order of the request.
+    missing: Vec<String>,
+    /// Whether the response is cut: ask again for the ids that are neither in `records` nor in `missing`.
+    has_more: bool,
+    /// Name of the vault's history; null if nothing was ever pushed.
+    #[schema(required = true, example = "8a0f6c3e-1d1b-4c55-9a1e-3f0e2b7c9d10")]
+    epoch: Option<String>,
+    /// The vault's clock: the latest `updated_at` that it has assigned; null if nothing was ever pushed.
+    #[schema(required = true, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
+    head: Option<String>,
+}
+
+/// A record with the digest of its ciphertext.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its fields are read by the derive")]
+struct DigestedRecord {
+    /// Id chosen by the client.
+    #[schema(rename = "recordId", example = "note-1")]
+    record_id: String,
+    /// Standard base64 of the last pushed bytes.
+    #[schema(content_encoding = "base64", example = "aGVsbG8=")]
+    ciphertext: String,
+    /// Number of writes to the record.
+    #[schema(value_type = usize, minimum = 1, maximum = 9_007_199_254_740_991_i64, example = 1)]
+    version: i64,
+    /// Whether the record is a tombstone.
+    deleted: bool,
+    /// Position in the vault's order; each write moves the record to a later one.
+    #[schema(format = DateTime, example = "2024-01-15T10:30:00.000Z")]
+    updated_at: String,
+    /// The first 16 bytes of the SHA-256 of the ciphertext, as 32 hexadecimal digits.
+    #[schema(example = "2cf24dba5fb0a30e26e83b2ac5b9e29e")]
+    digest: String,
+}
+
 /// A condition of a push: a record is at this version.
 #[derive(ToSchema)]
 #[schema(as = Guard)]

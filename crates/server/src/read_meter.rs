@@ -1,13 +1,42 @@
-//! Charges a user for records that were read for a response which no client waits for any more.
+//! Reads of the store: within the user's memory and the handler's deadline, and charged even if no client waits
+//! for the response any more.
 //!
 //! A response is charged when it is complete (`rates`). A client that leaves before that would cost the
 //! database a read, and nothing in return.
 
-use std::sync::{Arc, Weak};
+use std::{
+    pin::pin,
+    sync::{Arc, Weak},
+};
 
-use vaultsync_store::{ReadBudget, UserId};
+use tokio::time::timeout;
+use vaultsync_store::{ReadBudget, StoreError, UserId};
 
-use crate::app::App;
+use crate::{app::App, error::ApiError, memory_budget::PageBudget};
+
+/// Reads a page of records. Returns what the store returned, and the memory that it takes.
+pub(crate) async fn read_page<T, F>(
+    app: &App,
+    user: UserId,
+    read: impl FnOnce(ReadMeter<PageBudget>) -> F,
+) -> Result<(T, PageBudget), ApiError>
+where
+    F: Future<Output = Result<(T, ReadMeter<PageBudget>), StoreError>>,
+{
+    let waiting = Waiting::new();
+    // Pinned, because moving a future moves all the bytes of its largest state. When this one had
+    // 12 KiB, moves took a tenth of the time of a pull that finds nothing.
+    let reading = pin!(read(ReadMeter::new(app, user, app.memory.page_budget(user), &waiting)));
+    // Moved, so that it is dropped before the read: a read that is given up then counts.
+    let still_waiting = waiting;
+    let (outcome, meter) = timeout(app.limits.handler_seconds, reading)
+        .await
+        .map_err(|_| ApiError::Unavailable("the store did not respond in time".to_owned()))??;
+    let budget = meter.into_budget();
+    // After the meter has ended: the response is charged, and not the read.
+    drop(still_waiting);
+    Ok((outcome, budget))
+}
 
 /// A budget that counts what is read with it.
 pub(crate) struct ReadMeter<B> {
@@ -68,8 +97,8 @@ mod tests {
     use super::*;
     use crate::{Limits, Parts};
 
-    #[test]
-    fn what_was_read_for_a_client_that_left_is_charged() {
+    #[tokio::test]
+    async fn what_was_read_for_a_client_that_left_is_charged() {
         let folder = tempfile::tempdir().unwrap();
         let limits = Limits { rate_limit_bytes: 1000, ..Limits::default() };
         let app = App::new(Parts { limits, ..Parts::in_folder(folder.path()) });
@@ -84,6 +113,12 @@ mod tests {
         drop(read(&waiting));
         let _budget: Unbounded = read(&waiting).into_budget();
         assert!(!is_limited(), "its response is charged instead");
+        let read_one = async |mut meter: ReadMeter<PageBudget>| {
+            assert!(meter.take(10_000));
+            Ok(((), meter))
+        };
+        let page = read_page(&app, user, read_one).await;
+        assert!(page.is_ok() && !is_limited(), "likewise");
         let meter = read(&waiting);
         drop(waiting);
         drop(meter);

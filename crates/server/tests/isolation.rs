@@ -30,6 +30,7 @@ backends!(
     a_push_does_not_wake_other_users,
     waits_are_limited_separately_for_each_user,
     a_pull_by_post_returns_the_users_own_records,
+    records_by_id_are_the_users_own,
     similar_subjects_are_different_users,
     one_subject_at_two_issuers_is_two_users,
     one_vault_does_not_advance_the_clock_of_another,
@@ -233,6 +234,26 @@ async fn a_pull_by_post_returns_the_users_own_records(backend: Backend) {
             _ => page(&server, "nobody", "").await,
         };
         assert_eq!((answer.status, answer.json()), (200, expected), "{user} {vault}");
+    }
+}
+
+async fn records_by_id_are_the_users_own(backend: Backend) {
+    let server = two_vaults(backend).await;
+    push(&server, BOB, [operation("his", None, b"bob")]).await;
+    let read = async |user: &str, vault: &str| {
+        let request = server.request(reqwest::Method::POST, &format!("/api/sync/{vault}records"));
+        let body = r#"{"recordIds":["x","his"]}"#;
+        let answer = send(request.bearer_auth(server.token(user)).body(body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let hers = read(ADA, "").await;
+    assert_eq!((contents(&hers), &hers["missing"]), (vec![("x", 1, "YWRh")], &json!(["his"])));
+    assert_eq!(hers["head"], page(&server, ADA, "").await["head"]);
+    for (user, vault) in [(ADA, "vaults/notes/"), (BOB, "vaults/notes/"), ("carol", "")] {
+        let nothing = read(user, vault).await;
+        assert_eq!(nothing["missing"], json!(["x", "his"]), "{user} {vault}");
+        assert_eq!((&nothing["epoch"], &nothing["head"]), (&Value::Null, &Value::Null));
     }
 }
 

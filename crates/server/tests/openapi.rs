@@ -22,17 +22,19 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi
 const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
 
 /// The routes in the document: all except the document itself and the page that shows it.
-const ROUTES: [(&str, &str); 12] = [
+const ROUTES: [(&str, &str); 14] = [
     ("get", "/api/sync/events"),
     ("get", "/api/sync/info"),
     ("get", "/api/sync/pull"),
     ("post", "/api/sync/pull"),
     ("post", "/api/sync/push"),
+    ("post", "/api/sync/records"),
     ("get", "/api/sync/vaults"),
     ("get", "/api/sync/vaults/{vault}/events"),
     ("get", "/api/sync/vaults/{vault}/pull"),
     ("post", "/api/sync/vaults/{vault}/pull"),
     ("post", "/api/sync/vaults/{vault}/push"),
+    ("post", "/api/sync/vaults/{vault}/records"),
     ("get", "/healthz"),
     ("get", "/readyz"),
 ];
@@ -267,6 +269,14 @@ async fn responses_match_the_document(backend: Backend) {
     check("post", push, 410, &server.push("ada", &body).await);
     body["epoch"] = server.pull("ada", "").await.json()["epoch"].clone();
     check("post", push, 409, &server.push("ada", &body).await);
+    let records = "/api/sync/records";
+    let read = async |body: &str| {
+        let request = server.request(Method::POST, records).bearer_auth(server.token("ada"));
+        send(request.body(body.to_owned())).await
+    };
+    check("post", records, 200, &read(r#"{"recordIds":["a","none"]}"#).await);
+    check("post", records, 400, &read(r#"{"recordIds":[]}"#).await);
+    check("post", records, 410, &read(r#"{"recordIds":["a"],"epoch":"other"}"#).await);
     let form = server.request(Method::POST, push).bearer_auth(server.token("ada"));
     check("post", push, 415, &send(form.header("content-type", "text/html").body("x")).await);
     let large = server.request(Method::GET, pull).header("x-large", "x".repeat(40_000));
@@ -373,6 +383,7 @@ async fn a_member_that_is_always_present_is_required() {
         ("PushRequest", "epoch"),
         ("PushRequest", "guards"),
         ("PushRequest", "since"),
+        ("RecordsRequest", "epoch"),
     ];
     let mut found = Vec::new();
     for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
@@ -424,6 +435,8 @@ async fn the_examples_of_the_protocol_page_match_the_document(backend: Backend) 
         "PushRefused",
         "Page",
         "PullRequest",
+        "RecordsRequest",
+        "FoundRecords",
         "Failure",
         "Failure",
     ];

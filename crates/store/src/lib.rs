@@ -6,6 +6,7 @@
 //! | `push_plan.rs`, `check_version.rs`, `receipts.rs`, `counters.rs`, `quotas.rs` | the decision on a push, for every backend |
 //! | `history.rs` | which replaced versions are kept, for every backend |
 //! | `pull.rs` | what the vault's head alone decides about a pull |
+//! | `records.rs` | where a response with records by id is cut |
 //! | `sqlite/`, `postgres/` | the backends: they load, call the above, and write |
 //! | `maintenance.rs` | removal of what is not kept any longer: erased vaults, old tombstones and versions |
 //! | `migrations.rs` | the list of migrations of both databases |
@@ -30,6 +31,7 @@ mod push_plan;
 mod quotas;
 mod read_budget;
 mod receipts;
+mod records;
 mod request_results;
 mod sqlite;
 mod store;
@@ -52,6 +54,7 @@ pub use read_budget::{ReadBudget, Unbounded};
 pub use receipts::RECEIPTS_MAX;
 pub use sqlite::verify_sqlite;
 pub use store::{
-    OpenError, PullOutcome, PushOutcome, Refused, Store, StoreError, StoreHealth, StoreOptions,
+    OpenError, PullOutcome, PushOutcome, RecordsOutcome, Refused, Store, StoreError, StoreHealth,
+    StoreOptions,
 };
 pub use vault::{UserId, Vault, VaultId};

@@ -2,7 +2,7 @@
 //!
 //! Not here: SQL, reading records.
 
-use vaultsync_protocol::{Cursor, Epoch, Page, Pull, Record, Timestamp};
+use vaultsync_protocol::{Cursor, Epoch, KnownEpoch, Page, Pull, Record, Timestamp};
 
 use crate::PullOutcome;
 
@@ -16,19 +16,20 @@ pub(crate) struct VaultHead {
     pub(crate) purged_at: Option<Timestamp>,
 }
 
+/// Whether a client that knows an epoch expects another history than the vault's.
+pub(crate) fn is_another_epoch(known: Option<&KnownEpoch>, vault: Option<VaultHead>) -> bool {
+    known.is_some_and(|known| !vault.is_some_and(|vault| known.names(vault.epoch)))
+}
+
 /// The outcome, if the vault's row alone decides it, as it does for most pulls: no record is later than
 /// the head. `None` if records must be read.
 pub(crate) fn without_records(pull: &Pull, vault: Option<VaultHead>) -> Option<PullOutcome> {
     let cursor = pull.cursor.map(Cursor::timestamp);
-    if let Some(known) = &pull.epoch {
-        match vault {
-            Some(vault) if known.names(vault.epoch) => {
-                if cursor > Some(vault.clock) {
-                    return Some(PullOutcome::CursorAhead);
-                }
-            }
-            _ => return Some(PullOutcome::EpochChanged),
-        }
+    if is_another_epoch(pull.epoch.as_ref(), vault) {
+        return Some(PullOutcome::EpochChanged);
+    }
+    if pull.epoch.is_some() && cursor > vault.map(|vault| vault.clock) {
+        return Some(PullOutcome::CursorAhead);
     }
     if let (Some(since), Some(cursor)) = (pull.since, cursor) {
         // What is purged was seen by a client that began its last complete pull after it, or has passed it in

@@ -3,7 +3,8 @@
 use std::{io, path::PathBuf};
 
 use vaultsync_protocol::{
-    Conflict, Epoch, HeadChange, Page, Pull, Push, Timestamp, VaultSummary, Written,
+    Conflict, Epoch, FoundRecords, HeadChange, Page, Pull, Push, RecordsRequest, Timestamp,
+    VaultSummary, Written,
 };
 use vaultsync_tasks::Tasks;
 
@@ -101,6 +102,15 @@ pub enum PullOutcome {
     CursorAhead,
     /// Tombstones were purged that the client has not seen.
     CursorExpired,
+}
+
+/// Outcome of a read of records by id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordsOutcome {
+    /// The records.
+    Found(FoundRecords),
+    /// The client names another epoch than the vault's.
+    EpochChanged,
 }
 
 /// Failure of a use case.
@@ -309,6 +319,20 @@ impl Store {
                 Ok((PullOutcome::VaultErased, budget))
             }
             (outcome, _) => Ok((outcome, budget)),
+        }
+    }
+
+    /// Reads records by id, from one snapshot, in the order of the request, within `budget`, which is returned.
+    /// The response is cut as a page is. On PostgreSQL a replica is not asked.
+    pub async fn records<R: ReadBudget>(
+        &self,
+        vault: &Vault,
+        request: &RecordsRequest,
+        budget: R,
+    ) -> Result<(RecordsOutcome, R), StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.records(vault, request, budget).await,
+            Self::Postgres(postgres) => postgres.records(vault, request, budget).await,
         }
     }
 

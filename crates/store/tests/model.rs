@@ -17,13 +17,13 @@ use proptest::test_runner::Config;
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
-use vaultsync_protocol::{Cursor, Page, Pull, Timestamp};
-use vaultsync_store::{PullOutcome, PushOutcome, StoreOptions, Vault};
+use vaultsync_protocol::{Cursor, DigestedRecord, Page, Pull, Record, RecordDigest, Timestamp};
+use vaultsync_store::{PullOutcome, PushOutcome, RecordsOutcome, StoreOptions, Vault};
 
 use self::{
-    reference::{Answer, DEVICES, EPOCH, PAGE_BYTES_MAX, Request},
+    reference::{Answer, DEVICES, EPOCH, PAGE_BYTES_MAX, RECORDS, Request},
     steps::{Expected, Reference, State, Step, USERS},
-    support::{Backend, TestStore, batch, known_epoch, operation},
+    support::{Backend, TestStore, batch, known_epoch, operation, records_request},
 };
 
 /// The local state of a device: its records by id, and its cursor.
@@ -85,17 +85,20 @@ fn answer(outcome: PushOutcome) -> Answer {
     }
 }
 
+/// A record's id, and the record in the model's terms.
+fn model_record(record: &Record) -> (String, reference::Record) {
+    let model = reference::Record {
+        version: record.version.get(),
+        ciphertext: record.ciphertext.as_bytes().to_vec(),
+        deleted: record.deleted,
+        updated_at: Some(record.updated_at.as_millis()),
+    };
+    (record.record_id.to_string(), model)
+}
+
 /// A page in the model's terms.
-fn page(page: Page) -> reference::Page {
-    let records = page.records.into_iter().map(|record| {
-        let model = reference::Record {
-            version: record.version.get(),
-            ciphertext: record.ciphertext.as_bytes().to_vec(),
-            deleted: record.deleted,
-            updated_at: Some(record.updated_at.as_millis()),
-        };
-        (record.record_id.to_string(), model)
-    });
+fn page(page: &Page) -> reference::Page {
+    let records = page.records.iter().map(model_record);
     assert!(page.epoch.is_none_or(|epoch| epoch == EPOCH));
     assert_eq!(page.epoch.is_some(), page.head.is_some());
     reference::Page {
@@ -127,7 +130,7 @@ impl System {
         let index = user * DEVICES + device;
         let outcome = self.pull(user, &pull(self.devices[index].cursor, limit));
         let PullOutcome::Page(pulled) = outcome else { panic!("{outcome:?}") };
-        let (page, device) = (page(pulled), &mut self.devices[index]);
+        let (page, device) = (page(&pulled), &mut self.devices[index]);
         let advances = page.next_cursor.is_none() || page.next_cursor > device.cursor;
         assert!(advances, "a page with records advances the cursor");
         device.records.extend(page.records.iter().cloned());
@@ -151,7 +154,7 @@ impl System {
                     let another = vaultsync_protocol::Epoch::from_bytes([9; 16]);
                     let epoch = Some(known_epoch(if *names_epoch { EPOCH } else { another }));
                     let pulled = match self.pull(*user, &Pull { epoch, ..pull(*cursor, 100) }) {
-                        PullOutcome::Page(pulled) => reference::PullAnswer::Page(page(pulled)),
+                        PullOutcome::Page(pulled) => reference::PullAnswer::Page(page(&pulled)),
                         PullOutcome::EpochChanged => reference::PullAnswer::EpochChanged,
                         PullOutcome::CursorAhead => reference::PullAnswer::CursorAhead,
                         outcome @ (PullOutcome::VaultErased | PullOutcome::CursorExpired) => {
@@ -165,7 +168,29 @@ impl System {
         self
     }
 
-    /// Each device follows its cursor to the end. It must then have the model's records.
+    /// Reads these records by id, in as many responses as it takes.
+    fn read_by_id(&self, user: usize, ids: &[&str]) -> BTreeMap<String, reference::Record> {
+        let (mut found, mut left) = (BTreeMap::new(), ids.to_vec());
+        while !left.is_empty() {
+            let request = records_request(&left, None);
+            let reading = self.store.records(&self.vaults[user], &request);
+            let outcome = self.runtime.block_on(reading);
+            let RecordsOutcome::Found(response) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(response.records.is_empty(), response.missing.len() == left.len());
+            left.retain(|id| !response.missing.iter().any(|missing| missing.as_str() == *id));
+            for DigestedRecord { record, digest } in response.records {
+                assert_eq!(digest, RecordDigest::of(record.ciphertext.as_bytes()));
+                left.retain(|id| *id != record.record_id.as_str());
+                let (id, record) = model_record(&record);
+                found.insert(id, record);
+            }
+            assert_eq!(response.has_more, !left.is_empty());
+        }
+        found
+    }
+
+    /// Each device follows its cursor to the end. It must then have the model's records, and so must every other
+    /// way to read them.
     fn finish(mut self, model: &State) {
         for user in 0..USERS {
             for device in 0..DEVICES {
@@ -174,6 +199,9 @@ impl System {
                 let records = &self.devices[user * DEVICES + device].records;
                 assert_eq!(records, &model.vaults[user].records, "device {device} of user {user}");
             }
+            let mut ids = RECORDS.to_vec();
+            ids.push("none");
+            assert_eq!(self.read_by_id(user, &ids), model.vaults[user].records, "user {user}");
         }
     }
 }

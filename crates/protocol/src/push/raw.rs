@@ -4,7 +4,7 @@ use serde::de::MapAccess;
 
 use crate::{
     GUARDS_MAX, OPERATIONS_MAX,
-    json::{RawArray, RawMember, SetMember, set_array_once, set_once, skip},
+    json::{RawArray, RawMember, SetMember, set_objects_once, set_once, skip},
 };
 
 /// Members of an operation that the protocol defines.
@@ -41,9 +41,9 @@ impl<'de> SetMember<'de> for RawPush<'de> {
     ) -> Result<(), A::Error> {
         match name {
             "operations" => {
-                set_array_once(&mut self.operations, value, levels_left, OPERATIONS_MAX)?;
+                set_objects_once(&mut self.operations, value, levels_left, OPERATIONS_MAX)?;
             }
-            "guards" => set_array_once(&mut self.guards, value, levels_left, GUARDS_MAX)?,
+            "guards" => set_objects_once(&mut self.guards, value, levels_left, GUARDS_MAX)?,
             "epoch" => set_once(&mut self.epoch, value, levels_left)?,
             "since" => set_once(&mut self.since, value, levels_left)?,
             _ => skip(value, levels_left)?,

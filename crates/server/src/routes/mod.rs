@@ -11,6 +11,7 @@ mod health;
 mod info;
 mod pull;
 mod push;
+mod records;
 mod vaults;
 
 use axum::{Router, middleware::from_fn_with_state};
@@ -32,6 +33,7 @@ fn api() -> OpenApiRouter<App> {
     OpenApiRouter::default()
         .routes(vaults::also_by_name(routes!(push::push)))
         .routes(vaults::also_by_name(routes!(pull::pull, pull::post_pull)))
+        .routes(vaults::also_by_name(routes!(records::records)))
         .routes(vaults::also_by_name(routes!(events::events).map(events::refuse_other_methods)))
         .routes(routes!(vaults::vaults))
         .routes(routes!(info::info))

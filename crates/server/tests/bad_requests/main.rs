@@ -9,6 +9,7 @@ mod paths;
 mod pull_bodies;
 mod queries;
 mod raw;
+mod record_ids;
 mod sizes;
 mod wire;
 

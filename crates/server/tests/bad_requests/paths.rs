@@ -156,6 +156,7 @@ async fn an_unsupported_method_gets_a_405_with_allow(backend: Backend) {
     for (path, allowed) in [
         ("/api/sync/push", &["POST"][..]),
         ("/api/sync/pull", &["GET", "HEAD", "POST"]),
+        ("/api/sync/records", &["POST"]),
         ("/api/sync/info", &["GET", "HEAD"]),
         ("/api/sync/events", &["GET"]),
         ("/healthz", &["GET", "HEAD"]),

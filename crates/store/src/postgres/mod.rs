@@ -29,6 +29,7 @@ mod push_batch;
 mod push_executor;
 mod push_txn;
 mod record_writes;
+mod records;
 mod round_trips;
 mod rows;
 mod vault_locks;
@@ -37,7 +38,7 @@ mod vaults;
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
-use vaultsync_protocol::{Pull, Push, Timestamp, VaultSummary};
+use vaultsync_protocol::{Pull, Push, RecordsRequest, Timestamp, VaultSummary};
 use vaultsync_tasks::{Task, Tasks};
 
 pub use self::{
@@ -56,7 +57,7 @@ use self::{
 };
 use crate::{
     ChangeNotifier, DatabaseUrl, OpenError, PubsubBackend, PullOutcome, PushOutcome, ReadBudget,
-    StoreError, StoreOptions, Vault, VaultId, pubsub::Relay, pull::VaultHead,
+    RecordsOutcome, StoreError, StoreOptions, Vault, VaultId, pubsub::Relay, pull::VaultHead,
     request_results::RequestResults,
 };
 
@@ -93,6 +94,7 @@ pub fn hot_statements() -> Vec<(&'static str, &'static str)> {
         ("touch", round_trips::TOUCH.text),
         ("head", pull::HEAD.text),
         ("page", pull::PAGE.text),
+        ("records", records::RECORDS.text),
     ];
     statements.extend(record_writes::examples());
     statements
@@ -232,6 +234,17 @@ impl Postgres {
     ) -> Result<(PullOutcome, R), StoreError> {
         let outcome = self.inner.pull(vault, pull, budget).await.map_err(StoreError::from);
         self.record_read(&outcome);
+        outcome
+    }
+
+    pub(crate) async fn records<R: ReadBudget>(
+        &self,
+        vault: &Vault,
+        request: &RecordsRequest,
+        budget: R,
+    ) -> Result<(RecordsOutcome, R), StoreError> {
+        let outcome = self.inner.records(vault, request, budget).await.map_err(StoreError::from);
+        self.results.record_read(&outcome);
         outcome
     }
 

@@ -116,11 +116,7 @@ impl Inner {
         budget.clear();
         let connection = endpoints.connect(vault.id(), number, deadlines).await?;
         self.gauge();
-        let limits = pull::Limits {
-            bytes_max: self.options.page_bytes_max,
-            deadline: deadlines.deadline,
-            row_timeout: self.timeout,
-        };
+        let limits = self.page_limits(deadlines);
         let read = async {
             if self.seems_idle(vault, pull) {
                 let head = pull::read_head(&connection, vault.id(), deadlines.deadline).await?;
@@ -132,6 +128,14 @@ impl Inner {
         };
         let read = connection.endpoint().watch(read).await;
         connection.settle(read)
+    }
+
+    pub(super) const fn page_limits(&self, deadlines: Deadlines) -> pull::Limits {
+        pull::Limits {
+            bytes_max: self.options.page_bytes_max,
+            deadline: deadlines.deadline,
+            row_timeout: self.timeout,
+        }
     }
 
     /// The head of a vault: from a replica that is recent enough, otherwise from the primary, in a batch

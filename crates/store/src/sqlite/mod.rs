@@ -12,6 +12,7 @@ mod maintenance;
 mod open;
 mod pull;
 mod push;
+mod records;
 mod upgrade;
 mod vaults;
 mod watch;
@@ -27,7 +28,7 @@ use std::{
 use deadpool::unmanaged::{Object, Pool};
 use rusqlite::Connection;
 use tokio::{sync::oneshot, time::Instant};
-use vaultsync_protocol::{Pull, Push, Timestamp, VaultSummary};
+use vaultsync_protocol::{Pull, Push, RecordsRequest, Timestamp, VaultSummary};
 use vaultsync_tasks::Tasks;
 
 pub use self::check::verify_sqlite;
@@ -40,8 +41,8 @@ use self::{
     writer::{Job, Writer},
 };
 use crate::{
-    ChangeNotifier, OpenError, PullOutcome, PushOutcome, ReadBudget, StoreError, StoreHealth,
-    StoreOptions, Vault, VaultId, disk_room,
+    ChangeNotifier, OpenError, PullOutcome, PushOutcome, ReadBudget, RecordsOutcome, StoreError,
+    StoreHealth, StoreOptions, Vault, VaultId, disk_room,
     pull::{VaultHead, without_records},
     request_results::RequestResults,
 };
@@ -217,6 +218,20 @@ impl Sqlite {
             (self.options.page_bytes_max, Some(Instant::now() + INLINE_READ_BUDGET));
         pull::read_page(&connection, vault, pull, &mut pull::Limits { bytes_max, until, budget })
             .ok()
+    }
+
+    pub(crate) async fn records<R: ReadBudget>(
+        &self,
+        vault: &Vault,
+        request: &RecordsRequest,
+        mut budget: R,
+    ) -> Result<(RecordsOutcome, R), StoreError> {
+        let (id, request, bytes_max) = (vault.id(), request.clone(), self.options.page_bytes_max);
+        self.read_blocking(move |connection| {
+            records::read(connection, id, &request, bytes_max, &mut budget)
+                .map(|outcome| (outcome, budget))
+        })
+        .await
     }
 
     pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<Timestamp>, StoreError> {

@@ -44,6 +44,7 @@ mod paging;
 mod quotas;
 mod races;
 mod receipts;
+mod records_by_id;
 mod retries;
 mod sqlite_damage;
 mod sqlite_file;

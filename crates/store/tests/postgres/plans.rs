@@ -123,6 +123,7 @@ pub(crate) fn explained(
             "keep batch" => format!("{vaults}, {ids}, '{{1,2}}', '{{9,9}}'"),
             "head" | "touch" => vault.to_owned(),
             "page" => format!("{vault}, 0, 100, 1000000"),
+            "records" => format!("{vault}, {ids}, 1000000"),
             "heads batch" | "lock batch" => vaults.to_owned(),
             "record states batch" => format!("{vaults}, {ids}"),
             "insert batch" | "write batch" => {

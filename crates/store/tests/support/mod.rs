@@ -7,11 +7,12 @@ use std::{path::PathBuf, sync::OnceLock, time::Duration};
 use serde_json::json;
 use tempfile::TempDir;
 use vaultsync_protocol::{
-    Ciphertext, Epoch, KnownEpoch, Operation, Pull, Push, RecordId, Timestamp, Version,
+    Ciphertext, Epoch, KnownEpoch, Operation, Pull, Push, RecordId, RecordsRequest, Timestamp,
+    Version,
 };
 use vaultsync_store::{
-    PostgresOptions, PubsubBackend, PullOutcome, PushOutcome, Store, StoreError, StoreOptions,
-    Unbounded, Vault,
+    PostgresOptions, PubsubBackend, PullOutcome, PushOutcome, RecordsOutcome, Store, StoreError,
+    StoreOptions, Unbounded, Vault,
 };
 use vaultsync_test_servers::shared_postgres;
 
@@ -67,6 +68,16 @@ impl TestStore {
             match self.store.push(vault, push.clone(), now, ()).await {
                 Err(StoreError::Busy(_) | StoreError::Unavailable(_)) => {}
                 outcome => return outcome.expect("a push does not fail"),
+            }
+        }
+    }
+
+    /// Reads records by id, likewise.
+    pub(crate) async fn records(&self, vault: &Vault, request: &RecordsRequest) -> RecordsOutcome {
+        loop {
+            match self.store.records(vault, request, Unbounded).await {
+                Err(StoreError::Busy(_) | StoreError::Unavailable(_)) => {}
+                outcome => return outcome.expect("a read does not fail").0,
             }
         }
     }
@@ -137,4 +148,10 @@ pub(crate) fn batch(operations: &[Operation], epoch: Option<&str>) -> Push {
 /// The epoch as a client sends it back.
 pub(crate) fn known_epoch(epoch: Epoch) -> KnownEpoch {
     KnownEpoch::new(&epoch.to_string()).expect("an epoch")
+}
+
+/// A request for these records, parsed from the body that a client would send.
+pub(crate) fn records_request(ids: &[&str], epoch: Option<&str>) -> RecordsRequest {
+    let body = json!({ "recordIds": ids, "epoch": epoch }).to_string();
+    RecordsRequest::from_json(body.as_bytes()).expect("a valid body")
 }
