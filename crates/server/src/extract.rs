@@ -6,7 +6,9 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
 };
-use vaultsync_protocol::{BodyError, Issues, Pull, Push, RecordsRequest, Timestamp, VaultName};
+use vaultsync_protocol::{
+    BodyError, Issues, ManifestRequest, Pull, Push, RecordsRequest, Timestamp, VaultName,
+};
 use vaultsync_store::Vault;
 
 use crate::{
@@ -83,6 +85,19 @@ impl<S: Sync> FromRequestParts<S> for PullQuery {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         Pull::from_query(parts.uri.query().unwrap_or_default())
+            .map(Self)
+            .map_err(ApiError::InvalidRequest)
+    }
+}
+
+/// The query of a manifest.
+pub(crate) struct ManifestQuery(pub(crate) ManifestRequest);
+
+impl<S: Sync> FromRequestParts<S> for ManifestQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        ManifestRequest::from_query(parts.uri.query().unwrap_or_default())
             .map(Self)
             .map_err(ApiError::InvalidRequest)
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::Body as _;
 use serde::Serialize;
 use utoipa::ToSchema;
-use vaultsync_protocol::{Conflict, FoundRecords, HeadChange, Page, Timestamp, Written};
+use vaultsync_protocol::{Conflict, FoundRecords, HeadChange, Manifest, Page, Timestamp, Written};
 use vaultsync_store::Refused;
 
 use crate::{error, json, memory_budget::Reservation, offload, openapi};
@@ -73,23 +73,32 @@ pub(crate) async fn push_refused(refused: Refused, memory: Reservation) -> Respo
 /// 200: a page of changes.
 pub(crate) async fn page(page: Page, memory: Reservation) -> Response {
     let bytes = page.records.iter().map(|record| record.ciphertext.len()).sum();
-    large(bytes, move || page.to_json(), memory).await
+    large(bytes, move || page.to_json().into(), memory).await
 }
 
 /// 200: records found by id.
 pub(crate) async fn records(found: FoundRecords, memory: Reservation) -> Response {
-    large(found.ciphertext_bytes(), move || found.to_json(), memory).await
+    large(found.ciphertext_bytes(), move || found.to_json().into(), memory).await
 }
+
+/// 200: a page of a manifest.
+pub(crate) async fn manifest(manifest: Manifest, memory: Reservation) -> Response {
+    let bytes = manifest.entries.len() * MANIFEST_ENTRY_BYTES;
+    large(bytes, move || json::encode(&manifest), memory).await
+}
+
+/// Usual length of an entry of a manifest.
+const MANIFEST_ENTRY_BYTES: usize = 160;
 
 /// 200: a body for which memory is reserved.
 async fn large(
     bytes: usize,
-    encode: impl FnOnce() -> Vec<u8> + Send + 'static,
+    encode: impl FnOnce() -> Bytes + Send + 'static,
     memory: Reservation,
 ) -> Response {
     // As above.
     let (body, memory) = offload::run(bytes, move || (encode(), memory)).await;
-    json_response(body.into(), Some(memory))
+    json_response(body, Some(memory))
 }
 
 /// 200: a small body, which reserves no memory.

@@ -31,6 +31,7 @@ backends!(
     waits_are_limited_separately_for_each_user,
     a_pull_by_post_returns_the_users_own_records,
     records_by_id_are_the_users_own,
+    manifest_and_usage_are_of_the_users_own_vault,
     similar_subjects_are_different_users,
     one_subject_at_two_issuers_is_two_users,
     one_vault_does_not_advance_the_clock_of_another,
@@ -254,6 +255,34 @@ async fn records_by_id_are_the_users_own(backend: Backend) {
         let nothing = read(user, vault).await;
         assert_eq!(nothing["missing"], json!(["x", "his"]), "{user} {vault}");
         assert_eq!((&nothing["epoch"], &nothing["head"]), (&Value::Null, &Value::Null));
+    }
+}
+
+async fn manifest_and_usage_are_of_the_users_own_vault(backend: Backend) {
+    let server = two_vaults(backend).await;
+    push(&server, BOB, [operation("his", None, b"bob")]).await;
+    let get = async |user: &str, path: &str| {
+        let request = server.request(reqwest::Method::GET, &format!("/api/sync/{path}"));
+        let answer = send(request.bearer_auth(server.token(user))).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let manifest = get(ADA, "manifest").await;
+    let entries = manifest["entries"].as_array().expect("entries").iter();
+    let listed: Vec<_> = entries.map(|entry| (&entry["recordId"], &entry["version"])).collect();
+    assert_eq!(listed, [(&json!("x"), &json!(1)), (&json!("y"), &json!(1))]);
+    let own = page(&server, ADA, "").await;
+    assert_eq!((&manifest["head"], &manifest["epoch"]), (&own["head"], &own["epoch"]));
+    let after = get(ADA, "manifest?after=h").await;
+    assert_eq!(after["entries"].as_array().map(Vec::len), Some(2), "his record is not hers");
+    let usage = get(ADA, "usage").await;
+    assert_eq!((&usage["records"], &usage["bytes"]), (&json!(2), &json!(6)));
+    assert_eq!(get(BOB, "usage").await["records"], 3);
+    for (user, vault) in [(ADA, "vaults/notes/"), (BOB, "vaults/notes/"), ("carol", "")] {
+        let manifest = get(user, &format!("{vault}manifest")).await;
+        assert_eq!((&manifest["entries"], &manifest["head"]), (&json!([]), &Value::Null));
+        let usage = get(user, &format!("{vault}usage")).await;
+        assert_eq!((&usage["records"], &usage["epoch"]), (&json!(0), &Value::Null));
     }
 }
 

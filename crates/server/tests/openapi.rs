@@ -22,19 +22,23 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi
 const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
 
 /// The routes in the document: all except the document itself and the page that shows it.
-const ROUTES: [(&str, &str); 14] = [
+const ROUTES: [(&str, &str); 18] = [
     ("get", "/api/sync/events"),
     ("get", "/api/sync/info"),
+    ("get", "/api/sync/manifest"),
     ("get", "/api/sync/pull"),
     ("post", "/api/sync/pull"),
     ("post", "/api/sync/push"),
     ("post", "/api/sync/records"),
+    ("get", "/api/sync/usage"),
     ("get", "/api/sync/vaults"),
     ("get", "/api/sync/vaults/{vault}/events"),
+    ("get", "/api/sync/vaults/{vault}/manifest"),
     ("get", "/api/sync/vaults/{vault}/pull"),
     ("post", "/api/sync/vaults/{vault}/pull"),
     ("post", "/api/sync/vaults/{vault}/push"),
     ("post", "/api/sync/vaults/{vault}/records"),
+    ("get", "/api/sync/vaults/{vault}/usage"),
     ("get", "/healthz"),
     ("get", "/readyz"),
 ];
@@ -277,6 +281,19 @@ async fn responses_match_the_document(backend: Backend) {
     check("post", records, 200, &read(r#"{"recordIds":["a","none"]}"#).await);
     check("post", records, 400, &read(r#"{"recordIds":[]}"#).await);
     check("post", records, 410, &read(r#"{"recordIds":["a"],"epoch":"other"}"#).await);
+    let manifest = "/api/sync/manifest";
+    let list = async |query: &str| {
+        let request = server.request(Method::GET, &format!("{manifest}{query}"));
+        send(request.bearer_auth(server.token("ada"))).await
+    };
+    check("get", manifest, 200, &list("?limit=1").await);
+    check("get", manifest, 200, &list("").await);
+    check("get", manifest, 400, &list("?limit=0").await);
+    check("get", manifest, 410, &list("?epoch=other").await);
+    for user in ["ada", "nobody"] {
+        let usage = server.request(Method::GET, "/api/sync/usage").bearer_auth(server.token(user));
+        check("get", "/api/sync/usage", 200, &send(usage).await);
+    }
     let form = server.request(Method::POST, push).bearer_auth(server.token("ada"));
     check("post", push, 415, &send(form.header("content-type", "text/html").body("x")).await);
     let large = server.request(Method::GET, pull).header("x-large", "x".repeat(40_000));
@@ -437,6 +454,8 @@ async fn the_examples_of_the_protocol_page_match_the_document(backend: Backend) 
         "PullRequest",
         "RecordsRequest",
         "FoundRecords",
+        "Manifest",
+        "Usage",
         "Failure",
         "Failure",
     ];

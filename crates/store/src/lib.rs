@@ -6,7 +6,8 @@
 //! | `push_plan.rs`, `check_version.rs`, `receipts.rs`, `counters.rs`, `quotas.rs` | the decision on a push, for every backend |
 //! | `history.rs` | which replaced versions are kept, for every backend |
 //! | `pull.rs` | what the vault's head alone decides about a pull |
-//! | `records.rs` | where a response with records by id is cut |
+//! | `records.rs`, `manifest.rs` | where a response with records by id, or a page of a manifest, ends |
+//! | `usage.rs` | what a vault's row says of its size |
 //! | `sqlite/`, `postgres/` | the backends: they load, call the above, and write |
 //! | `maintenance.rs` | removal of what is not kept any longer: erased vaults, old tombstones and versions |
 //! | `migrations.rs` | the list of migrations of both databases |
@@ -21,6 +22,7 @@ mod counters;
 mod disk_room;
 mod history;
 mod maintenance;
+mod manifest;
 mod migrations;
 mod notifier;
 mod postgres;
@@ -35,6 +37,7 @@ mod records;
 mod request_results;
 mod sqlite;
 mod store;
+mod usage;
 mod vault;
 
 pub use check_version::{RecordState, WriteDecision, check_version};
@@ -54,7 +57,7 @@ pub use read_budget::{ReadBudget, Unbounded};
 pub use receipts::RECEIPTS_MAX;
 pub use sqlite::verify_sqlite;
 pub use store::{
-    OpenError, PullOutcome, PushOutcome, RecordsOutcome, Refused, Store, StoreError, StoreHealth,
-    StoreOptions,
+    ManifestOutcome, OpenError, PullOutcome, PushOutcome, RecordsOutcome, Refused, Store,
+    StoreError, StoreHealth, StoreOptions,
 };
 pub use vault::{UserId, Vault, VaultId};

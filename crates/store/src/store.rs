@@ -3,8 +3,8 @@
 use std::{io, path::PathBuf};
 
 use vaultsync_protocol::{
-    Conflict, Epoch, FoundRecords, HeadChange, Page, Pull, Push, RecordsRequest, Timestamp,
-    VaultSummary, Written,
+    Conflict, Epoch, FoundRecords, HeadChange, Manifest, ManifestRequest, Page, Pull, Push,
+    RecordsRequest, Timestamp, Usage, VaultSummary, Written,
 };
 use vaultsync_tasks::Tasks;
 
@@ -109,6 +109,15 @@ pub enum PullOutcome {
 pub enum RecordsOutcome {
     /// The records.
     Found(FoundRecords),
+    /// The client names another epoch than the vault's.
+    EpochChanged,
+}
+
+/// Outcome of a read of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManifestOutcome {
+    /// One page.
+    Manifest(Manifest),
     /// The client names another epoch than the vault's.
     EpochChanged,
 }
@@ -333,6 +342,32 @@ impl Store {
         match self {
             Self::Sqlite(sqlite) => sqlite.records(vault, request, budget).await,
             Self::Postgres(postgres) => postgres.records(vault, request, budget).await,
+        }
+    }
+
+    /// Reads one page of a manifest, ordered by record id in byte order, from one snapshot, within `budget`,
+    /// which is returned. On PostgreSQL a replica is not asked.
+    ///
+    /// The pages that follow each other's `next` have each record once that existed before the first of them
+    /// was read. A record that is created meanwhile may be in none of them, and one that changes is in the state
+    /// of its page: a pull after the head of the first page returns both.
+    pub async fn manifest<R: ReadBudget>(
+        &self,
+        vault: &Vault,
+        request: &ManifestRequest,
+        budget: R,
+    ) -> Result<(ManifestOutcome, R), StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.manifest(vault.id(), request, budget).await,
+            Self::Postgres(postgres) => postgres.manifest(vault.id(), request, budget).await,
+        }
+    }
+
+    /// Reads what a vault takes up, from its row. On PostgreSQL a replica is not asked.
+    pub async fn usage(&self, vault: &Vault) -> Result<Usage, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.usage(vault.id()).await,
+            Self::Postgres(postgres) => postgres.usage(vault.id()).await,
         }
     }
 

@@ -17,11 +17,16 @@ use proptest::test_runner::Config;
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
-use vaultsync_protocol::{Cursor, DigestedRecord, Page, Pull, Record, RecordDigest, Timestamp};
-use vaultsync_store::{PullOutcome, PushOutcome, RecordsOutcome, StoreOptions, Vault};
+use vaultsync_protocol::{
+    Cursor, DigestedRecord, ManifestEntry, ManifestRequest, Page, Pull, Record, RecordDigest,
+    RecordId, Timestamp, Version,
+};
+use vaultsync_store::{
+    ManifestOutcome, PullOutcome, PushOutcome, RecordsOutcome, StoreOptions, Unbounded, Vault,
+};
 
 use self::{
-    reference::{Answer, DEVICES, EPOCH, PAGE_BYTES_MAX, RECORDS, Request},
+    reference::{Answer, DEVICES, EPOCH, PAGE_BYTES_MAX, RECORDS, Request, VaultModel},
     steps::{Expected, Reference, State, Step, USERS},
     support::{Backend, TestStore, batch, known_epoch, operation, records_request},
 };
@@ -189,6 +194,46 @@ impl System {
         found
     }
 
+    /// The vault's manifest, in pages of `limit`.
+    fn manifest(&self, user: usize, limit: usize) -> Vec<ManifestEntry> {
+        let (mut entries, mut after) = (Vec::new(), None);
+        loop {
+            let request = ManifestRequest { after, limit, epoch: None };
+            let reading = self.store.store.manifest(&self.vaults[user], &request, Unbounded);
+            let read = self.runtime.block_on(reading).expect("a manifest");
+            let ManifestOutcome::Manifest(page) = read.0 else { panic!("no epoch was named") };
+            entries.extend(page.entries);
+            after = page.next;
+            if after.is_none() {
+                return entries;
+            }
+        }
+    }
+
+    /// The manifest and the usage must agree with the model's records.
+    fn check_manifest_and_usage(&self, user: usize, model: &VaultModel) {
+        let entry = |(id, record): (&String, &reference::Record)| ManifestEntry {
+            record_id: RecordId::new(id).expect(id),
+            version: Version::new(record.version).expect("a version"),
+            deleted: record.deleted,
+            updated_at: Timestamp::from_millis(record.updated_at.expect("a record")),
+            digest: RecordDigest::of(&record.ciphertext),
+        };
+        let expected: Vec<_> = model.records.iter().map(entry).collect();
+        for limit in [1, 4, 1000] {
+            assert_eq!(self.manifest(user, limit), expected, "pages of {limit}, user {user}");
+        }
+        let reading = self.store.store.usage(&self.vaults[user]);
+        let usage = self.runtime.block_on(reading).expect("the usage");
+        let records = || model.records.values();
+        let count = |count: usize| Some(i64::try_from(count).expect("a small number"));
+        assert_eq!(usage.records, count(records().filter(|record| !record.deleted).count()));
+        assert_eq!(usage.tombstones, count(records().filter(|record| record.deleted).count()));
+        assert_eq!(usage.bytes, count(records().map(|record| record.ciphertext.len()).sum()));
+        assert_eq!(usage.head.map(Timestamp::as_millis), model.clock);
+        assert_eq!(usage.epoch, model.clock.map(|_| EPOCH));
+    }
+
     /// Each device follows its cursor to the end. It must then have the model's records, and so must every other
     /// way to read them.
     fn finish(mut self, model: &State) {
@@ -202,6 +247,7 @@ impl System {
             let mut ids = RECORDS.to_vec();
             ids.push("none");
             assert_eq!(self.read_by_id(user, &ids), model.vaults[user].records, "user {user}");
+            self.check_manifest_and_usage(user, &model.vaults[user]);
         }
     }
 }

@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 use crate::{app::App, error::Failure, limits::LimitsInfo, response};
 
 /// What this server supports besides push and pull, by name.
-const FEATURES: &[&str] = &["epoch", "events", "guards", "post-pull", "records", "vaults", "wait"];
+const FEATURES: &[&str] =
+    &["epoch", "events", "guards", "manifest", "post-pull", "records", "usage", "vaults", "wait"];
 
 /// Identity, features and limits of this server.
 #[derive(Debug, Serialize, ToSchema)]

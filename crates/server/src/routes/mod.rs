@@ -9,9 +9,11 @@ mod docs;
 mod events;
 mod health;
 mod info;
+mod manifest;
 mod pull;
 mod push;
 mod records;
+mod usage;
 mod vaults;
 
 use axum::{Router, middleware::from_fn_with_state};
@@ -34,6 +36,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(vaults::also_by_name(routes!(push::push)))
         .routes(vaults::also_by_name(routes!(pull::pull, pull::post_pull)))
         .routes(vaults::also_by_name(routes!(records::records)))
+        .routes(vaults::also_by_name(routes!(manifest::manifest)))
+        .routes(vaults::also_by_name(routes!(usage::usage)))
         .routes(vaults::also_by_name(routes!(events::events).map(events::refuse_other_methods)))
         .routes(routes!(vaults::vaults))
         .routes(routes!(info::info))

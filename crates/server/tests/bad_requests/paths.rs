@@ -110,7 +110,7 @@ async fn the_name_of_a_vault_follows_its_rule(backend: Backend) {
         many.as_str(),
     ] {
         let want = Want { status: 400, code: "invalid_request", issues: &["vault"] };
-        for route in ["pull", "events"] {
+        for route in ["pull", "events", "manifest", "usage"] {
             let path = format!("/api/sync/vaults/{name}/{route}");
             if ["/../", "/./"].iter().any(|dots| path.contains(dots)) {
                 // Clients resolve these themselves.
@@ -157,6 +157,8 @@ async fn an_unsupported_method_gets_a_405_with_allow(backend: Backend) {
         ("/api/sync/push", &["POST"][..]),
         ("/api/sync/pull", &["GET", "HEAD", "POST"]),
         ("/api/sync/records", &["POST"]),
+        ("/api/sync/manifest", &["GET", "HEAD"]),
+        ("/api/sync/usage", &["GET", "HEAD"]),
         ("/api/sync/info", &["GET", "HEAD"]),
         ("/api/sync/events", &["GET"]),
         ("/healthz", &["GET", "HEAD"]),
@@ -191,9 +193,15 @@ async fn an_unsupported_method_is_refused_before_sign_in(backend: Backend) {
 
 async fn a_head_gets_the_headers_of_a_get(backend: Backend) {
     let target = Target::start(backend).await;
-    for path in
-        ["/api/sync/pull", "/api/sync/pull?limit=1", "/api/sync/info", "/healthz", "/readyz"]
-    {
+    for path in [
+        "/api/sync/pull",
+        "/api/sync/pull?limit=1",
+        "/api/sync/manifest",
+        "/api/sync/usage",
+        "/api/sync/info",
+        "/healthz",
+        "/readyz",
+    ] {
         let get = vaultsync_testkit::send(target.request(Method::GET, path)).await;
         let head = vaultsync_testkit::send(target.request(Method::HEAD, path)).await;
         assert_eq!((head.status, head.text.as_str()), (200, ""), "{path}");

@@ -11,6 +11,8 @@ backends!(
     a_cursor_is_a_time_with_an_offset,
     a_since_is_a_time_with_an_offset,
     an_epoch_in_a_query_is_at_most_64_bytes,
+    a_manifest_continues_after_a_record_id,
+    a_page_of_a_manifest_has_1_to_1000_entries,
     a_parameter_may_be_given_once,
     every_problem_of_a_query_is_reported_at_once,
 );
@@ -19,12 +21,52 @@ async fn check_invalid<'a>(
     backend: Backend,
     rows: impl IntoIterator<Item = (String, &'a [&'a str])>,
 ) {
+    check_invalid_at(backend, &["pull"], rows).await;
+}
+
+/// Sends each query to each of these routes.
+async fn check_invalid_at<'a>(
+    backend: Backend,
+    routes: &[&str],
+    rows: impl IntoIterator<Item = (String, &'a [&'a str])>,
+) {
     let target = Target::start(backend).await;
     for (query, issues) in rows {
-        let request = target.request(Method::GET, &format!("/api/sync/pull?{query}"));
-        let want = Want { status: 400, code: "invalid_request", issues };
-        target.check(&query, request, want).await;
+        for route in routes {
+            let request = target.request(Method::GET, &format!("/api/sync/{route}?{query}"));
+            let want = Want { status: 400, code: "invalid_request", issues };
+            target.check(&query, request, want).await;
+        }
     }
+}
+
+const MANIFESTS: [&str; 2] = ["manifest", "vaults/notes/manifest"];
+
+async fn a_manifest_continues_after_a_record_id(backend: Backend) {
+    let long = format!("after={}", "x".repeat(256));
+    let longer = format!("after={}", "%C3%A9".repeat(128));
+    let rows: [(&str, &[&str]); 10] = [
+        ("after=%00", &["after"]),
+        ("after=a%0Ab", &["after"]),
+        ("after=%7F", &["after"]),
+        ("after=%C2%80", &["after"]),
+        (&long, &["after"]),
+        (&longer, &["after"]),
+        ("after=a&after=a", &["after"]),
+        ("after=&after=", &["after"]),
+        ("after=a&%61fter=b", &["after"]),
+        ("limit=0&after=%00&epoch=&epoch=", &["limit", "after", "epoch"]),
+    ];
+    let rows = rows.map(|(query, issues)| (query.to_owned(), issues));
+    check_invalid_at(backend, &MANIFESTS, rows).await;
+}
+
+async fn a_page_of_a_manifest_has_1_to_1000_entries(backend: Backend) {
+    let limits = ["", "0", "1001", "10000", "-1", "+5", "5.0", "1e1", "ten", "%D9%A3", "null"];
+    let rows = limits.map(|limit| (format!("limit={limit}"), &["limit"][..]));
+    let long = (format!("epoch={}", "e".repeat(65)), &["epoch"][..]);
+    let twice = ("limit=1&limit=1".to_owned(), &["limit"][..]);
+    check_invalid_at(backend, &MANIFESTS, rows.into_iter().chain([long, twice])).await;
 }
 
 async fn a_limit_is_a_whole_number_from_1_to_100(backend: Backend) {

@@ -23,7 +23,7 @@ async fn a_body_that_is_not_json_is_invalid_json(backend: Backend) {
         "recordIds=a",
         &format!("{good}{good}"),
         &good.replace('"', "'"),
-        &good.replace("]", ",]"),
+        &good.replace(']', ",]"),
         &good.replace('a', r"\x61"),
         &good.replace('a', r"\ud800"),
         &good.replace('a', "\n"),

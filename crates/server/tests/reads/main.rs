@@ -2,7 +2,9 @@
 //!
 //! Not here: invalid requests (`bad_requests`) and isolation of users (`isolation`).
 
+mod manifest;
 mod records;
+mod usage;
 
 use reqwest::Method;
 use serde_json::Value;

@@ -19,9 +19,11 @@ mod head_reads;
 mod index_build;
 mod maintenance;
 mod manager;
+mod manifest;
 mod migrate;
 mod open;
 mod pool;
+mod primary_reads;
 mod probe;
 mod pull;
 mod pull_executor;
@@ -32,13 +34,16 @@ mod record_writes;
 mod records;
 mod round_trips;
 mod rows;
+mod usage;
 mod vault_locks;
 mod vaults;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
-use vaultsync_protocol::{Pull, Push, RecordsRequest, Timestamp, VaultSummary};
+use vaultsync_protocol::{
+    ManifestRequest, Pull, Push, RecordsRequest, Timestamp, Usage, VaultSummary,
+};
 use vaultsync_tasks::{Task, Tasks};
 
 pub use self::{
@@ -56,9 +61,9 @@ use self::{
     vault_locks::VaultLocks,
 };
 use crate::{
-    ChangeNotifier, DatabaseUrl, OpenError, PubsubBackend, PullOutcome, PushOutcome, ReadBudget,
-    RecordsOutcome, StoreError, StoreOptions, Vault, VaultId, pubsub::Relay, pull::VaultHead,
-    request_results::RequestResults,
+    ChangeNotifier, DatabaseUrl, ManifestOutcome, OpenError, PubsubBackend, PullOutcome,
+    PushOutcome, ReadBudget, RecordsOutcome, StoreError, StoreOptions, Vault, VaultId,
+    pubsub::Relay, pull::VaultHead, request_results::RequestResults,
 };
 
 /// Options of a PostgreSQL store.
@@ -95,6 +100,8 @@ pub fn hot_statements() -> Vec<(&'static str, &'static str)> {
         ("head", pull::HEAD.text),
         ("page", pull::PAGE.text),
         ("records", records::RECORDS.text),
+        ("manifest", manifest::MANIFEST.text),
+        ("usage", usage::USAGE.text),
     ];
     statements.extend(record_writes::examples());
     statements
@@ -246,6 +253,23 @@ impl Postgres {
         let outcome = self.inner.records(vault, request, budget).await.map_err(StoreError::from);
         self.results.record_read(&outcome);
         outcome
+    }
+
+    pub(crate) async fn manifest<R: ReadBudget>(
+        &self,
+        vault: VaultId,
+        request: &ManifestRequest,
+        budget: R,
+    ) -> Result<(ManifestOutcome, R), StoreError> {
+        let outcome = self.inner.manifest(vault, request, budget).await.map_err(StoreError::from);
+        self.results.record_read(&outcome);
+        outcome
+    }
+
+    pub(crate) async fn usage(&self, vault: VaultId) -> Result<Usage, StoreError> {
+        let usage = self.inner.usage(vault).await.map_err(StoreError::from);
+        self.results.record_read(&usage);
+        usage
     }
 
     pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<Timestamp>, StoreError> {

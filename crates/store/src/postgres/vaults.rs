@@ -1,18 +1,10 @@
 //! The statement that lists a user's vaults.
 
-use futures_util::TryFutureExt as _;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 use vaultsync_protocol::{Epoch, Timestamp, VaultSummary};
 
-use super::{
-    Inner,
-    connection::Sql,
-    db_error::DbError,
-    deadlines::{Deadlines, with_deadline},
-    pull_executor::may_read_again,
-    rows::column,
-};
+use super::{Inner, connection::Sql, db_error::DbError, rows::column};
 use crate::Vault;
 
 /// The name of the default vault is empty, and so it is the first.
@@ -25,34 +17,8 @@ pub(super) const LIST: Sql = Sql {
 impl Inner {
     /// Lists the vaults of a vault's user, from the primary.
     pub(super) async fn vaults(&self, of: &Vault) -> Result<Vec<VaultSummary>, DbError> {
-        let deadlines = Deadlines::new(self.timeout, 0);
-        let mut number = 0;
-        loop {
-            let tried = Box::pin(self.try_vaults(of, number, deadlines)).await;
-            number += 1;
-            match tried {
-                Err(failure) if may_read_again(&failure, number, deadlines) => {}
-                tried => return tried,
-            }
-        }
-    }
-
-    async fn try_vaults(
-        &self,
-        of: &Vault,
-        number: usize,
-        deadlines: Deadlines,
-    ) -> Result<Vec<VaultSummary>, DbError> {
-        let connection = self.primaries.connect(of.id(), number, deadlines).await?;
-        self.gauge();
-        let sent = async {
-            let ready = connection.prepare(&LIST).await?;
-            connection.rows(&ready, &[&of.issuer(), &of.subject()]).await
-        };
-        let sent = sent.map_err(|error| DbError::of(&error));
-        let sent = with_deadline(deadlines.deadline, DbError::ConnectionLost, sent);
-        let read = connection.endpoint().watch(sent).await;
-        connection.settle(read)?.iter().map(summary).collect()
+        let rows = self.read_rows(of.id(), &LIST, &[&of.issuer(), &of.subject()]).await?;
+        rows.iter().map(summary).collect()
     }
 }
 

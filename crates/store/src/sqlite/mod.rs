@@ -9,11 +9,13 @@ mod head_cache;
 mod health;
 mod log;
 mod maintenance;
+mod manifest;
 mod open;
 mod pull;
 mod push;
 mod records;
 mod upgrade;
+mod usage;
 mod vaults;
 mod watch;
 mod write_task;
@@ -28,7 +30,9 @@ use std::{
 use deadpool::unmanaged::{Object, Pool};
 use rusqlite::Connection;
 use tokio::{sync::oneshot, time::Instant};
-use vaultsync_protocol::{Pull, Push, RecordsRequest, Timestamp, VaultSummary};
+use vaultsync_protocol::{
+    ManifestRequest, Pull, Push, RecordsRequest, Timestamp, Usage, VaultSummary,
+};
 use vaultsync_tasks::Tasks;
 
 pub use self::check::verify_sqlite;
@@ -41,8 +45,8 @@ use self::{
     writer::{Job, Writer},
 };
 use crate::{
-    ChangeNotifier, OpenError, PullOutcome, PushOutcome, ReadBudget, RecordsOutcome, StoreError,
-    StoreHealth, StoreOptions, Vault, VaultId, disk_room,
+    ChangeNotifier, ManifestOutcome, OpenError, PullOutcome, PushOutcome, ReadBudget,
+    RecordsOutcome, StoreError, StoreHealth, StoreOptions, Vault, VaultId, disk_room,
     pull::{VaultHead, without_records},
     request_results::RequestResults,
 };
@@ -232,6 +236,24 @@ impl Sqlite {
                 .map(|outcome| (outcome, budget))
         })
         .await
+    }
+
+    pub(crate) async fn manifest<R: ReadBudget>(
+        &self,
+        vault: VaultId,
+        request: &ManifestRequest,
+        mut budget: R,
+    ) -> Result<(ManifestOutcome, R), StoreError> {
+        let request = request.clone();
+        self.read_blocking(move |connection| {
+            manifest::read_page(connection, vault, &request, &mut budget)
+                .map(|outcome| (outcome, budget))
+        })
+        .await
+    }
+
+    pub(crate) async fn usage(&self, vault: VaultId) -> Result<Usage, StoreError> {
+        self.read_blocking(move |connection| usage::read(connection, vault)).await
     }
 
     pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<Timestamp>, StoreError> {

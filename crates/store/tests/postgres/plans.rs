@@ -121,9 +121,10 @@ pub(crate) fn explained(
             "update vault" => format!("{vault}, 1, '', 1, 1, 1, 1"),
             "keep" => format!("{vault}, 9, {ids}, '{{1,2}}'"),
             "keep batch" => format!("{vaults}, {ids}, '{{1,2}}', '{{9,9}}'"),
-            "head" | "touch" => vault.to_owned(),
+            "head" | "touch" | "usage" => vault.to_owned(),
             "page" => format!("{vault}, 0, 100, 1000000"),
             "records" => format!("{vault}, {ids}, 1000000"),
+            "manifest" => format!("{vault}, 'a', 1001"),
             "heads batch" | "lock batch" => vaults.to_owned(),
             "record states batch" => format!("{vaults}, {ids}"),
             "insert batch" | "write batch" => {

@@ -1,9 +1,13 @@
 //! What the databases in `fixtures` hold, and what must be true of them after an upgrade.
 
-use vaultsync_protocol::{Operation, Pull, Timestamp, VaultSummary};
-use vaultsync_store::{PullOutcome, PushOutcome, Store, Unbounded, Vault};
+use vaultsync_protocol::{
+    DigestedRecord, ManifestRequest, Operation, Pull, RecordDigest, Timestamp, VaultSummary,
+};
+use vaultsync_store::{
+    ManifestOutcome, PullOutcome, PushOutcome, RecordsOutcome, Store, Unbounded, Vault,
+};
 
-use crate::support::{batch, operation};
+use crate::support::{batch, operation, records_request};
 
 /// A user of the fixtures.
 pub(crate) fn user_of_fixture(name: &str) -> Vault {
@@ -65,6 +69,25 @@ pub(crate) async fn check_records(store: &Store) {
     let other = [operation("large", None, "y".repeat(6000), false)];
     assert!(matches!(push(store, &ada, &other).await, PushOutcome::Refused(_)));
     assert_eq!(records(store, &ada).await, expected, "nothing was written");
+    check_digests(store, &ada).await;
+}
+
+/// Checks that the manifest and the records by id have the digests of the ciphertexts.
+async fn check_digests(store: &Store, vault: &Vault) {
+    let read = store.manifest(vault, &ManifestRequest::default(), Unbounded).await;
+    let ManifestOutcome::Manifest(manifest) = read.expect("a manifest").0 else {
+        panic!("no epoch was named")
+    };
+    let ids: Vec<&str> = manifest.entries.iter().map(|entry| entry.record_id.as_str()).collect();
+    assert_eq!(ids, ["edited", "gone", "kept", "large"]);
+    let read = store.records(vault, &records_request(&ids, None), Unbounded).await;
+    let RecordsOutcome::Found(found) = read.expect("records").0 else {
+        panic!("no epoch was named")
+    };
+    for (entry, DigestedRecord { record, digest }) in manifest.entries.iter().zip(found.records) {
+        assert_eq!(digest, RecordDigest::of(record.ciphertext.as_bytes()));
+        assert_eq!((&entry.record_id, entry.digest), (&record.record_id, digest));
+    }
 }
 
 /// Checks that counters are right once all is filled, and follow later pushes.

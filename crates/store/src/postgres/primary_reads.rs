@@ -1,0 +1,56 @@
+//! Reads of a few small rows from the primary: one statement, sent again if that may help.
+//!
+//! Not here: pages of records, whose rows are read one by one (`pull`, `records`).
+
+use futures_util::TryFutureExt as _;
+use tokio_postgres::{Row, types::ToSql};
+
+use super::{
+    Inner,
+    connection::Sql,
+    db_error::DbError,
+    deadlines::{Deadlines, with_deadline},
+    pull_executor::may_read_again,
+};
+use crate::VaultId;
+
+impl Inner {
+    /// Runs a statement on the vault's address of the primary, and returns its rows.
+    pub(super) async fn read_rows(
+        &self,
+        vault: VaultId,
+        sql: &'static Sql,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DbError> {
+        let deadlines = Deadlines::new(self.timeout, 0);
+        let mut number = 0;
+        loop {
+            let tried = Box::pin(self.try_read_rows(vault, sql, values, number, deadlines)).await;
+            number += 1;
+            match tried {
+                Err(failure) if may_read_again(&failure, number, deadlines) => {}
+                tried => return tried,
+            }
+        }
+    }
+
+    async fn try_read_rows(
+        &self,
+        vault: VaultId,
+        sql: &'static Sql,
+        values: &[&(dyn ToSql + Sync)],
+        number: usize,
+        deadlines: Deadlines,
+    ) -> Result<Vec<Row>, DbError> {
+        let connection = self.primaries.connect(vault, number, deadlines).await?;
+        self.gauge();
+        let sent = async {
+            let ready = connection.prepare(sql).await?;
+            connection.rows(&ready, values).await
+        };
+        let sent = sent.map_err(|error| DbError::of(&error));
+        let sent = with_deadline(deadlines.deadline, DbError::ConnectionLost, sent);
+        let read = connection.endpoint().watch(sent).await;
+        connection.settle(read)
+    }
+}

@@ -1,0 +1,32 @@
+//! Reads of the usage of a vault, from the primary.
+
+use tokio_postgres::types::Type;
+use vaultsync_protocol::Usage;
+
+use super::{
+    Inner,
+    connection::Sql,
+    db_error::DbError,
+    pull::head,
+    rows::{counters, uuid},
+};
+use crate::{VaultId, usage::usage};
+
+/// The vault's row with its counters.
+pub(super) const USAGE: Sql = Sql {
+    text: "select epoch, clock, purged_at, live_records, record_rows, bytes from vaults
+           where vault_id = $1",
+    types: &[Type::UUID],
+};
+
+impl Inner {
+    /// Reads what a vault takes up.
+    pub(super) async fn usage(&self, vault: VaultId) -> Result<Usage, DbError> {
+        let rows = self.read_rows(vault, &USAGE, &[&uuid(vault)]).await?;
+        let row = rows.first().map(|row| {
+            let vault = head(row)?;
+            Ok((vault.epoch, vault.clock, counters(row, 3)?))
+        });
+        Ok(usage(row.transpose()?))
+    }
+}

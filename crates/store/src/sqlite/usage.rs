@@ -1,0 +1,25 @@
+//! The statement of the usage of a vault.
+
+use rusqlite::{Connection, OptionalExtension as _};
+use vaultsync_protocol::{Epoch, Timestamp, Usage};
+
+use crate::{Counters, VaultId, usage::usage};
+
+/// Reads what a vault takes up.
+pub(super) fn read(connection: &Connection, vault: VaultId) -> rusqlite::Result<Usage> {
+    let row = connection
+        .prepare_cached(
+            "select epoch, clock, live_records, record_rows, bytes from vaults where vault_id = ?1",
+        )?
+        .query_row([vault.as_bytes()], |row| {
+            let (epoch, head) = (Epoch::from_bytes(row.get(0)?), row.get(1)?);
+            let counters = Counters {
+                live_records: row.get(2)?,
+                record_rows: row.get(3)?,
+                bytes: row.get(4)?,
+            };
+            Ok((epoch, Timestamp::from_millis(head), Some(counters)))
+        })
+        .optional()?;
+    Ok(usage(row))
+}
