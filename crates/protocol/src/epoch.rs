@@ -65,6 +65,12 @@ impl KnownEpoch {
     }
 }
 
+impl From<Epoch> for KnownEpoch {
+    fn from(epoch: Epoch) -> Self {
+        Self(epoch.to_string().into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | `store.rs` | the use cases, and the contract of every backend |
+//! | `store.rs`, `store_error.rs` | the use cases, and the contract of every backend |
 //! | `push_plan.rs`, `check_version.rs`, `receipts.rs`, `counters.rs`, `quotas.rs` | the decision on a push, for every backend |
 //! | `history.rs` | which replaced versions are kept, for every backend |
 //! | `pull.rs` | what the vault's head alone decides about a pull |
@@ -37,6 +37,7 @@ mod records;
 mod request_results;
 mod sqlite;
 mod store;
+mod store_error;
 mod usage;
 mod vault;
 
@@ -57,7 +58,7 @@ pub use read_budget::{ReadBudget, Unbounded};
 pub use receipts::RECEIPTS_MAX;
 pub use sqlite::verify_sqlite;
 pub use store::{
-    ManifestOutcome, OpenError, PullOutcome, PushOutcome, RecordsOutcome, Refused, Store,
-    StoreError, StoreHealth, StoreOptions,
+    ManifestOutcome, PullOutcome, PushOutcome, RecordsOutcome, Refused, Store, StoreOptions,
 };
+pub use store_error::{OpenError, StoreError, StoreHealth};
 pub use vault::{UserId, Vault, VaultId};

@@ -8,6 +8,7 @@ use vaultsync_protocol::{KnownEpoch, RecordId, Timestamp, Version};
 use crate::{
     Store, StoreError, Vault, VaultId,
     history::{KeptVersion, expired},
+    store::ByEpoch,
 };
 
 /// Rows that are read at a time.
@@ -101,17 +102,21 @@ impl Store {
         Ok(if erased? { EraseOutcome::Erased } else { EraseOutcome::EpochChanged })
     }
 
-    /// Whether this is an epoch of the vault that was erased.
-    pub(crate) async fn is_erased(
+    /// The outcome, unless the client names an epoch that was erased. Asked only if its epoch is not the vault's,
+    /// so that it costs other requests nothing.
+    pub(crate) async fn distinguish_erased<T: ByEpoch>(
         &self,
-        vault: VaultId,
-        epoch: &KnownEpoch,
-    ) -> Result<bool, StoreError> {
-        let Some(epoch) = epoch.parse() else { return Ok(false) };
-        match self {
-            Self::Sqlite(sqlite) => sqlite.is_erased(vault, epoch).await,
-            Self::Postgres(postgres) => postgres.is_erased(vault, epoch).await,
-        }
+        vault: &Vault,
+        known: Option<&KnownEpoch>,
+        outcome: T,
+    ) -> Result<T, StoreError> {
+        let known = known.filter(|_| outcome.is_epoch_changed()).and_then(KnownEpoch::parse);
+        let Some(epoch) = known else { return Ok(outcome) };
+        let is_erased = match self {
+            Self::Sqlite(sqlite) => sqlite.is_erased(vault.id(), epoch).await,
+            Self::Postgres(postgres) => postgres.is_erased(vault.id(), epoch).await,
+        };
+        Ok(if is_erased? { T::VAULT_ERASED } else { outcome })
     }
 
     /// Removes the rows of all vaults that were erased, also of those that another process has begun with. Returns

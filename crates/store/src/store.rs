@@ -1,6 +1,6 @@
 //! The use cases of the store. Each is one call, one transaction and one outcome.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use vaultsync_protocol::{
     Conflict, Epoch, FoundRecords, HeadChange, Manifest, ManifestRequest, Page, Pull, Push,
@@ -9,8 +9,8 @@ use vaultsync_protocol::{
 use vaultsync_tasks::Tasks;
 
 use crate::{
-    ChangeNotifier, HistoryOptions, PostgresOptions, QuotaExceeded, Quotas, ReadBudget, Vault,
-    postgres::Postgres, sqlite::Sqlite,
+    ChangeNotifier, HistoryOptions, OpenError, PostgresOptions, QuotaExceeded, Quotas, ReadBudget,
+    StoreError, StoreHealth, Vault, postgres::Postgres, sqlite::Sqlite,
 };
 
 /// Options of every store.
@@ -111,6 +111,8 @@ pub enum RecordsOutcome {
     Found(FoundRecords),
     /// The client names another epoch than the vault's.
     EpochChanged,
+    /// The client names an epoch of the vault that was erased.
+    VaultErased,
 }
 
 /// Outcome of a read of a manifest.
@@ -120,135 +122,30 @@ pub enum ManifestOutcome {
     Manifest(Manifest),
     /// The client names another epoch than the vault's.
     EpochChanged,
+    /// The client names an epoch of the vault that was erased.
+    VaultErased,
 }
 
-/// Failure of a use case.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Nothing was written, and a later attempt may succeed: too many requests are before this one.
-    #[error("the database is busy: {0}")]
-    Busy(String),
-    /// Nothing was written, and a later attempt may succeed: the database does not respond, or the disk
-    /// is full.
-    #[error("the database is unavailable: {0}")]
-    Unavailable(String),
-    /// The commit failed, and may have been carried out. The same push, sent again, finds its receipt.
-    #[error("the outcome of the push is unknown: {0}")]
-    OutcomeUnknown(String),
-    /// The database contains or returned something that it never should.
-    #[error("the database failed: {0}")]
-    Internal(String),
+/// An outcome that depends on the epoch that the client names.
+pub(crate) trait ByEpoch {
+    const VAULT_ERASED: Self;
+
+    fn is_epoch_changed(&self) -> bool;
 }
 
-/// Whether a store takes writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreHealth {
-    /// It does.
-    Working,
-    /// Its file is damaged. Reads of undamaged parts go on.
-    Damaged,
-    /// Its file was deleted or replaced while it was open, and pushes to it would be lost.
-    Replaced,
-}
+macro_rules! by_epoch {
+    ($($outcome:ident),+) => {$(
+        impl ByEpoch for $outcome {
+            const VAULT_ERASED: Self = Self::VaultErased;
 
-impl StoreHealth {
-    /// Why writes are rejected, without names of files; `None` if they are not. Only an operator can
-    /// change it.
-    pub const fn problem(self) -> Option<&'static str> {
-        match self {
-            Self::Working => None,
-            Self::Damaged => Some("the database file is damaged: pushes are refused"),
-            Self::Replaced => Some("the database file was deleted or replaced: pushes are refused"),
+            fn is_epoch_changed(&self) -> bool {
+                matches!(self, Self::EpochChanged)
+            }
         }
-    }
+    )+};
 }
 
-/// Failure to open a store, for its operator.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process serves from the file.
-    #[error("{} is in use by another `vaultsync serve`", .0.display())]
-    InUse(PathBuf),
-    /// The file has several names, and a server could open it under each.
-    #[error(
-        "{} has {names} names (hard links): another server could write to the file under another name. \
-         Find them with `find FOLDER -samefile {}`, delete all but one, and start again",
-        .path.display(), .path.display()
-    )]
-    HardLinks {
-        /// The file.
-        path: PathBuf,
-        /// The number of its names.
-        names: u64,
-    },
-    /// The write-ahead log beside the file is that of another file.
-    #[error(
-        "{} was changed while no server had it open, and {}-wal still has pushes to the file that was \
-         there before: SQLite would mix them. If the file is the same one, in a folder that was copied, \
-         delete {}.lock and start again. Only if you put a backup in place, delete {}-wal and {}-shm instead, \
-         with the pushes in them",
-        .path.display(), .path.display(), .path.display(), .path.display(), .path.display()
-    )]
-    StaleLog {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is damaged.
-    #[error(
-        "{} is damaged ({problem}). The server does not start on it. `vaultsync verify` lists the damage. \
-         Restore a backup, or recover what can be read: docs/BACKUP.md says how",
-        .path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The first problem, in the words of SQLite.
-        problem: String,
-    },
-    /// The file is not a Vaultsync database.
-    #[error("{} is not a Vaultsync database: {reason}", .path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// What shows it.
-        reason: String,
-    },
-    /// The file or its folder cannot be read or written.
-    #[error("{}: {error}{}", .path.display(), advice(error))]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's error.
-        error: io::Error,
-    },
-    /// The database returned an error, or does not meet a requirement.
-    #[error("{database}: {message}")]
-    Database {
-        /// The path of its file, or its address.
-        database: String,
-        /// The error, or the requirement.
-        message: String,
-    },
-}
-
-/// What an operator can do about an error of the system, as further text.
-fn advice(error: &io::Error) -> &'static str {
-    use io::ErrorKind::{
-        AlreadyExists, IsADirectory, NotADirectory, NotFound, PermissionDenied, QuotaExceeded,
-        ReadOnlyFilesystem, StorageFull,
-    };
-    match error.kind() {
-        PermissionDenied => {
-            ". The user that runs the server needs to read and write this file and its folder"
-        }
-        ReadOnlyFilesystem => ". The database needs a folder that can be written to",
-        StorageFull | QuotaExceeded => ". Free some space and start again",
-        IsADirectory => ". Name a file in that folder",
-        AlreadyExists | NotADirectory => ". A part of this path is a file and not a folder",
-        NotFound => ". Correct the path, or create what is missing",
-        _ => "",
-    }
-}
+by_epoch!(PushOutcome, PullOutcome, RecordsOutcome, ManifestOutcome);
 
 impl Store {
     /// Opens the SQLite database at `path` to serve from it. Creates the file if it does not exist, and
@@ -299,14 +196,7 @@ impl Store {
             Self::Sqlite(sqlite) => sqlite.push(vault, push, now, Box::new(budget)).await,
             Self::Postgres(postgres) => postgres.push(vault, push, now, Box::new(budget)).await,
         }?;
-        match (outcome, known) {
-            (PushOutcome::EpochChanged, Some(known))
-                if self.is_erased(vault.id(), &known).await? =>
-            {
-                Ok(PushOutcome::VaultErased)
-            }
-            (outcome, _) => Ok(outcome),
-        }
+        self.distinguish_erased(vault, known.as_ref(), outcome).await
     }
 
     /// Reads one page of changes after a cursor, from one snapshot, within `budget`, which is returned.
@@ -321,14 +211,8 @@ impl Store {
             Self::Sqlite(sqlite) => sqlite.pull(vault, pull, budget).await,
             Self::Postgres(postgres) => postgres.pull(vault, pull, budget).await,
         }?;
-        match (outcome, &pull.epoch) {
-            (PullOutcome::EpochChanged, Some(known))
-                if self.is_erased(vault.id(), known).await? =>
-            {
-                Ok((PullOutcome::VaultErased, budget))
-            }
-            (outcome, _) => Ok((outcome, budget)),
-        }
+        let outcome = self.distinguish_erased(vault, pull.epoch.as_ref(), outcome).await?;
+        Ok((outcome, budget))
     }
 
     /// Reads records by id, from one snapshot, in the order of the request, within `budget`, which is returned.
@@ -339,10 +223,11 @@ impl Store {
         request: &RecordsRequest,
         budget: R,
     ) -> Result<(RecordsOutcome, R), StoreError> {
-        match self {
+        let (outcome, budget) = match self {
             Self::Sqlite(sqlite) => sqlite.records(vault, request, budget).await,
             Self::Postgres(postgres) => postgres.records(vault, request, budget).await,
-        }
+        }?;
+        Ok((self.distinguish_erased(vault, request.epoch(), outcome).await?, budget))
     }
 
     /// Reads one page of a manifest, ordered by record id in byte order, from one snapshot, within `budget`,
@@ -357,10 +242,11 @@ impl Store {
         request: &ManifestRequest,
         budget: R,
     ) -> Result<(ManifestOutcome, R), StoreError> {
-        match self {
+        let (outcome, budget) = match self {
             Self::Sqlite(sqlite) => sqlite.manifest(vault.id(), request, budget).await,
             Self::Postgres(postgres) => postgres.manifest(vault.id(), request, budget).await,
-        }
+        }?;
+        Ok((self.distinguish_erased(vault, request.epoch.as_ref(), outcome).await?, budget))
     }
 
     /// Reads what a vault takes up, from its row. On PostgreSQL a replica is not asked.

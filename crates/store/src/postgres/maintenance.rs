@@ -224,7 +224,7 @@ impl Postgres {
         epoch: Epoch,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let clock = self.inner.begin_erase(vault, epoch, now).await?;
+        let clock = Box::pin(self.inner.begin_erase(vault, epoch, now)).await?;
         if let Some(clock) = clock {
             // Waiting pulls and event streams read again.
             self.inner.notifier.publish(vault, clock);

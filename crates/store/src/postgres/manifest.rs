@@ -27,7 +27,7 @@ pub(super) const MANIFEST: Sql = Sql {
         rows::record_digest!(),
         " from records where vault_id = $1 and record_id > $2 order by record_id limit $3
            ) r on true
-           where v.vault_id = $1"
+           where v.vault_id = $1 and v.erasure = 0"
     ),
     types: &[Type::UUID, Type::TEXT, Type::INT8],
 };

@@ -42,7 +42,7 @@ pub(super) const RECORDS: Sql = Sql {
         rows::record_digest!(),
         " from records where vault_id = $1 and record_id = x.record_id offset 0
            ) r on true
-           where v.vault_id = $1 order by x.place"
+           where v.vault_id = $1 and v.erasure = 0 order by x.place"
     ),
     types: &[Type::UUID, Type::TEXT_ARRAY, Type::INT8],
 };

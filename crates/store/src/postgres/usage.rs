@@ -15,7 +15,7 @@ use crate::{VaultId, usage::usage};
 /// The vault's row with its counters.
 pub(super) const USAGE: Sql = Sql {
     text: "select epoch, clock, purged_at, live_records, record_rows, bytes from vaults
-           where vault_id = $1",
+           where vault_id = $1 and erasure = 0",
     types: &[Type::UUID],
 };
 

@@ -9,7 +9,8 @@ use crate::{Counters, VaultId, usage::usage};
 pub(super) fn read(connection: &Connection, vault: VaultId) -> rusqlite::Result<Usage> {
     let row = connection
         .prepare_cached(
-            "select epoch, clock, live_records, record_rows, bytes from vaults where vault_id = ?1",
+            "select epoch, clock, live_records, record_rows, bytes from vaults
+             where vault_id = ?1 and erasure = 0",
         )?
         .query_row([vault.as_bytes()], |row| {
             let (epoch, head) = (Epoch::from_bytes(row.get(0)?), row.get(1)?);

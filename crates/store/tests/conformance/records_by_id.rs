@@ -24,7 +24,7 @@ backends!(
 async fn found(store: &TestStore, vault: &Vault, ids: &[&str]) -> FoundRecords {
     match store.records(vault, &records_request(ids, None)).await {
         RecordsOutcome::Found(found) => found,
-        RecordsOutcome::EpochChanged => panic!("no epoch was named"),
+        other => panic!("no epoch was named: {other:?}"),
     }
 }
 
