@@ -11,6 +11,7 @@ use std::{
 use axum::http::HeaderValue;
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use vaultsync_store::Store;
 use vaultsync_tasks::{Task, Tasks};
@@ -66,6 +67,8 @@ pub struct Inner {
     pub(crate) busy_warnings: LogLimit,
     pub(crate) readiness: Readiness,
     pub(crate) request_metrics: RequestMetrics,
+    /// Notified when a vault was erased, whose rows are then removed.
+    pub(crate) erased: Notify,
 }
 
 impl App {
@@ -78,6 +81,7 @@ impl App {
             busy_warnings: LogLimit::default(),
             readiness: Readiness::default(),
             request_metrics: RequestMetrics::default(),
+            erased: Notify::new(),
             record_hash: RecordHash::new(&parts.log_key),
             store: parts.store,
             authenticator: parts.authenticator,
@@ -122,9 +126,10 @@ impl App {
     /// Starts the server's own long-lived tasks. They end when the server stops, or when they are dropped.
     /// Unless they run, no request is refused because of overload.
     #[must_use = "the tasks end when they are dropped"]
-    pub fn start_tasks(&self) -> [Task; 2] {
-        let (tidied, watched) = (self.clone(), self.clone());
+    pub fn start_tasks(&self) -> [Task; 3] {
+        let (tidied, watched, maintained) = (self.clone(), self.clone(), self.clone());
         [
+            self.tasks().spawn("maintenance", move || maintained.clone().maintain()),
             self.tasks().spawn("housekeeping", move || tidied.clone().tidy()),
             self.tasks().spawn("overload-detection", move || watched.clone().watch()),
         ]

@@ -388,6 +388,23 @@ impl ApiError {
         }
     }
 
+    /// Spreads the clients that have to start over, of which there may be many at once, over a time. The id of the
+    /// request is random enough, or the client's choice.
+    pub(crate) fn spread_retries(
+        &self,
+        response: &mut Response,
+        request_id: &str,
+        spread: Duration,
+    ) {
+        if self.status() == StatusCode::GONE && !spread.is_zero() {
+            let hash = request_id
+                .bytes()
+                .fold(0_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+            let seconds = 1 + hash % spread.as_secs().max(1);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+    }
+
     /// Sets the response's body, once the request's id is known.
     pub(crate) fn write_body(&self, response: &mut Response, request_id: &str) {
         let exceeded = match self {

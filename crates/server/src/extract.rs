@@ -77,6 +77,17 @@ fn sign_in_failed(app: &App, parts: &Parts, error: AuthError) -> ApiError {
     ApiError::SignIn(error)
 }
 
+/// The query of a request, without its `?`.
+pub(crate) struct Query(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.uri.query().unwrap_or_default().to_owned()))
+    }
+}
+
 /// The query of a pull.
 pub(crate) struct PullQuery(pub(crate) Pull);
 

@@ -23,6 +23,7 @@ mod json;
 mod layers;
 mod limits;
 mod log_limit;
+mod maintenance;
 mod memory_budget;
 mod observe;
 mod offload;

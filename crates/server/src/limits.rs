@@ -27,9 +27,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use vaultsync_protocol::{
     Epoch, GUARDS_MAX, MANIFEST_ENTRIES_MAX, OPERATIONS_MAX, PAGE_RECORDS_MAX, RECORD_IDS_MAX,
-    RecordId, WAIT_SECONDS_MAX,
+    RecordId, Timestamp, WAIT_SECONDS_MAX,
 };
-use vaultsync_store::{HistoryOptions, Quotas, StoreOptions};
+use vaultsync_store::{GcOptions, HistoryOptions, Quotas, StoreOptions};
 
 /// Unit of a limit. It decides the type of the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +213,12 @@ limits! {
     "Maximum size of the ciphertext of all records of a vault, in bytes. Records that exist may exceed it by 1 MiB in total. 0 sets no quota."
     quota_bytes: usize = 0, Bytes(0, 1024 * 1024 * GIB);
 
+    "Time between two removals of old tombstones and replaced versions by the server, in seconds. One node at a time does it. 0 leaves it to `vaultsync gc`."
+    gc_interval_seconds: u64 = HOUR, Seconds(0, 7 * 24 * HOUR);
+
+    "Time over which clients that have to start over are spread, in seconds: a 410 has a random `Retry-After` up to this. Set it before you restore a backup."
+    resync_spread_seconds: u64 = 0, Seconds(0, 24 * HOUR);
+
     "Days after which tombstones are removed. It must be at least `history_days`. 0 keeps them for ever."
     tombstone_days: usize = 0, Count(0, 36_500);
 
@@ -288,6 +294,12 @@ impl Limits {
         let (page_bytes_max, vaults_per_user_max) = (self.page_bytes_max, self.vaults_per_user_max);
         let quotas = self.quotas();
         StoreOptions { page_bytes_max, vaults_per_user_max, history, quotas, new_epoch }
+    }
+
+    /// What is removed at `now`.
+    pub fn gc_options(&self, now: Timestamp) -> GcOptions {
+        let (history_days, tombstone_days) = (self.history_days, self.tombstone_days);
+        GcOptions { history_days, tombstone_days, now, dry_run: false }
     }
 
     /// The quotas of every vault. 0 is none.

@@ -41,6 +41,7 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     let (mut response, failure) = respond(request, next, refused).instrument(span.clone()).await;
     if let Some(failure) = &failure {
         failure.write_body(&mut response, &id);
+        failure.spread_retries(&mut response, &id, app.limits.resync_spread_seconds);
     }
     if let Ok(value) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, value);

@@ -200,8 +200,8 @@ pub(crate) fn base() -> utoipa::openapi::OpenApi {
 
 /// Adds to every operation what its declaration cannot express.
 pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
-    for PathItem { get, post, .. } in document.paths.paths.values_mut() {
-        for operation in [get, post].into_iter().flatten() {
+    for PathItem { get, post, delete, .. } in document.paths.paths.values_mut() {
+        for operation in [get, post, delete].into_iter().flatten() {
             // Empty and not absent: the operation needs no token.
             operation.security.get_or_insert_default();
             narrow_codes(operation);

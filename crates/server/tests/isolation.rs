@@ -142,15 +142,16 @@ async fn a_push_of_another_user_is_not_a_retry(backend: Backend) {
     let first = push(&server, ADA, batch()).await;
     // If her receipt or record were found, this would write nothing.
     let second = push(&server, BOB, batch()).await;
-    assert_eq!(first, second);
+    assert_eq!(first["results"], second["results"]);
+    assert_eq!((&first["headBefore"], &second["headBefore"]), (&Value::Null, &Value::Null));
     assert_eq!(
         contents(&page(&server, BOB, "").await),
         [("x", 1, "c2FtZQ=="), ("y", 1, "c2FtZQ==")]
     );
     push(&server, ADA, [operation("x", Some(1), b"ada 2")]).await;
     push(&server, BOB, [operation("x", Some(1), b"bob 2")]).await;
-    assert_eq!(push(&server, ADA, batch()).await, first);
-    assert_eq!(push(&server, BOB, batch()).await, second);
+    assert_eq!(push(&server, ADA, batch()).await["results"], first["results"]);
+    assert_eq!(push(&server, BOB, batch()).await["results"], second["results"]);
     let ada = page(&server, ADA, "").await;
     assert!(contents(&ada).contains(&("x", 2, "YWRhIDI=")), "{ada}");
 }

@@ -22,7 +22,8 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi
 const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
 
 /// The routes in the document: all except the document itself and the page that shows it.
-const ROUTES: [(&str, &str); 18] = [
+const ROUTES: [(&str, &str); 21] = [
+    ("delete", "/api/sync/account"),
     ("get", "/api/sync/events"),
     ("get", "/api/sync/info"),
     ("get", "/api/sync/manifest"),
@@ -31,7 +32,9 @@ const ROUTES: [(&str, &str); 18] = [
     ("post", "/api/sync/push"),
     ("post", "/api/sync/records"),
     ("get", "/api/sync/usage"),
+    ("delete", "/api/sync/vault"),
     ("get", "/api/sync/vaults"),
+    ("delete", "/api/sync/vaults/{vault}"),
     ("get", "/api/sync/vaults/{vault}/events"),
     ("get", "/api/sync/vaults/{vault}/manifest"),
     ("get", "/api/sync/vaults/{vault}/pull"),
@@ -149,7 +152,7 @@ async fn only_routes_that_need_a_token_declare_it() {
     assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
     for (method, path) in ROUTES {
         let described = &document["paths"][path][method];
-        let method = if method == "get" { Method::GET } else { Method::POST };
+        let method = method.to_uppercase().parse().expect("a method");
         let answer = send(server.request(method, path)).await;
         let asked = described["security"] == json!([{ "bearer": [] }]);
         assert_eq!(answer.status == 401, asked, "{path}: {answer:?}");

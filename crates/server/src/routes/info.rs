@@ -7,8 +7,21 @@ use utoipa::ToSchema;
 use crate::{app::App, error::Failure, limits::LimitsInfo, response};
 
 /// What this server supports besides push and pull, by name.
-const FEATURES: &[&str] =
-    &["epoch", "events", "guards", "manifest", "post-pull", "records", "usage", "vaults", "wait"];
+const FEATURES: &[&str] = &[
+    "epoch",
+    "erase",
+    "events",
+    "guards",
+    "head",
+    "manifest",
+    "post-pull",
+    "quotas",
+    "records",
+    "since",
+    "usage",
+    "vaults",
+    "wait",
+];
 
 /// Identity, features and limits of this server.
 #[derive(Debug, Serialize, ToSchema)]

@@ -51,6 +51,7 @@ pub(super) async fn manifest(
             (manifest, memory)
         }
         (ManifestOutcome::EpochChanged, _) => return Err(ApiError::EpochChanged),
+        (ManifestOutcome::VaultErased, _) => return Err(ApiError::VaultErased),
     };
     let response = response::manifest(manifest, memory).await;
     app.rates.debit_user(vault.user(), response::body_bytes(&response));

@@ -6,6 +6,7 @@
 //! Not here: admission (`admission`), and what surrounds every route (`layers`).
 
 mod docs;
+mod erase;
 mod events;
 mod health;
 mod info;
@@ -39,6 +40,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(vaults::also_by_name(routes!(manifest::manifest)))
         .routes(vaults::also_by_name(routes!(usage::usage)))
         .routes(vaults::also_by_name(routes!(events::events).map(events::refuse_other_methods)))
+        .routes(vaults::also_by_name(routes!(erase::vault)))
+        .routes(routes!(erase::account))
         .routes(routes!(vaults::vaults))
         .routes(routes!(info::info))
 }

@@ -49,6 +49,7 @@ pub(super) async fn records(
             (found, memory)
         }
         (RecordsOutcome::EpochChanged, _) => return Err(ApiError::EpochChanged),
+        (RecordsOutcome::VaultErased, _) => return Err(ApiError::VaultErased),
     };
     let response = response::records(found, memory).await;
     app.rates.debit_user(vault.user(), response::body_bytes(&response));

@@ -75,8 +75,12 @@ pub(super) fn also_by_name(
         .paths
         .iter()
         .filter_map(|(path, item)| {
-            let route = path.strip_prefix(DEFAULT_VAULT)?;
-            Some((format!("{NAMED_VAULTS}{{{VAULT_PARAMETER}}}/{route}"), in_named_vault(item)))
+            let named = match path.strip_prefix(DEFAULT_VAULT)? {
+                // The vault itself.
+                "vault" => format!("{NAMED_VAULTS}{{{VAULT_PARAMETER}}}"),
+                route => format!("{NAMED_VAULTS}{{{VAULT_PARAMETER}}}/{route}"),
+            };
+            Some((named, in_named_vault(item)))
         })
         .collect();
     paths.paths.extend(named);
@@ -98,7 +102,7 @@ fn in_named_vault(item: &PathItem) -> PathItem {
         .schema(Some(name));
     let mut named = item.clone();
     let parameter = parameter.build();
-    for operation in [&mut named.get, &mut named.post].into_iter().flatten() {
+    for operation in [&mut named.get, &mut named.post, &mut named.delete].into_iter().flatten() {
         // Ids of operations are unique in a document.
         operation.operation_id = operation.operation_id.take().map(|id| format!("{id}_in_vault"));
         operation.parameters.get_or_insert_default().insert(0, RefOr::T(parameter.clone()));

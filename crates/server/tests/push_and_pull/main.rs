@@ -7,6 +7,7 @@ mod content;
 mod cursors;
 mod decisions;
 mod epochs;
+mod erase;
 mod following;
 mod guards;
 mod named_vaults;

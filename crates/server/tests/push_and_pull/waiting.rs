@@ -21,6 +21,7 @@ backends!(
     a_push_that_writes_nothing_does_not_end_a_wait,
     a_wait_behind_a_later_cursor_continues,
     a_stopping_server_answers_waiting_pulls,
+    an_erasure_ends_the_wait,
     a_disconnected_wait_no_longer_counts,
 );
 
@@ -45,13 +46,18 @@ async fn begin_pull(server: &TestServer, query: &str) -> TcpStream {
 }
 
 /// The page in the response to a pull that was sent before.
-async fn end_pull(mut stream: TcpStream) -> Value {
-    let mut answer = String::new();
-    let read = timeout(SOON, stream.read_to_string(&mut answer)).await;
-    read.expect("an answer in time").expect("an answer");
+async fn end_pull(stream: TcpStream) -> Value {
+    let answer = read_answer(stream).await;
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
     serde_json::from_str(body).expect("JSON")
+}
+
+async fn read_answer(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    let read = timeout(SOON, stream.read_to_string(&mut answer)).await;
+    read.expect("an answer in time").expect("an answer");
+    answer
 }
 
 async fn a_wait_ends_at_once_if_there_are_records(backend: Backend) {
@@ -155,6 +161,20 @@ async fn a_stopping_server_answers_waiting_pulls(backend: Backend) {
     let empty = end_pull(pull).await;
     assert!(started.elapsed() < SOON);
     assert_eq!((&empty["records"], &empty["head"]), (&json!([]), &all["head"]));
+}
+
+async fn an_erasure_ends_the_wait(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    apply(&server, [operation("a", None, b"1")]).await;
+    let all = page(&server, "").await;
+    let (epoch, head) = (all["epoch"].as_str().unwrap(), all["head"].as_str().unwrap());
+    let pull = begin_pull(&server, &format!("?wait=55&epoch={epoch}&cursor={head}")).await;
+    let path = format!("/api/sync/vault?confirm={epoch}");
+    let request = server.request(reqwest::Method::DELETE, &path).bearer_auth(server.token(USER));
+    assert_eq!(vaultsync_testkit::send(request).await.status, 200);
+    let answer = read_answer(pull).await;
+    assert!(answer.starts_with("HTTP/1.1 410 "), "{answer}");
+    assert!(answer.contains(r#""code":"vault_erased""#), "{answer}");
 }
 
 async fn a_disconnected_wait_no_longer_counts(backend: Backend) {
