@@ -24,8 +24,12 @@ const PROBLEMS_MAX: usize = 100;
 
 /// The tables that records may be in, and the column that names their vault. The last two are of a file that
 /// version 0.2 has written, and of one whose upgrade is not finished.
-const RECORD_TABLES: [(&str, &str); 3] =
-    [("records", "vault_key"), ("records", "vault_id"), ("records_before_digests", "vault_id")];
+const RECORD_TABLES: [(&str, &str); 4] = [
+    ("records", "vault_key"),
+    ("revisions", "vault_key"),
+    ("records", "vault_id"),
+    ("records_before_digests", "vault_id"),
+];
 
 /// Outcome of the check at the start.
 #[derive(Debug, PartialEq, Eq)]

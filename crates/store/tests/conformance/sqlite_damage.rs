@@ -164,3 +164,20 @@ async fn records_of_a_lost_vault_never_become_those_of_another() {
     }
     assert_eq!(store.summaries(&kept).await, [live("a", 1, "kept")]);
 }
+
+/// The same if only a replaced version is left of the vault.
+#[tokio::test]
+async fn revisions_of_a_lost_vault_never_become_those_of_another() {
+    let store = crate::dsl::open(Backend::Sqlite).await;
+    store.push_applied(&user(), &[create("a", "v1")]).await;
+    let path = TestStore::sqlite_path(&store.folder);
+    let connection = Connection::open(&path).unwrap();
+    let lost = "insert into revisions values (70, 'a', 1, 0, 1, 2, 3, zeroblob(16), x'')";
+    connection.execute_batch(lost).unwrap();
+    store.push_applied(&user(), &[create("b", "v1")]).await;
+    let newest = "select max(vault_key) from vaults";
+    let newest: i64 = connection.query_row(newest, [], |row| row.get(0)).unwrap();
+    assert_eq!(newest, 71);
+    let problems = verify_sqlite(path).unwrap();
+    assert_eq!(problems, ["1 rows of revisions belong to no vault in the file (vaults lost: 1)"]);
+}
