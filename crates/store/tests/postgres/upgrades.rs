@@ -146,8 +146,8 @@ async fn a_role_that_does_not_own_the_tables_fills_them() {
     assert_eq!(validate().await, DigestCheck::Unfilled);
     let name = psql.rsplit('/').next().expect("a name");
     let grant = format!(
-        "create role of_{name} login; grant select, insert, update on vaults, records to of_{name};
-         grant select on deployment, refinery_schema_history to of_{name}"
+        "create role of_{name} login;
+         grant select, insert, update, delete on all tables in schema public to of_{name}"
     );
     query(&psql, &grant);
     let port = shared_postgres().port();
