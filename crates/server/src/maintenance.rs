@@ -11,7 +11,7 @@ use vaultsync_store::{GcReport, StoreError};
 use crate::app::App;
 
 /// How often erased vaults are looked for that another process has left.
-const ERASED_INTERVAL: Duration = Duration::from_mins(1);
+const ERASED_INTERVAL: Duration = Duration::from_secs(10);
 
 impl App {
     /// Removes the rows of erased vaults, old tombstones and replaced versions until the server stops. Part of

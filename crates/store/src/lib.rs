@@ -39,6 +39,7 @@ mod sqlite;
 mod store;
 mod store_error;
 mod usage;
+mod users;
 mod vault;
 
 pub use check_version::{RecordState, WriteDecision, check_version};
@@ -56,9 +57,10 @@ pub use pubsub::{NatsUrl, PubsubBackend};
 pub use quotas::{QuotaExceeded, Quotas};
 pub use read_budget::{ReadBudget, Unbounded};
 pub use receipts::RECEIPTS_MAX;
-pub use sqlite::verify_sqlite;
+pub use sqlite::{SqliteReader, verify_sqlite};
 pub use store::{
     ManifestOutcome, PullOutcome, PushOutcome, RecordsOutcome, Refused, Store, StoreOptions,
 };
 pub use store_error::{OpenError, StoreError, StoreHealth};
+pub use users::{OperatorStore, UserSummary};
 pub use vault::{UserId, Vault, VaultId};

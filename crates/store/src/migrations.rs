@@ -30,6 +30,11 @@ pub(crate) fn sqlite() -> Runner {
     runner(SQLITE)
 }
 
+/// The version of the newest migration of SQLite.
+pub(crate) fn newest_of_sqlite() -> i64 {
+    sqlite().get_migrations().iter().map(|one| i64::from(one.version())).max().unwrap_or(0)
+}
+
 fn runner(files: &[(&str, &str)]) -> Runner {
     let migrations: Result<Vec<_>, _> =
         files.iter().map(|(name, sql)| Migration::unapplied(name, sql)).collect();

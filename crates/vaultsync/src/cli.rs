@@ -12,8 +12,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use vaultsync_protocol::VaultName;
+
 use crate::settings::{self, CONFIG_ENV, ConfigErrors, Kind, Loaded, Setting, Sources, TABLE};
-use crate::{logging, migrate, serve, signals::Signals, token, verify};
+use crate::{gc, logging, migrate, serve, signals::Signals, token, user, verify};
 
 /// Exit code for an invalid command line, the same as clap's, and for invalid settings.
 const EXIT_USAGE: u8 = 2;
@@ -66,6 +68,16 @@ fn dispatch(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::
             migrate::run(&loaded.settings, &request)
         }
         Some(("verify", matches)) => verify::run(&load_and_warn(matches, env)?.settings),
+        Some(("gc", matches)) => {
+            gc::run(&load_and_warn(matches, env)?.settings, matches.get_flag("dry-run"))
+        }
+        Some(("user", matches)) => {
+            let Some((name, matches)) = matches.subcommand() else {
+                unreachable!("clap requires a command")
+            };
+            let settings = load_and_warn(matches, env)?.settings;
+            user::run(&settings, &user_request(name, matches), matches.get_flag("json"))
+        }
         Some(("token", matches)) => {
             let loaded = load_and_warn(matches, env)?;
             let request = token::Request {
@@ -76,6 +88,24 @@ fn dispatch(matches: &ArgMatches, env: BTreeMap<OsString, OsString>) -> anyhow::
         }
         Some(("config", matches)) => config(matches, env),
         _ => unreachable!("clap requires a command"),
+    }
+}
+
+fn user_request(name: &str, matches: &ArgMatches) -> user::Request {
+    let user = || user::UserName {
+        subject: one::<String>(matches, "subject"),
+        issuer: matches.get_one::<String>("issuer").cloned(),
+    };
+    match name {
+        "list" => user::Request::List,
+        "show" => user::Request::Show(user()),
+        "usage" => user::Request::Usage(user()),
+        "erase" => user::Request::Erase {
+            user: user(),
+            vault: matches.get_one::<VaultName>("vault").cloned(),
+            confirm: one::<String>(matches, "confirm"),
+        },
+        _ => unreachable!("clap requires one of these"),
     }
 }
 
@@ -149,6 +179,9 @@ fn command() -> Command {
         ));
     let verify = Command::new("verify")
         .about("Check the whole SQLite database for damage, also while the server runs");
+    let gc = Command::new("gc")
+        .about("Remove old tombstones and replaced versions, and the rows of erased vaults")
+        .arg(switch("dry-run", "Count what would be removed, and remove nothing"));
     let config = Command::new("config")
         .about("Print settings")
         .subcommand_required(true)
@@ -169,7 +202,55 @@ fn command() -> Command {
         .subcommand(with_settings(token))
         .subcommand(with_settings(migrate))
         .subcommand(with_settings(verify))
+        .subcommand(with_settings(gc))
+        .subcommand(user_command())
         .subcommand(config)
+}
+
+/// `vaultsync user`, for operators.
+fn user_command() -> Command {
+    let json = || {
+        Arg::new("json")
+            .long("json")
+            .action(ArgAction::SetTrue)
+            .help("Print one JSON object a line")
+    };
+    let of_one = |command: Command| {
+        let subject = Arg::new("subject")
+            .value_name("USER")
+            .required(true)
+            .value_parser(token::parse_user)
+            .help("The issuer's name for the user (the claim `sub` of tokens)");
+        let issuer = Arg::new("issuer")
+            .long("issuer")
+            .value_name("URL")
+            .help("The user's issuer, if several are configured");
+        with_settings(command.arg(subject).arg(issuer).arg(json()))
+    };
+    let confirm = Arg::new("confirm")
+        .long("confirm")
+        .value_name("USER")
+        .required(true)
+        .help("The user's name again: an erasure cannot be undone");
+    let vault = Arg::new("vault")
+        .long("vault")
+        .value_name("NAME")
+        .value_parser(parse_vault)
+        .help("Only this named vault; all of the user without it");
+    Command::new("user")
+        .about("List, show and erase users, also while the server runs")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_settings(Command::new("list").about("List all users").arg(json())))
+        .subcommand(of_one(Command::new("show").about("Show a user's vaults")))
+        .subcommand(of_one(Command::new("usage").about("Show what a user's vaults take up")))
+        .subcommand(of_one(
+            Command::new("erase").about("Erase a user's vaults, for ever").arg(confirm).arg(vault),
+        ))
+}
+
+fn parse_vault(text: &str) -> Result<VaultName, String> {
+    VaultName::new(text).ok_or_else(|| format!("expected the name of a vault: {}", VaultName::RULE))
 }
 
 /// Adds a flag for each setting to a command, grouped under headings.

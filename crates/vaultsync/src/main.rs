@@ -4,13 +4,16 @@ mod banner;
 mod cli;
 mod data_dir;
 mod descriptors;
+mod gc;
 mod log_sink;
 mod logging;
 mod migrate;
 mod serve;
 mod settings;
 mod signals;
+mod stores;
 mod token;
+mod user;
 mod verify;
 
 use std::process::ExitCode;

@@ -13,14 +13,11 @@ use anyhow::Context as _;
 use http::HeaderValue;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
-use vaultsync_protocol::Epoch;
 use vaultsync_server::{
     App, Clock, Parts, SystemClock,
     auth::{Authenticator, Issuer, LocalKey},
     install_metrics, router, serve, serve_admin,
 };
-use vaultsync_store::Store;
 use vaultsync_tasks::Task;
 
 use crate::{
@@ -29,6 +26,7 @@ use crate::{
     logging::LostLines,
     settings::{Database, Settings, SignIn},
     signals::Signals,
+    stores,
 };
 
 /// User and lifetime of the token in the banner.
@@ -69,7 +67,7 @@ async fn serve_until_stopped(
 ) -> anyhow::Result<()> {
     data_dir::create(&settings.data_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let store = open(&settings).await?;
+    let store = stores::open(&settings).await?;
     descriptors::cap_connections(&mut settings.limits, files_max, store.files_max())?;
     let key = local_key(&settings)?;
     let listener = bind(settings.listen, "listen")?;
@@ -137,14 +135,6 @@ fn print(banner: Banner) {
     std::thread::spawn(move || {
         let _ = write!(io::stdout(), "{banner}");
     });
-}
-
-async fn open(settings: &Settings) -> anyhow::Result<Store> {
-    let options = settings.limits.store_options(|| Epoch::new(Uuid::new_v4()));
-    match &settings.database {
-        Database::Sqlite(path) => Ok(Store::open_sqlite(path.clone(), options)?),
-        Database::Postgres(postgres) => Ok(Store::open_postgres(postgres.clone(), options).await?),
-    }
 }
 
 fn local_key(settings: &Settings) -> anyhow::Result<Option<LocalKey>> {

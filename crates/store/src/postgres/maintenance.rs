@@ -201,21 +201,8 @@ async fn rows(
     with_deadline(deadlines.deadline, DbError::ConnectionLost, sent).await
 }
 
-/// The rows of a statement outside a transaction. `vault` chooses the address.
-async fn read(
-    inner: &Inner,
-    vault: VaultId,
-    sql: &'static Sql,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<Row>, DbError> {
-    let deadlines = Deadlines::new(inner.timeout, 0);
-    let connection = inner.primaries.connect(vault, 0, deadlines).await?;
-    inner.gauge();
-    let read = rows(&connection, deadlines, sql, values).await;
-    connection.settle(read)
-}
-
-const NO_VAULT: VaultId = VaultId::from_bytes([0; 16]);
+/// Stands for a vault where a statement concerns none: it chooses the address.
+pub(super) const NO_VAULT: VaultId = VaultId::from_bytes([0; 16]);
 
 impl Postgres {
     pub(crate) async fn begin_erase(
@@ -234,13 +221,12 @@ impl Postgres {
 
     pub(crate) async fn is_erased(&self, vault: VaultId, epoch: Epoch) -> Result<bool, StoreError> {
         let values: [&(dyn ToSql + Sync); 2] = [&uuid(vault), &Uuid::from_bytes(*epoch.as_bytes())];
-        let rows = Box::pin(read(&self.inner, vault, &IS_ERASED, &values)).await?;
+        let rows = self.inner.read_rows(vault, &IS_ERASED, &values).await?;
         Ok(!rows.is_empty())
     }
 
     pub(crate) async fn erasing(&self) -> Result<Vec<VaultId>, StoreError> {
-        let rows =
-            Box::pin(read(&self.inner, NO_VAULT, &ERASING, &[&number(BATCH_VAULTS)])).await?;
+        let rows = self.inner.read_rows(NO_VAULT, &ERASING, &[&number(BATCH_VAULTS)]).await?;
         Ok(rows.iter().map(vault_id).collect::<Result<_, _>>()?)
     }
 
@@ -254,7 +240,7 @@ impl Postgres {
     ) -> Result<Vec<VaultId>, StoreError> {
         let after = uuid(after.unwrap_or(NO_VAULT));
         let values: [&(dyn ToSql + Sync); 2] = [&after, &number(BATCH_VAULTS)];
-        let rows = Box::pin(read(&self.inner, NO_VAULT, &TO_MAINTAIN, &values)).await?;
+        let rows = self.inner.read_rows(NO_VAULT, &TO_MAINTAIN, &values).await?;
         Ok(rows.iter().map(vault_id).collect::<Result<_, _>>()?)
     }
 
@@ -264,7 +250,7 @@ impl Postgres {
         until: Timestamp,
     ) -> Result<bool, StoreError> {
         let values: [&(dyn ToSql + Sync); 2] = [&now.as_millis(), &until.as_millis()];
-        Ok(!Box::pin(read(&self.inner, NO_VAULT, &CLAIM, &values)).await?.is_empty())
+        Ok(!self.inner.read_rows(NO_VAULT, &CLAIM, &values).await?.is_empty())
     }
 
     pub(crate) async fn kept_versions(
@@ -277,7 +263,7 @@ impl Postgres {
             .map_or(("", 0), |(record_id, version)| (record_id.as_str(), version.get()));
         let values: [&(dyn ToSql + Sync); 4] =
             [&uuid(vault), &after_id, &after_version, &number(BATCH_ROWS)];
-        let rows = Box::pin(read(&self.inner, vault, &KEPT_VERSIONS, &values)).await?;
+        let rows = self.inner.read_rows(vault, &KEPT_VERSIONS, &values).await?;
         Ok(rows.iter().map(kept_version).collect::<Result<_, _>>()?)
     }
 
@@ -298,7 +284,7 @@ impl Postgres {
         let after = after.map_or(i64::MIN, Timestamp::as_millis);
         let values: [&(dyn ToSql + Sync); 4] =
             [&uuid(vault), &after, &written_before.as_millis(), &number(BATCH_ROWS)];
-        let rows = Box::pin(read(&self.inner, vault, &TOMBSTONES, &values)).await?;
+        let rows = self.inner.read_rows(vault, &TOMBSTONES, &values).await?;
         Ok(rows.iter().map(tombstone).collect::<Result<_, _>>()?)
     }
 

@@ -35,6 +35,7 @@ mod records;
 mod round_trips;
 mod rows;
 mod usage;
+mod users;
 mod vault_locks;
 mod vaults;
 

@@ -92,13 +92,7 @@ pub fn verify_sqlite(path: PathBuf) -> Result<Vec<String>, OpenError> {
 }
 
 fn verify(path: &Path) -> rusqlite::Result<Result<Vec<String>, String>> {
-    // For writing, although nothing is written: only such a connection removes the files that SQLite makes
-    // for it. But the log of a server that was killed is left for its next start.
-    let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    open::write_back_on_close(&connection, !has_log)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let connection = open_beside(path)?;
     if !open::is_marked(&connection)? {
         return Ok(Err("it is not marked as one".to_owned()));
     }
@@ -107,6 +101,19 @@ fn verify(path: &Path) -> rusqlite::Result<Result<Vec<String>, String>> {
         return Ok(Ok(problems));
     }
     records_without_vault(&connection).map(Ok)
+}
+
+/// Opens a connection to a file that a server may serve from.
+///
+/// For writing, although a command hardly writes: only such a connection removes the files that SQLite makes for
+/// it. But the log of a server that was killed is left for its next start.
+pub(super) fn open_beside(path: &Path) -> rusqlite::Result<Connection> {
+    let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    open::write_back_on_close(&connection, !has_log)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
 }
 
 /// Records whose vault has no row. No version writes such records: the row was lost, most likely in a file

@@ -13,9 +13,11 @@ mod manifest;
 mod open;
 mod pull;
 mod push;
+mod reader;
 mod records;
 mod upgrade;
 mod usage;
+mod users;
 mod vaults;
 mod watch;
 mod write_task;
@@ -35,7 +37,7 @@ use vaultsync_protocol::{
 };
 use vaultsync_tasks::Tasks;
 
-pub use self::check::verify_sqlite;
+pub use self::{check::verify_sqlite, reader::SqliteReader};
 use self::{
     database_file::DatabaseFile,
     head_cache::HeadCache,

@@ -26,6 +26,11 @@ impl SignIn {
     pub(crate) fn clerk_issuer(&self) -> Option<Issuer> {
         Issuer::clerk(self.clerk.clone()?).ok()
     }
+
+    /// The OIDC issuer, likewise.
+    pub(crate) fn oidc_issuer(&self) -> Option<Issuer> {
+        Issuer::oidc(self.oidc.clone()?).ok()
+    }
 }
 
 /// Reads the settings of sign-in. `listen` is the address of the API if it could be read.

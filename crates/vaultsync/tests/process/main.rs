@@ -11,3 +11,4 @@ mod serve;
 #[cfg(target_os = "linux")]
 mod signals;
 mod support;
+mod users;

@@ -1,0 +1,41 @@
+//! Opening the database for a command.
+
+use anyhow::Context as _;
+use uuid::Uuid;
+use vaultsync_protocol::Epoch;
+use vaultsync_store::{OpenError, OperatorStore, PostgresOptions, Store};
+
+use crate::settings::{Database, Settings};
+
+/// Opens the database as the only process that writes to it (SQLite), or beside others (PostgreSQL). `migrate` applies
+/// pending migrations of PostgreSQL.
+pub(crate) async fn open(settings: &Settings) -> Result<Store, OpenError> {
+    let options = settings.limits.store_options(|| Epoch::new(Uuid::new_v4()));
+    match &settings.database {
+        Database::Sqlite(path) => Store::open_sqlite(path.clone(), options),
+        Database::Postgres(postgres) => Store::open_postgres(postgres.clone(), options).await,
+    }
+}
+
+/// Opens the database beside a server, without changing its schema.
+pub(crate) async fn open_beside(settings: &Settings) -> anyhow::Result<OperatorStore> {
+    match &settings.database {
+        Database::Sqlite(path) => Ok(OperatorStore::open_sqlite(path)?),
+        Database::Postgres(postgres) => {
+            let postgres = PostgresOptions { migrate: false, ..postgres.clone() };
+            let options = settings.limits.store_options(|| Epoch::new(Uuid::new_v4()));
+            let store = Store::open_postgres(postgres, options).await?;
+            Ok(OperatorStore::Postgres(Box::new(store)))
+        }
+    }
+}
+
+/// Runs a command's future to its end.
+pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.block_on(future)
+}
