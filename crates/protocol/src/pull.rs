@@ -60,6 +60,16 @@ impl Pull {
         Ok(pull)
     }
 
+    /// Parses the query of a streamed pull. It has no pages and does not wait, so `limit` and `wait` are refused.
+    pub fn from_stream_query(query: &str) -> Result<Self, Vec<Issue>> {
+        let mut pull = Self::default();
+        query::parse(query, PARAMETERS, |name, value| match name {
+            "limit" | "wait" => Err("must not be sent with Accept: application/x-ndjson".into()),
+            _ => pull.set(name, value),
+        })?;
+        Ok(pull)
+    }
+
     fn set(&mut self, name: &str, value: &str) -> Result<(), Cow<'static, str>> {
         match name {
             "cursor" => self.cursor = time(value)?,
@@ -198,6 +208,23 @@ mod tests {
         );
         let escaped = Pull::from_query("cursor=2024-01-15T11%3A30%3A00.5%2B01%3A00");
         assert_eq!(escaped.unwrap().cursor, pull.unwrap().cursor);
+    }
+
+    #[test]
+    fn a_streamed_pull_has_neither_limit_nor_wait() {
+        for query in ["", "cursor=2024-01-15T10:30:00Z&epoch=e&since=", "x=1"] {
+            assert_eq!(Pull::from_stream_query(query), Pull::from_query(query), "{query}");
+        }
+        for (query, paths) in [
+            ("limit=100", &["limit"][..]),
+            ("wait=0", &["wait"]),
+            ("limit=", &["limit"]),
+            ("wait=x&cursor=x&limit=5&since=x", &["wait", "cursor", "limit", "since"]),
+        ] {
+            let issues = Pull::from_stream_query(query).expect_err(query);
+            let found: Vec<&str> = issues.iter().map(|issue| issue.path.as_str()).collect();
+            assert_eq!(found, paths, "{query}");
+        }
     }
 
     #[test]

@@ -79,8 +79,7 @@ impl Events {
         expires_at: Timestamp,
         changes: Subscription,
     ) -> Result<Self, ApiError> {
-        let grace = i64::try_from(app.limits.stream_grace_seconds.as_millis()).unwrap_or(i64::MAX);
-        let ends_at = expires_at.plus_millis(grace);
+        let ends_at = app.limits.stream_ends_at(expires_at);
         let latest = read_head(&app, &vault).await?;
         Ok(Self {
             app,

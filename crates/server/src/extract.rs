@@ -2,6 +2,8 @@
 //!
 //! A handler that takes neither [`Caller`] nor [`ReadBody`] is public.
 
+use std::net::IpAddr;
+
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
@@ -12,8 +14,8 @@ use vaultsync_protocol::{
 use vaultsync_store::Vault;
 
 use crate::{
-    Limits, address::ClientAddress, admission::refuse_if_overloaded, app::App, auth::AuthError,
-    error::ApiError, memory_budget::Reservation, offload, request_body,
+    Limits, accept::asks_for_lines, address::ClientAddress, admission::refuse_if_overloaded,
+    app::App, auth::AuthError, error::ApiError, memory_budget::Reservation, offload, request_body,
 };
 
 /// A caller who is signed in and within the rates of the user.
@@ -22,6 +24,8 @@ pub(crate) struct Caller {
     pub(crate) vault: Vault,
     /// The token's `exp`, for responses that outlast the check of the token.
     pub(crate) expires_at: Timestamp,
+    /// The client's address, for responses that are charged while they are written.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl FromRequestParts<App> for Caller {
@@ -40,7 +44,8 @@ impl FromRequestParts<App> for Caller {
             None => vault,
         };
         tracing::Span::current().record("vault", tracing::field::display(vault.id()));
-        Ok(Self { vault, expires_at: principal.expires_at })
+        let address = parts.extensions.get().map(|ClientAddress(address)| *address);
+        Ok(Self { vault, expires_at: principal.expires_at, address })
     }
 }
 
@@ -88,16 +93,25 @@ impl<S: Sync> FromRequestParts<S> for Query {
     }
 }
 
-/// The query of a pull.
-pub(crate) struct PullQuery(pub(crate) Pull);
+/// The query of a pull, and whether the client asks for a stream.
+pub(crate) enum PullQuery {
+    /// For one page.
+    Page(Pull),
+    /// For everything up to the vault's head.
+    Stream(Pull),
+}
 
 impl<S: Sync> FromRequestParts<S> for PullQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Pull::from_query(parts.uri.query().unwrap_or_default())
-            .map(Self)
-            .map_err(ApiError::InvalidRequest)
+        let query = parts.uri.query().unwrap_or_default();
+        let pull = if asks_for_lines(&parts.headers) {
+            Pull::from_stream_query(query).map(Self::Stream)
+        } else {
+            Pull::from_query(query).map(Self::Page)
+        };
+        pull.map_err(ApiError::InvalidRequest)
     }
 }
 
@@ -152,14 +166,14 @@ impl<T: FromBody> FromRequest<App> for ReadBody<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
-        let Caller { vault, .. } = Caller::from_request_parts(&mut parts, app).await?;
+        let Caller { vault, address, .. } = Caller::from_request_parts(&mut parts, app).await?;
         request_body::check_media_type(&parts.headers)?;
         let mut memory = app.memory.reserve(vault.user());
         let body = request_body::read(&parts.headers, body, &app.limits, &mut memory).await?;
         let bytes = body.len();
         app.rates.debit_user(vault.user(), bytes);
-        if let Some(ClientAddress(address)) = parts.extensions.get() {
-            app.rates.debit_address(*address, bytes);
+        if let Some(address) = address {
+            app.rates.debit_address(address, bytes);
         }
         // Overload may have begun while the body arrived, and most of the work is still to be done.
         refuse_if_overloaded(app)?;

@@ -7,6 +7,7 @@
 //! Not here: SQL (`vaultsync-store`), settings and their sources (`vaultsync`), any cryptography
 //! that could decrypt a record.
 
+mod accept;
 mod address;
 mod admin;
 mod admission;
@@ -35,6 +36,7 @@ mod rates;
 mod read_meter;
 mod readiness;
 mod record_hash;
+mod record_stream;
 mod refusals;
 mod request_body;
 mod request_metrics;

@@ -284,6 +284,12 @@ limits! {
 }
 
 impl Limits {
+    /// When a response that outlasts its token's `exp` ends.
+    pub(crate) fn stream_ends_at(&self, token_expires_at: Timestamp) -> Timestamp {
+        let grace = i64::try_from(self.stream_grace_seconds.as_millis()).unwrap_or(i64::MAX);
+        token_expires_at.plus_millis(grace)
+    }
+
     /// The options of a store with these limits. `new_epoch` returns a random epoch.
     pub fn store_options(&self, new_epoch: fn() -> Epoch) -> StoreOptions {
         let history = HistoryOptions {

@@ -97,6 +97,17 @@ impl Rates {
         }
     }
 
+    /// The time after which a response that is written in parts may go on, because of bytes that were charged to its
+    /// user and address; `None` if it may go on now.
+    pub(crate) fn time_to_bytes(&self, user: UserId, address: Option<IpAddr>) -> Option<Duration> {
+        let now = self.clock.uptime();
+        let of_user = self.user_bytes.as_ref().and_then(|rate| rate.check(&user, now).err());
+        let of_address = self.address_bytes.as_ref().zip(address);
+        let of_address =
+            of_address.and_then(|(rate, address)| rate.check(&network(address), now).err());
+        of_user.into_iter().chain(of_address).map(|limited| limited.retry_after).max()
+    }
+
     /// Drops the counters of users and addresses whose whole burst is available again.
     pub(crate) fn remove_idle(&self) {
         self.users.iter().for_each(Rate::remove_idle);

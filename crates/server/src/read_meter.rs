@@ -10,9 +10,14 @@ use std::{
 };
 
 use tokio::time::timeout;
-use vaultsync_store::{ReadBudget, StoreError, UserId};
+use vaultsync_protocol::{Page, Pull};
+use vaultsync_store::{PullOutcome, ReadBudget, StoreError, UserId, Vault};
 
-use crate::{app::App, error::ApiError, memory_budget::PageBudget};
+use crate::{
+    app::App,
+    error::ApiError,
+    memory_budget::{PageBudget, Reservation},
+};
 
 /// Reads a page of records. Returns what the store returned, and the memory that it takes.
 pub(crate) async fn read_page<T, F>(
@@ -36,6 +41,25 @@ where
     // After the meter has ended: the response is charged, and not the read.
     drop(still_waiting);
     Ok((outcome, budget))
+}
+
+/// Reads a page of changes. Does not wait for `pull.wait`.
+pub(crate) async fn read_changes(
+    app: &App,
+    vault: &Vault,
+    pull: &Pull,
+) -> Result<(Page, Reservation), ApiError> {
+    let read = |budget| app.store.pull(vault, pull, budget);
+    match read_page(app, vault.user(), read).await? {
+        (PullOutcome::Page(page), budget) => {
+            let memory = budget.into_reservation(page.records.len())?;
+            Ok((page, memory))
+        }
+        (PullOutcome::EpochChanged, _) => Err(ApiError::EpochChanged),
+        (PullOutcome::CursorAhead, _) => Err(ApiError::CursorAhead),
+        (PullOutcome::CursorExpired, _) => Err(ApiError::CursorExpired),
+        (PullOutcome::VaultErased, _) => Err(ApiError::VaultErased),
+    }
 }
 
 /// A budget that counts what is read with it.
@@ -92,7 +116,7 @@ impl<B> Drop for ReadMeter<B> {
 
 #[cfg(test)]
 mod tests {
-    use vaultsync_store::{Unbounded, Vault};
+    use vaultsync_store::Unbounded;
 
     use super::*;
     use crate::{Limits, Parts};

@@ -122,19 +122,24 @@ fn json_response(bytes: Bytes, mut memory: Option<Reservation>) -> Response {
     if let Some(memory) = &mut memory {
         memory.shrink(bytes.len());
     }
-    // The reservation belongs to the bytes and not to the body: hyper drops a body as soon as it has
-    // the last bytes, long before a slow client has received them.
-    let body = Body::from(Bytes::from_owner(GuardedBytes { bytes, _guard: memory }));
+    let body = Body::from(guarded(bytes, memory));
     ([(header::CONTENT_TYPE, json::CONTENT_TYPE)], body).into_response()
 }
 
-/// The bytes of a response, and the reservation of the memory they take.
-struct GuardedBytes {
-    bytes: Bytes,
-    _guard: Option<Reservation>,
+/// Bytes of a body with a guard, which is dropped when they are written.
+///
+/// The guard belongs to the bytes and not to the body: hyper drops a body as soon as it has the last bytes, long
+/// before a slow client has received them.
+pub(crate) fn guarded(bytes: Bytes, guard: impl Send + 'static) -> Bytes {
+    Bytes::from_owner(GuardedBytes { bytes, _guard: guard })
 }
 
-impl AsRef<[u8]> for GuardedBytes {
+struct GuardedBytes<G> {
+    bytes: Bytes,
+    _guard: G,
+}
+
+impl<G> AsRef<[u8]> for GuardedBytes<G> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

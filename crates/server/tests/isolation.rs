@@ -32,6 +32,7 @@ backends!(
     a_pull_by_post_returns_the_users_own_records,
     records_by_id_are_the_users_own,
     manifest_and_usage_are_of_the_users_own_vault,
+    a_stream_has_the_users_own_records,
     similar_subjects_are_different_users,
     one_subject_at_two_issuers_is_two_users,
     one_vault_does_not_advance_the_clock_of_another,
@@ -284,6 +285,25 @@ async fn manifest_and_usage_are_of_the_users_own_vault(backend: Backend) {
         assert_eq!((&manifest["entries"], &manifest["head"]), (&json!([]), &Value::Null));
         let usage = get(user, &format!("{vault}usage")).await;
         assert_eq!((&usage["records"], &usage["epoch"]), (&json!(0), &Value::Null));
+    }
+}
+
+async fn a_stream_has_the_users_own_records(backend: Backend) {
+    let server = two_vaults(backend).await;
+    for (user, vault) in
+        [(ADA, ""), (BOB, ""), ("carol", ""), (ADA, "vaults/notes/"), (BOB, "vaults/notes/")]
+    {
+        let request = server.request(reqwest::Method::GET, &format!("/api/sync/{vault}pull"));
+        let request = request.header("accept", "application/x-ndjson");
+        let answer = send(request.bearer_auth(server.token(user))).await;
+        let mut lines: Vec<Value> =
+            answer.text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        lines.pop();
+        let first = lines.remove(0);
+        let owner = if vault.is_empty() { user } else { "nobody" };
+        let own = page(&server, owner, "").await;
+        assert_eq!(json!(lines), own["records"], "{user} {vault}");
+        assert_eq!((&first["head"], &first["epoch"]), (&own["head"], &own["epoch"]));
     }
 }
 

@@ -46,7 +46,7 @@ use crate::{
 )]
 pub(super) async fn events(
     State(app): State<App>,
-    Caller { vault, expires_at }: Caller,
+    Caller { vault, expires_at, .. }: Caller,
 ) -> Result<Response, ApiError> {
     let events = Events::open(app, vault, expires_at).await?;
     let events = stream::unfold(events, |mut events| async move {

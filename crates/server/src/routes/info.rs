@@ -18,6 +18,7 @@ const FEATURES: &[&str] = &[
     "quotas",
     "records",
     "since",
+    "stream",
     "usage",
     "vaults",
     "wait",

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use axum::{extract::State, response::Response};
 use tokio::time::timeout;
-use vaultsync_protocol::{Page, Pull};
-use vaultsync_store::{PullOutcome, Vault};
+use vaultsync_protocol::{
+    Epoch, Page, Pull, Record, StreamEnd, StreamStart, Timestamp, write_line, write_record_line,
+};
+use vaultsync_store::Vault;
 
 use crate::{
     app::App,
@@ -14,7 +16,8 @@ use crate::{
     extract::{Caller, PullQuery, ReadBody},
     memory_budget::Reservation,
     openapi::PullRequest,
-    read_meter::read_page,
+    read_meter::read_changes,
+    record_stream::{self, StreamLines},
     response,
 };
 
@@ -22,6 +25,11 @@ use crate::{
 ///
 /// To continue, send `nextCursor` as `cursor` until `hasMore` is false. If `nextCursor` is null, keep
 /// the cursor you have.
+///
+/// With the header `Accept: application/x-ndjson`, the response is a stream of everything after the cursor, one JSON
+/// object a line: first `{"epoch":…,"head":…}`, then the records up to this `head`, and last
+/// `{"nextCursor":…,"hasMore":…}`. `limit` and `wait` are then refused. A stream without its last line is not
+/// complete.
 #[utoipa::path(
     get,
     path = "/api/sync/pull",
@@ -48,10 +56,30 @@ use crate::{
 )]
 pub(super) async fn pull(
     State(app): State<App>,
-    Caller { vault, .. }: Caller,
-    PullQuery(pull): PullQuery,
+    caller: Caller,
+    query: PullQuery,
 ) -> Result<Response, ApiError> {
-    respond(&app, &vault, &pull).await
+    match query {
+        PullQuery::Page(pull) => respond(&app, &caller.vault, &pull).await,
+        PullQuery::Stream(pull) => record_stream::open(app, caller, pull, PullLines).await,
+    }
+}
+
+/// The lines of a streamed pull.
+struct PullLines;
+
+impl StreamLines for PullLines {
+    fn start(&mut self, lines: &mut Vec<u8>, epoch: Option<Epoch>, head: Option<Timestamp>) {
+        write_line(lines, &StreamStart { epoch, head });
+    }
+
+    fn record(&mut self, lines: &mut Vec<u8>, record: &Record) {
+        write_record_line(lines, record);
+    }
+
+    fn end(&mut self, lines: &mut Vec<u8>, next_cursor: Option<Timestamp>, has_more: bool) {
+        write_line(lines, &StreamEnd { next_cursor, has_more });
+    }
 }
 
 /// Reads one page of changes after a cursor, oldest first, as `GET` does.
@@ -88,7 +116,7 @@ pub(super) async fn post_pull(
 }
 
 async fn respond(app: &App, vault: &Vault, pull: &Pull) -> Result<Response, ApiError> {
-    let (mut page, mut memory) = read(app, vault, pull).await?;
+    let (mut page, mut memory) = read_changes(app, vault, pull).await?;
     if page.records.is_empty() && !pull.wait.is_zero() {
         drop(memory);
         // Boxed, because most pulls do not wait.
@@ -98,20 +126,6 @@ async fn respond(app: &App, vault: &Vault, pull: &Pull) -> Result<Response, ApiE
     let response = response::page(page, memory).await;
     app.rates.debit_user(vault.user(), response::body_bytes(&response));
     Ok(response)
-}
-
-async fn read(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservation), ApiError> {
-    let read = |budget| app.store.pull(vault, pull, budget);
-    match read_page(app, vault.user(), read).await? {
-        (PullOutcome::Page(page), budget) => {
-            let memory = budget.into_reservation(page.records.len())?;
-            Ok((page, memory))
-        }
-        (PullOutcome::EpochChanged, _) => Err(ApiError::EpochChanged),
-        (PullOutcome::CursorAhead, _) => Err(ApiError::CursorAhead),
-        (PullOutcome::CursorExpired, _) => Err(ApiError::CursorExpired),
-        (PullOutcome::VaultErased, _) => Err(ApiError::VaultErased),
-    }
 }
 
 /// Reads again after each change, until the page has records, the time is up, or the server stops.
@@ -124,7 +138,7 @@ async fn wait(app: &App, vault: &Vault, pull: &Pull) -> Result<(Page, Reservatio
     let until = app.clock.uptime() + pull.wait;
     loop {
         // Read after subscribing: the page has every change that was committed before.
-        let (page, memory) = read(app, vault, pull).await?;
+        let (page, memory) = read_changes(app, vault, pull).await?;
         let left = until.saturating_sub(app.clock.uptime());
         if !page.records.is_empty() || left.is_zero() || app.stop.is_cancelled() {
             return Ok((page, memory));

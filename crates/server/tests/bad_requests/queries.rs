@@ -11,6 +11,7 @@ backends!(
     a_cursor_is_a_time_with_an_offset,
     a_since_is_a_time_with_an_offset,
     an_epoch_in_a_query_is_at_most_64_bytes,
+    a_streamed_pull_has_neither_limit_nor_wait,
     a_manifest_continues_after_a_record_id,
     a_page_of_a_manifest_has_1_to_1000_entries,
     a_parameter_may_be_given_once,
@@ -36,6 +37,31 @@ async fn check_invalid_at<'a>(
             let request = target.request(Method::GET, &format!("/api/sync/{route}?{query}"));
             let want = Want { status: 400, code: "invalid_request", issues };
             target.check(&query, request, want).await;
+        }
+    }
+}
+
+async fn a_streamed_pull_has_neither_limit_nor_wait(backend: Backend) {
+    let target = Target::start(backend).await;
+    let rows: [(&str, &[&str]); 10] = [
+        ("limit=100", &["limit"]),
+        ("limit=", &["limit"]),
+        ("limit=0", &["limit"]),
+        ("wait=0", &["wait"]),
+        ("wait=5&limit=5", &["wait", "limit"]),
+        ("limit=1&limit=1", &["limit", "limit"]),
+        ("cursor=now", &["cursor"]),
+        ("since=now", &["since"]),
+        ("epoch=e&epoch=e", &["epoch"]),
+        ("limit=5&cursor=&cursor=&since=0", &["limit", "cursor", "since"]),
+    ];
+    for (query, issues) in rows {
+        for route in ["pull", "vaults/notes/pull"] {
+            for accept in ["application/x-ndjson", "application/x-ndjson, application/json"] {
+                let request = target.request(Method::GET, &format!("/api/sync/{route}?{query}"));
+                let want = Want { status: 400, code: "invalid_request", issues };
+                target.check(query, request.header("accept", accept), want).await;
+            }
         }
     }
 }

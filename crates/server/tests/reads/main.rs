@@ -4,6 +4,7 @@
 
 mod manifest;
 mod records;
+mod stream;
 mod usage;
 
 use reqwest::Method;
