@@ -7,6 +7,7 @@ mod cursor;
 mod digest;
 mod epoch;
 mod erase;
+mod history;
 mod issue;
 mod json;
 mod manifest;
@@ -27,6 +28,10 @@ pub use cursor::{Cursor, CursorError};
 pub use digest::RecordDigest;
 pub use epoch::{Epoch, KnownEpoch};
 pub use erase::{EraseAccount, EraseVault};
+pub use history::{
+    FoundVersion, HISTORY_ENTRIES_MAX, HistoryQuery, HistoryRequest, KeptVersion, PastState,
+    PastStates, RecordHistory, RecordVersion,
+};
 pub use issue::{Issue, Issues};
 pub use manifest::{MANIFEST_ENTRIES_MAX, Manifest, ManifestEntry, ManifestRequest};
 pub use pull::{PAGE_RECORDS_MAX, Page, Pull, WAIT_SECONDS_MAX};
