@@ -6,7 +6,8 @@
 //! | `push_plan.rs`, `check_version.rs`, `receipts.rs`, `counters.rs`, `quotas.rs` | the decision on a push, for every backend |
 //! | `history.rs` | which replaced versions are kept, for every backend |
 //! | `pull.rs` | what the vault's head alone decides about a pull |
-//! | `records.rs`, `manifest.rs` | where a response with records by id, or a page of a manifest, ends |
+//! | `records.rs`, `manifest.rs`, `history_page.rs` | where a response with records by id, or a page of a manifest or of versions, ends |
+//! | `rewind.rs` | which state a record had at a cursor, for every backend |
 //! | `usage.rs` | what a vault's row says of its size |
 //! | `sqlite/`, `postgres/` | the backends: they load, call the above, and write |
 //! | `maintenance.rs` | removal of what is not kept any longer: erased vaults, old tombstones and versions |
@@ -21,6 +22,7 @@ mod check_version;
 mod counters;
 mod disk_room;
 mod history;
+mod history_page;
 mod maintenance;
 mod manifest;
 mod migrations;
@@ -35,6 +37,7 @@ mod read_budget;
 mod receipts;
 mod records;
 mod request_results;
+mod rewind;
 mod sqlite;
 mod store;
 mod store_error;
@@ -59,7 +62,8 @@ pub use read_budget::{ReadBudget, Unbounded};
 pub use receipts::RECEIPTS_MAX;
 pub use sqlite::{SqliteReader, verify_sqlite};
 pub use store::{
-    ManifestOutcome, PullOutcome, PushOutcome, RecordsOutcome, Refused, Store, StoreOptions,
+    HistoryOutcome, ManifestOutcome, PullOutcome, PushOutcome, RecordsOutcome, Refused, Store,
+    StoreOptions,
 };
 pub use store_error::{OpenError, StoreError, StoreHealth};
 pub use users::{OperatorStore, UserSummary};

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use vaultsync_protocol::{
-    Conflict, Epoch, FoundRecords, HeadChange, Manifest, ManifestRequest, Page, Pull, Push,
-    RecordsRequest, Timestamp, Usage, VaultSummary, Written,
+    Conflict, Epoch, FoundRecords, FoundVersion, HeadChange, HistoryRequest, Manifest,
+    ManifestRequest, Page, PastStates, Pull, Push, RecordHistory, RecordsRequest, Timestamp, Usage,
+    VaultSummary, Written,
 };
 use vaultsync_tasks::Tasks;
 
@@ -126,6 +127,21 @@ pub enum ManifestOutcome {
     VaultErased,
 }
 
+/// Outcome of a read of the history, by what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HistoryOutcome {
+    /// One page of the kept versions of a record.
+    Versions(RecordHistory),
+    /// One version of a record.
+    Version(FoundVersion),
+    /// One page of the states at a cursor.
+    States(PastStates),
+    /// The client names another epoch than the vault's.
+    EpochChanged,
+    /// The client names an epoch of the vault that was erased.
+    VaultErased,
+}
+
 /// An outcome that depends on the epoch that the client names.
 pub(crate) trait ByEpoch {
     const VAULT_ERASED: Self;
@@ -145,7 +161,7 @@ macro_rules! by_epoch {
     )+};
 }
 
-by_epoch!(PushOutcome, PullOutcome, RecordsOutcome, ManifestOutcome);
+by_epoch!(PushOutcome, PullOutcome, RecordsOutcome, ManifestOutcome, HistoryOutcome);
 
 impl Store {
     /// Opens the SQLite database at `path` to serve from it. Creates the file if it does not exist, and
@@ -255,6 +271,25 @@ impl Store {
             Self::Sqlite(sqlite) => sqlite.usage(vault.id()).await,
             Self::Postgres(postgres) => postgres.usage(vault.id()).await,
         }
+    }
+
+    /// Reads a part of a vault's history from one snapshot, within `budget`, which is returned. On PostgreSQL a
+    /// replica is not asked.
+    ///
+    /// Which versions are kept is decided when they are replaced, see [`HistoryOptions`]. `rewind.rs` has the rules
+    /// for the states at a cursor. A page of them looks at as many records as its limit, whether they changed after
+    /// the cursor or not, so that its cost is bounded.
+    pub async fn history<R: ReadBudget>(
+        &self,
+        vault: &Vault,
+        request: &HistoryRequest,
+        budget: R,
+    ) -> Result<(HistoryOutcome, R), StoreError> {
+        let (outcome, budget) = match self {
+            Self::Sqlite(sqlite) => sqlite.history(vault.id(), request, budget).await,
+            Self::Postgres(postgres) => postgres.history(vault.id(), request, budget).await,
+        }?;
+        Ok((self.distinguish_erased(vault, request.epoch.as_ref(), outcome).await?, budget))
     }
 
     /// Reads a vault's head: the latest `updated_at` that it has assigned. `None` if nothing was ever

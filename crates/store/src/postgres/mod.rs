@@ -16,6 +16,7 @@ mod deadlines;
 mod endpoints;
 mod fill_vault;
 mod head_reads;
+mod history;
 mod index_build;
 mod maintenance;
 mod manager;
@@ -43,7 +44,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 use vaultsync_protocol::{
-    ManifestRequest, Pull, Push, RecordsRequest, Timestamp, Usage, VaultSummary,
+    HistoryRequest, ManifestRequest, Pull, Push, RecordsRequest, Timestamp, Usage, VaultSummary,
 };
 use vaultsync_tasks::{Task, Tasks};
 
@@ -62,8 +63,8 @@ use self::{
     vault_locks::VaultLocks,
 };
 use crate::{
-    ChangeNotifier, DatabaseUrl, ManifestOutcome, OpenError, PubsubBackend, PullOutcome,
-    PushOutcome, ReadBudget, RecordsOutcome, StoreError, StoreOptions, Vault, VaultId,
+    ChangeNotifier, DatabaseUrl, HistoryOutcome, ManifestOutcome, OpenError, PubsubBackend,
+    PullOutcome, PushOutcome, ReadBudget, RecordsOutcome, StoreError, StoreOptions, Vault, VaultId,
     pubsub::Relay, pull::VaultHead, request_results::RequestResults,
 };
 
@@ -102,6 +103,9 @@ pub fn hot_statements() -> Vec<(&'static str, &'static str)> {
         ("page", pull::PAGE.text),
         ("records", records::RECORDS.text),
         ("manifest", manifest::MANIFEST.text),
+        ("history versions", history::VERSIONS.text),
+        ("history version", history::VERSION.text),
+        ("history states", history::STATES.text),
         ("usage", usage::USAGE.text),
     ];
     statements.extend(record_writes::examples());
@@ -271,6 +275,17 @@ impl Postgres {
         let usage = self.inner.usage(vault).await.map_err(StoreError::from);
         self.results.record_read(&usage);
         usage
+    }
+
+    pub(crate) async fn history<R: ReadBudget>(
+        &self,
+        vault: VaultId,
+        request: &HistoryRequest,
+        budget: R,
+    ) -> Result<(HistoryOutcome, R), StoreError> {
+        let outcome = self.inner.history(vault, request, budget).await.map_err(StoreError::from);
+        self.results.record_read(&outcome);
+        outcome
     }
 
     pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<Timestamp>, StoreError> {

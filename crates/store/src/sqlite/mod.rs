@@ -7,6 +7,7 @@ mod check;
 mod database_file;
 mod head_cache;
 mod health;
+mod history;
 mod log;
 mod maintenance;
 mod manifest;

@@ -125,6 +125,9 @@ pub(crate) fn explained(
             "page" => format!("{vault}, 0, 100, 1000000"),
             "records" => format!("{vault}, {ids}, 1000000"),
             "manifest" => format!("{vault}, 'a', 1001"),
+            "history versions" => format!("{vault}, 'a', 9, 1001"),
+            "history version" => format!("{vault}, 'a', 9"),
+            "history states" => format!("{vault}, 'a', 1001, 9"),
             "heads batch" | "lock batch" => vaults.to_owned(),
             "record states batch" => format!("{vaults}, {ids}"),
             "insert batch" | "write batch" => {
@@ -176,7 +179,7 @@ fn check_plans(psql: &str) {
         }
         let mut lines = plan.lines();
         while let Some(line) = lines.next() {
-            let second = if line.contains("records_pkey on") {
+            let second = if line.contains("records_pkey on") || line.contains("revisions_pkey on") {
                 "record_id"
             } else if line.contains("records_cursor on") {
                 "updated_at"
