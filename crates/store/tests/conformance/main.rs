@@ -39,6 +39,7 @@ mod erase;
 mod followers;
 mod gc;
 mod guards;
+mod history;
 mod history_dsl;
 mod history_reads;
 mod manifest;

@@ -7,7 +7,7 @@ use vaultsync_store::Store;
 
 use crate::{
     dsl::options,
-    upgrade::{check_counters, check_records},
+    upgrade::{check_counters, check_history, check_records},
 };
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vaultsync-0.2.sqlite3");
@@ -30,6 +30,7 @@ async fn a_file_of_version_0_2_is_upgraded() {
     let store = open(&path);
     check_records(&store).await;
     check_counters(&store).await;
+    check_history(&store).await;
     store.close().await;
     drop(store);
     let old = "select count(*) from sqlite_schema where name like '%before%'";

@@ -5,7 +5,7 @@ use vaultsync_test_servers::{PgBouncer, query, shared_postgres};
 
 use crate::{
     dsl::{new_database, open, options_for, push_applied, state, until, user},
-    upgrade::{check_counters, check_records},
+    upgrade::{check_counters, check_history, check_records},
 };
 
 const FIXTURE: &str = include_str!("../fixtures/vaultsync-0.2.sql");
@@ -38,6 +38,7 @@ async fn a_database_of_version_0_2_is_upgraded() {
     );
     check_records(&store).await;
     check_counters(&store).await;
+    check_history(&store).await;
 }
 
 /// While the digests are missing, they are computed. Here they are missing for ever, because each vault looks as

@@ -1,10 +1,12 @@
 //! What the databases in `fixtures` hold, and what must be true of them after an upgrade.
 
 use vaultsync_protocol::{
-    DigestedRecord, ManifestRequest, Operation, Pull, RecordDigest, Timestamp, VaultSummary,
+    Cursor, DigestedRecord, HistoryQuery, HistoryRequest, ManifestRequest, Operation, PastStates,
+    Pull, RecordDigest, Timestamp, VaultSummary, Version,
 };
 use vaultsync_store::{
-    ManifestOutcome, PullOutcome, PushOutcome, RecordsOutcome, Store, Unbounded, Vault,
+    HistoryOutcome, ManifestOutcome, PullOutcome, PushOutcome, RecordsOutcome, Store, Unbounded,
+    Vault,
 };
 
 use crate::support::{batch, operation, records_request};
@@ -102,4 +104,47 @@ pub(crate) async fn check_counters(store: &Store) {
     ];
     assert!(matches!(push(store, &ada, &changes).await, PushOutcome::Applied { .. }));
     assert_eq!(counts(store, &ada).await, (Some(3), Some(9 + 1 + 3)));
+}
+
+async fn states(store: &Store, vault: &Vault, at: Timestamp) -> PastStates {
+    let query = HistoryQuery::States { at: Cursor::from(at), after: None, limit: 1000 };
+    let request = HistoryRequest { query, epoch: None };
+    let (outcome, _) = store.history(vault, &request, Unbounded).await.expect("the history");
+    let HistoryOutcome::States(states) = outcome else { panic!("no states: {outcome:?}") };
+    states
+}
+
+/// Each state as id, current version, version, whether it is exact.
+fn summary(states: &PastStates) -> Vec<(&str, i64, Option<i64>, bool)> {
+    let entries = states.entries.iter().map(|state| {
+        let (current, version) = (state.current_version.get(), state.version.map(Version::get));
+        (state.record_id.as_str(), current, version, state.exact)
+    });
+    entries.collect()
+}
+
+/// Checks, after [`check_counters`], that versions from before the upgrade are kept when they are replaced, and
+/// that a record whose first version is older is not taken for one that was created later.
+pub(crate) async fn check_history(store: &Store) {
+    let ada = user_of_fixture("ada");
+    let before = states(store, &ada, Timestamp::from_millis(i64::MAX)).await;
+    assert_eq!(before.entries, []);
+    let before = before.head.expect("the vault exists");
+    let changes = [
+        operation("edited", Some(2), "edited v3", false),
+        operation("gone", Some(2), "back", false),
+    ];
+    assert!(matches!(push(store, &ada, &changes).await, PushOutcome::Applied { .. }));
+    let now = states(store, &ada, before).await;
+    assert_eq!(summary(&now), [("edited", 3, Some(2), true), ("gone", 3, Some(2), true)]);
+    assert_eq!(now.entries[1].deleted, Some(true));
+    let start = states(store, &ada, Timestamp::from_millis(0)).await;
+    let expected = [
+        ("edited", 3, None, false),
+        ("gone", 3, None, false),
+        ("kept", 2, Some(0), true),
+        ("large", 2, Some(0), true),
+        ("new", 1, Some(0), true),
+    ];
+    assert_eq!(summary(&start), expected);
 }
