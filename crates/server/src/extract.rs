@@ -9,7 +9,8 @@ use axum::{
     http::request::Parts,
 };
 use vaultsync_protocol::{
-    BodyError, Issues, ManifestRequest, Pull, Push, RecordsRequest, Timestamp, VaultName,
+    BodyError, HistoryRequest, Issues, ManifestRequest, Pull, Push, RecordsRequest, Timestamp,
+    VaultName,
 };
 use vaultsync_store::Vault;
 
@@ -123,6 +124,19 @@ impl<S: Sync> FromRequestParts<S> for ManifestQuery {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         ManifestRequest::from_query(parts.uri.query().unwrap_or_default())
+            .map(Self)
+            .map_err(ApiError::InvalidRequest)
+    }
+}
+
+/// The query of the history.
+pub(crate) struct HistoryParameters(pub(crate) HistoryRequest);
+
+impl<S: Sync> FromRequestParts<S> for HistoryParameters {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        HistoryRequest::from_query(parts.uri.query().unwrap_or_default())
             .map(Self)
             .map_err(ApiError::InvalidRequest)
     }

@@ -26,8 +26,8 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 use vaultsync_protocol::{
-    Epoch, GUARDS_MAX, MANIFEST_ENTRIES_MAX, OPERATIONS_MAX, PAGE_RECORDS_MAX, RECORD_IDS_MAX,
-    RecordId, Timestamp, WAIT_SECONDS_MAX,
+    Epoch, GUARDS_MAX, HISTORY_ENTRIES_MAX, MANIFEST_ENTRIES_MAX, OPERATIONS_MAX, PAGE_RECORDS_MAX,
+    RECORD_IDS_MAX, RecordId, Timestamp, WAIT_SECONDS_MAX,
 };
 use vaultsync_store::{GcOptions, HistoryOptions, Quotas, StoreOptions};
 
@@ -181,6 +181,9 @@ limits! {
 
     "Maximum number of entries in one page of a manifest."
     manifest_entries_max: usize = MANIFEST_ENTRIES_MAX;
+
+    "Maximum number of versions in one page of a record's history, and of records that one page of the states at a time looks at."
+    history_entries_max: usize = HISTORY_ENTRIES_MAX;
 
     "Maximum size of the ciphertext in one page of a pull, in the records read by id, or in the conflicts of one push, in bytes after base64 decoding. The first record is returned even if it is larger."
     page_bytes_max: usize = 8 * MIB, Bytes(KIB, GIB);

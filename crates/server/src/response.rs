@@ -11,7 +11,10 @@ use bytes::Bytes;
 use http_body::Body as _;
 use serde::Serialize;
 use utoipa::ToSchema;
-use vaultsync_protocol::{Conflict, FoundRecords, HeadChange, Manifest, Page, Timestamp, Written};
+use vaultsync_protocol::{
+    Conflict, FoundRecords, FoundVersion, HeadChange, Manifest, Page, PastStates, RecordHistory,
+    Timestamp, Written,
+};
 use vaultsync_store::Refused;
 
 use crate::{error, json, memory_budget::Reservation, offload, openapi};
@@ -50,6 +53,40 @@ pub(crate) struct PushRefused {
     has_more: bool,
 }
 
+/// What was asked of the history: the form follows from the parameters of the request.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum HistoryPart {
+    /// For `recordId`.
+    Versions(RecordHistory),
+    /// For `recordId` and `version`.
+    Version(FoundVersion),
+    /// For `at`.
+    States(PastStates),
+}
+
+impl HistoryPart {
+    /// Number of records, or of versions of one, in the response.
+    pub(crate) fn entries(&self) -> usize {
+        match self {
+            Self::Versions(history) => history.versions.len(),
+            Self::Version(found) => usize::from(found.record.is_some()),
+            Self::States(states) => states.entries.len(),
+        }
+    }
+
+    /// About how many bytes the response has.
+    fn bytes(&self) -> usize {
+        /// Usual length of an entry without a ciphertext.
+        const ENTRY_BYTES: usize = 240;
+        let ciphertext = match self {
+            Self::Version(FoundVersion { record: Some(record), .. }) => record.ciphertext.len(),
+            _ => 0,
+        };
+        self.entries() * ENTRY_BYTES + ciphertext
+    }
+}
+
 /// 200: the whole push is applied.
 pub(crate) fn push_applied(results: Vec<Written>, head_change: Option<HeadChange>) -> Response {
     let (head_before, head) =
@@ -85,6 +122,11 @@ pub(crate) async fn records(found: FoundRecords, memory: Reservation) -> Respons
 pub(crate) async fn manifest(manifest: Manifest, memory: Reservation) -> Response {
     let bytes = manifest.entries.len() * MANIFEST_ENTRY_BYTES;
     large(bytes, move || json::encode(&manifest), memory).await
+}
+
+/// 200: a part of the history.
+pub(crate) async fn history(part: HistoryPart, memory: Reservation) -> Response {
+    large(part.bytes(), move || json::encode(&part), memory).await
 }
 
 /// Usual length of an entry of a manifest.

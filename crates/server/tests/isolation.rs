@@ -33,6 +33,7 @@ backends!(
     records_by_id_are_the_users_own,
     manifest_and_usage_are_of_the_users_own_vault,
     a_stream_has_the_users_own_records,
+    the_history_is_that_of_the_users_own_vault,
     similar_subjects_are_different_users,
     one_subject_at_two_issuers_is_two_users,
     one_vault_does_not_advance_the_clock_of_another,
@@ -304,6 +305,54 @@ async fn a_stream_has_the_users_own_records(backend: Backend) {
         let own = page(&server, owner, "").await;
         assert_eq!(json!(lines), own["records"], "{user} {vault}");
         assert_eq!((&first["head"], &first["epoch"]), (&own["head"], &own["epoch"]));
+    }
+}
+
+async fn the_history_is_that_of_the_users_own_vault(backend: Backend) {
+    let mut setup = Setup::on(backend);
+    setup.limits.history_min_age_seconds = Duration::ZERO;
+    let server = TestServer::start_with(setup).await;
+    push(&server, ADA, [operation("x", None, b"ada"), operation("hers", None, b"ada")]).await;
+    push(&server, BOB, [operation("x", None, b"bob")]).await;
+    let at = page(&server, ADA, "").await["head"].as_str().expect("a head").to_owned();
+    push(&server, ADA, [operation("x", Some(1), b"ada 2"), operation("hers", Some(1), b"")]).await;
+    push(&server, BOB, [operation("x", Some(1), b"")]).await;
+    let get = async |user: &str, vault: &str, query: &str| {
+        let path = format!("/api/sync/{vault}history?{query}");
+        let request = server.request(reqwest::Method::GET, &path);
+        let answer = send(request.bearer_auth(server.token(user))).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    for (user, ciphertext) in [(ADA, "YWRh"), (BOB, "Ym9i")] {
+        let own = get(user, "", "recordId=x&version=1").await;
+        assert_eq!(own["record"]["ciphertext"], ciphertext);
+        let listed = get(user, "", "recordId=x").await;
+        assert_eq!(listed["versions"].as_array().map(Vec::len), Some(1));
+        assert_eq!(listed["head"], page(&server, user, "").await["head"]);
+    }
+    let states = get(ADA, "", &format!("at={at}")).await;
+    assert_eq!(states["entries"].as_array().map(Vec::len), Some(2));
+    let states = get(BOB, "", "at=2000-01-01T00:00:00Z").await;
+    let listed: Vec<_> =
+        states["entries"].as_array().expect("entries").iter().map(|one| &one["recordId"]).collect();
+    assert_eq!(listed, [&json!("x")], "her records are not his");
+    for (user, vault, id) in [
+        (BOB, "", "hers"),
+        (ADA, "vaults/notes/", "x"),
+        (BOB, "vaults/notes/", "x"),
+        ("carol", "", "x"),
+    ] {
+        let listed = get(user, vault, &format!("recordId={id}")).await;
+        assert_eq!(listed["versions"], json!([]), "{user} {vault}");
+        for version in [1, 2] {
+            let found = get(user, vault, &format!("recordId={id}&version={version}")).await;
+            assert_eq!(found["record"], Value::Null, "{user} {vault}");
+        }
+        if id == "x" {
+            let states = get(user, vault, "at=2000-01-01T00:00:00Z").await;
+            assert_eq!((&states["entries"], &states["head"]), (&json!([]), &Value::Null));
+        }
     }
 }
 

@@ -4,16 +4,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    time::Duration,
 };
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use vaultsync_testkit::{Answer, Backend, TestServer, backends, operation, push_of, send};
+use vaultsync_server::{Clock as _, SystemClock};
+use vaultsync_testkit::{Answer, Backend, Setup, TestServer, backends, operation, push_of, send};
 
 // The other tests only need the document.
 backends!(
     the_example_of_a_push_is_accepted,
     responses_match_the_document,
+    responses_with_history_match_the_document,
     the_examples_of_the_protocol_page_match_the_document,
 );
 
@@ -22,9 +25,10 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi
 const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
 
 /// The routes in the document: all except the document itself and the page that shows it.
-const ROUTES: [(&str, &str); 21] = [
+const ROUTES: [(&str, &str); 23] = [
     ("delete", "/api/sync/account"),
     ("get", "/api/sync/events"),
+    ("get", "/api/sync/history"),
     ("get", "/api/sync/info"),
     ("get", "/api/sync/manifest"),
     ("get", "/api/sync/pull"),
@@ -36,6 +40,7 @@ const ROUTES: [(&str, &str); 21] = [
     ("get", "/api/sync/vaults"),
     ("delete", "/api/sync/vaults/{vault}"),
     ("get", "/api/sync/vaults/{vault}/events"),
+    ("get", "/api/sync/vaults/{vault}/history"),
     ("get", "/api/sync/vaults/{vault}/manifest"),
     ("get", "/api/sync/vaults/{vault}/pull"),
     ("post", "/api/sync/vaults/{vault}/pull"),
@@ -304,6 +309,31 @@ async fn responses_match_the_document(backend: Backend) {
     server.begin_stop();
 }
 
+async fn responses_with_history_match_the_document(backend: Backend) {
+    let mut setup = Setup::on(backend);
+    setup.limits.history_min_age_seconds = Duration::ZERO;
+    let server = TestServer::start_with(setup).await;
+    let document = served(&server).await;
+    let check = async |query: &str, status: u16| {
+        let path = "/api/sync/history";
+        let request = server.request(Method::GET, &format!("{path}?{query}"));
+        let answer = send(request.bearer_auth(server.token("ada"))).await;
+        check_response(&document, ("get", path, status), &answer);
+    };
+    for number in 1..=3 {
+        for query in ["recordId=a", "recordId=a&version=1", "recordId=a&version=2"] {
+            check(query, 200).await;
+        }
+        check("at=2024-01-15T10:30:00Z", 200).await;
+        check(&format!("at={}", SystemClock::start().now()), 200).await;
+        let base = Some(number - 1).filter(|base| *base > 0);
+        let push = push_of([operation("a", base, format!("v{number}").as_bytes())]);
+        assert_eq!(server.push("ada", &push).await.status, 200);
+    }
+    check("recordId=a&epoch=other", 410).await;
+    check("version=1", 400).await;
+}
+
 /// Checks a response against the description of its request in the document.
 #[track_caller]
 fn check_response(document: &Value, (method, path, status): (&str, &str, u16), answer: &Answer) {
@@ -339,6 +369,16 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
             check(document, described, &value[name], &format!("{at}.{name}"));
         }
         return;
+    }
+    if let Some(options) = schema["oneOf"].as_array() {
+        let members = |value: &Value| -> Vec<String> {
+            value.as_object().into_iter().flat_map(|members| members.keys().cloned()).collect()
+        };
+        let has_the_members =
+            |option: &&Value| members(&resolve(document, option)["properties"]) == members(value);
+        let fitting: Vec<_> = options.iter().filter(has_the_members).collect();
+        assert_eq!(fitting.len(), 1, "{at} is {value}, and should be one of {options:?}");
+        return check(document, fitting[0], value, at);
     }
     if let Some(values) = schema["enum"].as_array() {
         assert!(values.contains(value), "{at} is {value}, and not one of {values:?}");
@@ -458,6 +498,10 @@ async fn the_examples_of_the_protocol_page_match_the_document(backend: Backend) 
         "RecordsRequest",
         "FoundRecords",
         "Manifest",
+        "RecordHistory",
+        "FoundVersion",
+        "PushRequest",
+        "PastStates",
         "Usage",
         "Failure",
         "Failure",

@@ -13,6 +13,7 @@ const FEATURES: &[&str] = &[
     "events",
     "guards",
     "head",
+    "history",
     "manifest",
     "post-pull",
     "quotas",

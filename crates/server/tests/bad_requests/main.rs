@@ -4,6 +4,7 @@
 
 mod bodies;
 mod headers;
+mod history;
 mod media;
 mod paths;
 mod pull_bodies;

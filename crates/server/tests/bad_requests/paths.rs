@@ -110,7 +110,7 @@ async fn the_name_of_a_vault_follows_its_rule(backend: Backend) {
         many.as_str(),
     ] {
         let want = Want { status: 400, code: "invalid_request", issues: &["vault"] };
-        for route in ["pull", "events", "manifest", "usage"] {
+        for route in ["pull", "events", "manifest", "history", "usage"] {
             let path = format!("/api/sync/vaults/{name}/{route}");
             if ["/../", "/./"].iter().any(|dots| path.contains(dots)) {
                 // Clients resolve these themselves.
@@ -158,6 +158,7 @@ async fn an_unsupported_method_gets_a_405_with_allow(backend: Backend) {
         ("/api/sync/pull", &["GET", "HEAD", "POST"]),
         ("/api/sync/records", &["POST"]),
         ("/api/sync/manifest", &["GET", "HEAD"]),
+        ("/api/sync/history", &["GET", "HEAD"]),
         ("/api/sync/usage", &["GET", "HEAD"]),
         ("/api/sync/info", &["GET", "HEAD"]),
         ("/api/sync/events", &["GET"]),
@@ -197,6 +198,7 @@ async fn a_head_gets_the_headers_of_a_get(backend: Backend) {
         "/api/sync/pull",
         "/api/sync/pull?limit=1",
         "/api/sync/manifest",
+        "/api/sync/history?recordId=a&version=1",
         "/api/sync/usage",
         "/api/sync/info",
         "/healthz",

@@ -26,7 +26,7 @@ async fn check_invalid<'a>(
 }
 
 /// Sends each query to each of these routes.
-async fn check_invalid_at<'a>(
+pub(crate) async fn check_invalid_at<'a>(
     backend: Backend,
     routes: &[&str],
     rows: impl IntoIterator<Item = (String, &'a [&'a str])>,
