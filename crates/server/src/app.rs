@@ -34,6 +34,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Origins whose pages may call; an empty list disables CORS.
     pub cors_origins: Vec<HeaderValue>,
+    /// Page that documents the codes of errors, without a fragment. Errors link to it.
+    pub docs_url: Option<String>,
     /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Key that hides record ids in logs: constant within a deployment and secret.
@@ -55,6 +57,7 @@ pub struct Inner {
     pub(crate) limits: Limits,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) origins: Origins,
+    pub(crate) docs_url: Option<String>,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) record_hash: RecordHash,
     pub(crate) metrics: PrometheusHandle,
@@ -88,6 +91,7 @@ impl App {
             limits: parts.limits,
             clock: parts.clock,
             origins: Origins::new(parts.cors_origins),
+            docs_url: parts.docs_url,
             trusted_proxies: parts.trusted_proxies,
             metrics: parts.metrics,
             stop: parts.stop,
@@ -180,6 +184,7 @@ impl Parts {
             limits,
             clock,
             cors_origins: vec![],
+            docs_url: None,
             trusted_proxies: vec![],
             log_key: [0; 32],
             metrics: recorder.handle(),

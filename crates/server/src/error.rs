@@ -90,6 +90,10 @@ pub(crate) struct Failure {
     /// The request's id in the server's log.
     #[schema(example = "019c1f0e-6f2a-7cc3-98c4-dc0c0c07398f")]
     request_id: String,
+    /// Page that documents the code, if the server is set to name one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = String, example = "https://docs.example.com/protocol#error-invalid_request")]
+    docs: Option<String>,
     /// Each problem of the request; only with `invalid_request`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -406,7 +410,12 @@ impl ApiError {
     }
 
     /// Sets the response's body, once the request's id is known.
-    pub(crate) fn write_body(&self, response: &mut Response, request_id: &str) {
+    pub(crate) fn write_body(
+        &self,
+        response: &mut Response,
+        request_id: &str,
+        docs_url: Option<&str>,
+    ) {
         let exceeded = match self {
             Self::QuotaExceeded(refusal) => Some(refusal),
             _ => None,
@@ -418,6 +427,7 @@ impl ApiError {
             error: self.message(),
             code: self.code(),
             request_id: request_id.to_owned(),
+            docs: docs_url.map(|url| format!("{url}#error-{}", self.code())),
             issues: if let Self::InvalidRequest(issues) = self { issues.clone() } else { vec![] },
             reasons: if let Self::NotReady(reasons) = self { reasons.clone() } else { vec![] },
         };

@@ -40,7 +40,7 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     let refused = refused.unwrap_or_default();
     let (mut response, failure) = respond(request, next, refused).instrument(span.clone()).await;
     if let Some(failure) = &failure {
-        failure.write_body(&mut response, &id);
+        failure.write_body(&mut response, &id, app.docs_url.as_deref());
         failure.spread_retries(&mut response, &id, app.limits.resync_spread_seconds);
     }
     if let Ok(value) = HeaderValue::try_from(id) {

@@ -225,6 +225,24 @@ async fn generated_clients_get_numbers_constants_and_codes() {
 }
 
 #[tokio::test]
+async fn errors_link_to_their_code_in_the_documentation_if_there_is_any() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let document = served(&server).await;
+    let codes = &document["components"]["schemas"]["Failure"]["properties"]["code"]["enum"];
+    for code in codes.as_array().expect("codes") {
+        let code = code.as_str().expect("a code");
+        let anchor = format!(r#"<a id="error-{code}"></a>`{code}`"#);
+        assert_eq!(PROTOCOL.matches(&anchor).count(), 1, "{anchor}");
+    }
+    assert_eq!(server.pull("ada", "?limit=0").await.json().get("docs"), None);
+    let mut setup = Setup::on(Backend::Sqlite);
+    setup.docs_url = Some("https://docs.example/protocol".to_owned());
+    let server = TestServer::start_with(setup).await;
+    let answer = server.pull("ada", "?limit=0").await.json();
+    assert_eq!(answer["docs"], "https://docs.example/protocol#error-invalid_request");
+}
+
+#[tokio::test]
 async fn every_route_of_a_named_vault_can_refuse_its_name() {
     let document = served(&TestServer::start(Backend::Sqlite).await).await;
     for (method, path) in ROUTES.iter().filter(|(_, path)| path.contains("{vault}")) {
@@ -427,6 +445,7 @@ async fn a_member_that_is_always_present_is_required() {
     // The only members of requests and responses that may be absent.
     let optional = [
         ("Conflict", "guard"),
+        ("Failure", "docs"),
         ("Failure", "issues"),
         ("Failure", "operations"),
         ("Failure", "quota"),
@@ -468,7 +487,7 @@ async fn the_protocol_page_documents_every_limit_status_and_code() {
     for (method, path) in ROUTES {
         let responses = &document["paths"][path][method]["responses"];
         for (status, response) in responses.as_object().expect("responses") {
-            let is_documented = PROTOCOL.contains(&format!("\n| {status} | `"));
+            let is_documented = PROTOCOL.contains(&format!("\n| {status} | <a"));
             assert!(
                 is_documented || ["200", "409"].contains(&status.as_str()),
                 "no row for {status}"

@@ -54,6 +54,8 @@ pub struct Setup {
     pub authenticator: Option<Authenticator>,
     /// See [`Parts`].
     pub cors_origins: Vec<&'static str>,
+    /// Page that errors link to.
+    pub docs_url: Option<String>,
     /// See [`Parts`].
     pub trusted_proxies: Vec<&'static str>,
 }
@@ -70,6 +72,7 @@ impl Setup {
             send_buffer_bytes: None,
             authenticator: None,
             cors_origins: Vec::new(),
+            docs_url: None,
             trusted_proxies: Vec::new(),
         }
     }
@@ -135,6 +138,7 @@ impl TestServer {
                 .iter()
                 .map(|network| network.parse().expect("a network"))
                 .collect(),
+            docs_url: setup.docs_url,
             log_key: [7; 32],
             metrics: metrics(),
             stop: stop.clone(),

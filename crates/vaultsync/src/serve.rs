@@ -84,6 +84,7 @@ async fn serve_until_stopped(
         store,
         clock,
         cors_origins: origins.collect::<Result<_, _>>()?,
+        docs_url: settings.docs_url,
         trusted_proxies: settings.trusted_proxies,
         log_key: data_dir::log_key(&settings.data_dir)?,
         metrics: install_metrics()?,

@@ -53,6 +53,7 @@ pub(crate) struct Settings {
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Exact web origins.
     pub(crate) cors_origins: Vec<String>,
+    pub(crate) docs_url: Option<String>,
     pub(crate) log: Log,
     pub(crate) limits: Limits,
 }
@@ -108,6 +109,7 @@ fn read(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Settings {
         sign_in: sign_in::read(reader, readable_listen, warnings),
         trusted_proxies: reader.list("trusted_proxies", parse::network),
         cors_origins: reader.list("cors_origins", parse::origin),
+        docs_url: reader.optional("docs_url", parse::page),
         log: Log {
             filter: reader.required("log", log_filter),
             format: reader.required("log_format", log_format),

@@ -66,6 +66,20 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
         .map_err(|_| format!("expected a network such as 10.0.0.0/8 or an address, not `{text}`"))
 }
 
+/// The URL of a web page, to which a fragment is added.
+pub(crate) fn page(text: &str) -> Result<String, String> {
+    match Url::parse(text) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            Err("expected a URL that begins with http:// or https://".to_owned())
+        }
+        Ok(url) if url.fragment().is_some() => {
+            Err("expected a URL without a fragment (#): one is added".to_owned())
+        }
+        Ok(url) => Ok(url.into()),
+        Err(error) => Err(format!("expected the URL of a page: {error}")),
+    }
+}
+
 /// A web origin, in the spelling that browsers send.
 ///
 /// Origins are compared byte for byte: any other spelling would never match, so it is an error.

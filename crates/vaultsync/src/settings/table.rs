@@ -77,6 +77,9 @@ settings! {
         "Web origins that may call the API: exactly `scheme://host` or `scheme://host:port`."
         cors_origins: List("ORIGIN"), NONE, if_empty("none");
 
+        "Page that documents the codes of errors, such as a copy of `docs/PROTOCOL.md`: responses that report an error then have a link to it, with `#error-CODE` at the end."
+        docs_url: Text("URL"), "", if_empty("no links");
+
         "Log filter: a level, or directives such as `info,vaultsync_store=debug`."
         log: Text("FILTER"), "info";
 
