@@ -7,6 +7,7 @@ mod cursor;
 mod digest;
 mod epoch;
 mod erase;
+mod export;
 mod history;
 mod issue;
 mod json;
@@ -28,6 +29,7 @@ pub use cursor::{Cursor, CursorError};
 pub use digest::RecordDigest;
 pub use epoch::{Epoch, KnownEpoch};
 pub use erase::{EraseAccount, EraseVault};
+pub use export::{ExportEnd, ExportStart, write_exported_line};
 pub use history::{
     FoundVersion, HISTORY_ENTRIES_MAX, HistoryQuery, HistoryRequest, KeptVersion, PastState,
     PastStates, RecordHistory, RecordVersion,

@@ -158,6 +158,14 @@ impl Record {
         json.push(b'}');
     }
 
+    /// As [`Self::write_json`], with `digest` as a further member.
+    pub(crate) fn write_json_with_digest(&self, digest: RecordDigest, json: &mut Vec<u8>) {
+        self.write_members(json);
+        json.extend_from_slice(br#","digest":"#);
+        write_json(json, &digest);
+        json.push(b'}');
+    }
+
     /// Appends the JSON without its end.
     fn write_members(&self, json: &mut Vec<u8>) {
         json.extend_from_slice(br#"{"recordId":"#);
@@ -185,10 +193,7 @@ pub struct DigestedRecord {
 impl DigestedRecord {
     /// Appends the JSON: the members of the record, and `digest`.
     pub(crate) fn write_json(&self, json: &mut Vec<u8>) {
-        self.record.write_members(json);
-        json.extend_from_slice(br#","digest":"#);
-        write_json(json, &self.digest);
-        json.push(b'}');
+        self.record.write_json_with_digest(self.digest, json);
     }
 }
 

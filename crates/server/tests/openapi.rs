@@ -25,9 +25,10 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi
 const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
 
 /// The routes in the document: all except the document itself and the page that shows it.
-const ROUTES: [(&str, &str); 23] = [
+const ROUTES: [(&str, &str); 25] = [
     ("delete", "/api/sync/account"),
     ("get", "/api/sync/events"),
+    ("get", "/api/sync/export"),
     ("get", "/api/sync/history"),
     ("get", "/api/sync/info"),
     ("get", "/api/sync/manifest"),
@@ -40,6 +41,7 @@ const ROUTES: [(&str, &str); 23] = [
     ("get", "/api/sync/vaults"),
     ("delete", "/api/sync/vaults/{vault}"),
     ("get", "/api/sync/vaults/{vault}/events"),
+    ("get", "/api/sync/vaults/{vault}/export"),
     ("get", "/api/sync/vaults/{vault}/history"),
     ("get", "/api/sync/vaults/{vault}/manifest"),
     ("get", "/api/sync/vaults/{vault}/pull"),

@@ -11,6 +11,7 @@ const FEATURES: &[&str] = &[
     "epoch",
     "erase",
     "events",
+    "export",
     "guards",
     "head",
     "history",

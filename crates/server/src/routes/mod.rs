@@ -8,6 +8,7 @@
 mod docs;
 mod erase;
 mod events;
+mod export;
 mod health;
 mod history;
 mod info;
@@ -41,6 +42,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(vaults::also_by_name(routes!(manifest::manifest)))
         .routes(vaults::also_by_name(routes!(usage::usage)))
         .routes(vaults::also_by_name(routes!(history::history)))
+        .routes(vaults::also_by_name(routes!(export::export)))
         .routes(vaults::also_by_name(routes!(events::events).map(events::refuse_other_methods)))
         .routes(vaults::also_by_name(routes!(erase::vault)))
         .routes(routes!(erase::account))

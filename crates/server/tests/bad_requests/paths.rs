@@ -110,7 +110,7 @@ async fn the_name_of_a_vault_follows_its_rule(backend: Backend) {
         many.as_str(),
     ] {
         let want = Want { status: 400, code: "invalid_request", issues: &["vault"] };
-        for route in ["pull", "events", "manifest", "history", "usage"] {
+        for route in ["pull", "events", "manifest", "history", "usage", "export"] {
             let path = format!("/api/sync/vaults/{name}/{route}");
             if ["/../", "/./"].iter().any(|dots| path.contains(dots)) {
                 // Clients resolve these themselves.
@@ -160,6 +160,7 @@ async fn an_unsupported_method_gets_a_405_with_allow(backend: Backend) {
         ("/api/sync/manifest", &["GET", "HEAD"]),
         ("/api/sync/history", &["GET", "HEAD"]),
         ("/api/sync/usage", &["GET", "HEAD"]),
+        ("/api/sync/export", &["GET", "HEAD"]),
         ("/api/sync/info", &["GET", "HEAD"]),
         ("/api/sync/events", &["GET"]),
         ("/healthz", &["GET", "HEAD"]),

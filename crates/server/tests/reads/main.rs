@@ -2,6 +2,7 @@
 //!
 //! Not here: invalid requests (`bad_requests`) and isolation of users (`isolation`).
 
+mod export;
 mod history;
 mod manifest;
 mod records;
