@@ -63,11 +63,17 @@ fn check_query(text: &str) {
     if pull.cursor.is_some_and(|cursor| !MILLIS.contains(&cursor.timestamp().as_millis())) {
         return;
     }
-    let cursor = pull.cursor.map(|cursor| cursor.timestamp().to_string()).unwrap_or_default();
+    if pull.since.is_some_and(|since| !MILLIS.contains(&since.timestamp().as_millis())) {
+        return;
+    }
+    let printed =
+        |time: Option<Cursor>| time.map(|time| time.timestamp().to_string()).unwrap_or_default();
+    let (cursor, since) = (printed(pull.cursor), printed(pull.since));
     let printed = query([
         ("cursor", &*cursor),
         ("limit", &pull.limit.to_string()),
         ("wait", &pull.wait.as_secs().to_string()),
+        ("since", &*since),
     ]);
     // An epoch is only compared and cannot be printed.
     assert_eq!(Pull::from_query(&printed), Ok(Pull { epoch: None, ..pull }), "{text:?}");

@@ -28,6 +28,8 @@ pub(crate) struct Options {
 #[value(rename_all = "snake_case")]
 enum Target {
     PushJson,
+    PullJson,
+    RecordsJson,
     Cursor,
     Token,
     Jwks,
@@ -38,6 +40,8 @@ impl Target {
     const fn name(self) -> &'static str {
         match self {
             Self::PushJson => "push_json",
+            Self::PullJson => "pull_json",
+            Self::RecordsJson => "records_json",
             Self::Cursor => "cursor",
             Self::Token => "token",
             Self::Jwks => "jwks",
