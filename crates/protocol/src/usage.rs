@@ -17,6 +17,10 @@ pub struct Usage {
     /// Bytes of ciphertext, tombstones included.
     #[schema(required = true, value_type = Option<usize>, example = 43008)]
     pub bytes: Option<i64>,
+    /// Bytes of ciphertext in the replaced versions that are kept.
+    #[serde(rename = "historyBytes")]
+    #[schema(value_type = usize, example = 8192)]
+    pub history_bytes: i64,
     /// Name of the vault's history; null if nothing was ever pushed.
     #[schema(required = true, value_type = Option<String>, example = "8a0f6c3e-1d1b-4c55-9a1e-3f0e2b7c9d10")]
     pub epoch: Option<Epoch>,
@@ -28,6 +32,12 @@ pub struct Usage {
 
 impl Usage {
     /// Of a vault that does not exist.
-    pub const NONE: Self =
-        Self { records: Some(0), tombstones: Some(0), bytes: Some(0), epoch: None, head: None };
+    pub const NONE: Self = Self {
+        records: Some(0),
+        tombstones: Some(0),
+        bytes: Some(0),
+        history_bytes: 0,
+        epoch: None,
+        head: None,
+    };
 }

@@ -8,13 +8,18 @@ use super::{
     connection::Sql,
     db_error::DbError,
     pull::head,
-    rows::{counters, uuid},
+    rows::{column, counters, uuid},
 };
-use crate::{VaultId, usage::usage};
+use crate::{
+    VaultId,
+    pull::VaultHead,
+    usage::{CountedVault, usage},
+};
 
 /// The vault's row with its counters.
 pub(super) const USAGE: Sql = Sql {
-    text: "select epoch, clock, purged_at, live_records, record_rows, bytes from vaults
+    text:
+        "select epoch, clock, purged_at, live_records, record_rows, bytes, history_bytes from vaults
            where vault_id = $1 and erasure = 0",
     types: &[Type::UUID],
 };
@@ -24,8 +29,9 @@ impl Inner {
     pub(super) async fn usage(&self, vault: VaultId) -> Result<Usage, DbError> {
         let rows = self.read_rows(vault, &USAGE, &[&uuid(vault)]).await?;
         let row = rows.first().map(|row| {
-            let vault = head(row)?;
-            Ok((vault.epoch, vault.clock, counters(row, 3)?))
+            let VaultHead { epoch, clock: head, .. } = head(row)?;
+            let (counters, history_bytes) = (counters(row, 3)?, column(row, 6)?);
+            Ok(CountedVault { epoch, head, counters, history_bytes })
         });
         Ok(usage(row.transpose()?))
     }

@@ -3,23 +3,30 @@
 use rusqlite::{Connection, OptionalExtension as _};
 use vaultsync_protocol::{Epoch, Timestamp, Usage};
 
-use crate::{Counters, VaultId, usage::usage};
+use crate::{
+    Counters, VaultId,
+    usage::{CountedVault, usage},
+};
 
 /// Reads what a vault takes up.
 pub(super) fn read(connection: &Connection, vault: VaultId) -> rusqlite::Result<Usage> {
     let row = connection
         .prepare_cached(
-            "select epoch, clock, live_records, record_rows, bytes from vaults
+            "select epoch, clock, live_records, record_rows, bytes, history_bytes from vaults
              where vault_id = ?1 and erasure = 0",
         )?
         .query_row([vault.as_bytes()], |row| {
-            let (epoch, head) = (Epoch::from_bytes(row.get(0)?), row.get(1)?);
             let counters = Counters {
                 live_records: row.get(2)?,
                 record_rows: row.get(3)?,
                 bytes: row.get(4)?,
             };
-            Ok((epoch, Timestamp::from_millis(head), Some(counters)))
+            Ok(CountedVault {
+                epoch: Epoch::from_bytes(row.get(0)?),
+                head: Timestamp::from_millis(row.get(1)?),
+                counters: Some(counters),
+                history_bytes: row.get(5)?,
+            })
         })
         .optional()?;
     Ok(usage(row))

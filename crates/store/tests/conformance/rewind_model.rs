@@ -12,7 +12,11 @@ use crate::{
     support::TestStore,
 };
 
-backends!(states_at_every_cursor_are_those_of_the_model, the_history_has_what_the_rules_keep);
+backends!(
+    states_at_every_cursor_are_those_of_the_model,
+    the_history_has_what_the_rules_keep,
+    the_bytes_of_the_history_equal_a_full_count,
+);
 
 const RECORDS: [&str; 6] = ["a", "b", "c", "vaultsync.keyring", "vaultsync.pair.x", "é"];
 
@@ -144,5 +148,22 @@ async fn the_history_has_what_the_rules_keep(store: TestStore) {
                 assert_eq!(found.replaced_at, replaced);
             }
         }
+    }
+}
+
+async fn the_bytes_of_the_history_equal_a_full_count(store: TestStore) {
+    for seed in 200..208 {
+        let (mut random, vault) = (StdRng::seed_from_u64(seed), user());
+        let model = write_at_random(&store, &vault, &mut random).await;
+        let mut counted = 0;
+        for record_id in model.records.keys() {
+            let kept = store.kept(&vault, record_id).await;
+            counted += kept.iter().map(|kept| kept.bytes).sum::<usize>();
+        }
+        let versions = model.records.values().flatten();
+        let kept = versions.filter(|one| one.replaced.is_some_and(|(_, kept)| kept));
+        assert_eq!(counted, kept.map(|one| one.ciphertext.len()).sum::<usize>());
+        let usage = store.store.usage(&vault).await.expect("the usage");
+        assert_eq!(usage.history_bytes, i64::try_from(counted).expect("a few"), "seed {seed}");
     }
 }
