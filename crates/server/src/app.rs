@@ -130,10 +130,12 @@ impl App {
     /// Starts the server's own long-lived tasks. They end when the server stops, or when they are dropped.
     /// Unless they run, no request is refused because of overload.
     #[must_use = "the tasks end when they are dropped"]
-    pub fn start_tasks(&self) -> [Task; 3] {
-        let (tidied, watched, maintained) = (self.clone(), self.clone(), self.clone());
+    pub fn start_tasks(&self) -> [Task; 4] {
+        let (tidied, watched) = (self.clone(), self.clone());
+        let (erased, collected) = (self.clone(), self.clone());
         [
-            self.tasks().spawn("maintenance", move || maintained.clone().maintain()),
+            self.tasks().spawn("erasures", move || erased.clone().finish_erasures()),
+            self.tasks().spawn("gc", move || collected.clone().collect_garbage()),
             self.tasks().spawn("housekeeping", move || tidied.clone().tidy()),
             self.tasks().spawn("overload-detection", move || watched.clone().watch()),
         ]

@@ -134,7 +134,9 @@ impl Events {
                     (self.latest, self.quiet_intervals) = (self.reread_head().await?, 0);
                 }
             }
-            if self.latest == self.sent && self.time_left().is_some() {
+            // An erased vault has no head to send.
+            let has_nothing_to_send = self.latest.is_none() || self.latest == self.sent;
+            if has_nothing_to_send && self.time_left().is_some() {
                 return Some(StreamEvent::KeepAlive);
             }
         }

@@ -58,7 +58,7 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
     Some(
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins.iter().cloned()))
-            .allow_methods([Method::GET, Method::POST])
+            .allow_methods([Method::GET, Method::POST, Method::DELETE])
             // Whatever a listed page wants to send. Tracing libraries add headers of their own to every
             // request (`traceparent`, `baggage`, `sentry-trace` and others), and a header that is not
             // allowed would fail the request. A list would keep nothing out: the page is trusted, and

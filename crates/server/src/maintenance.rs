@@ -14,10 +14,8 @@ use crate::app::App;
 const ERASED_INTERVAL: Duration = Duration::from_secs(10);
 
 impl App {
-    /// Removes the rows of erased vaults, old tombstones and replaced versions until the server stops. Part of
-    /// [`Self::start_tasks`].
-    pub async fn maintain(self) {
-        let mut gc_at = self.clock.uptime() + self.limits.gc_interval_seconds;
+    /// Removes the rows of erased vaults until the server stops. Part of [`Self::start_tasks`].
+    pub async fn finish_erasures(self) {
         loop {
             let erased = timeout(ERASED_INTERVAL, self.erased.notified());
             if self.stop.run_until_cancelled(erased).await.is_none() {
@@ -30,14 +28,21 @@ impl App {
                 Some(Ok(vaults)) => tracing::info!(vaults, "the rows of erased vaults are removed"),
                 Some(Err(error)) => warn(&error),
             }
-            let interval = self.limits.gc_interval_seconds;
-            if !interval.is_zero() && self.clock.uptime() >= gc_at {
-                gc_at = self.clock.uptime() + interval;
-                match self.stop.run_until_cancelled(self.gc()).await {
-                    None => return,
-                    Some(Ok(())) => {}
-                    Some(Err(error)) => warn(&error),
-                }
+        }
+    }
+
+    /// Removes old tombstones and replaced versions until the server stops. A task of its own: erased vaults do not
+    /// wait for it.
+    pub(crate) async fn collect_garbage(self) {
+        let interval = self.limits.gc_interval_seconds;
+        if interval.is_zero() {
+            return self.stop.cancelled().await;
+        }
+        while self.stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+            match self.stop.run_until_cancelled(self.gc()).await {
+                None => return,
+                Some(Ok(())) => {}
+                Some(Err(error)) => warn(&error),
             }
         }
     }

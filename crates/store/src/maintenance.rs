@@ -122,20 +122,27 @@ impl Store {
     /// Removes the rows of all vaults that were erased, also of those that another process has begun with. Returns
     /// how many vaults it has finished.
     pub async fn finish_erasures(&self, now: Timestamp) -> Result<usize, StoreError> {
-        let mut finished = 0;
+        let (mut finished, mut last, mut failed) = (0, None, Ok(()));
         loop {
             let vaults = match self {
-                Self::Sqlite(sqlite) => sqlite.erasing(now).await,
-                Self::Postgres(postgres) => postgres.erasing().await,
+                Self::Sqlite(sqlite) => sqlite.erasing(last, now).await,
+                Self::Postgres(postgres) => postgres.erasing(last).await,
             }?;
-            if vaults.is_empty() {
-                return Ok(finished);
+            let Some(end) = vaults.last() else { return failed.map(|()| finished) };
+            last = Some(*end);
+            for vault in vaults {
+                match self.erase_rows(vault).await {
+                    Ok(()) => finished += 1,
+                    // The others do not wait for one that fails.
+                    Err(error) => failed = failed.and(Err(error)),
+                }
             }
-            for vault in &vaults {
-                while !self.erase_batch(*vault).await? {}
-            }
-            finished += vaults.len();
         }
+    }
+
+    async fn erase_rows(&self, vault: VaultId) -> Result<(), StoreError> {
+        while !self.erase_batch(vault).await? {}
+        Ok(())
     }
 
     /// Removes some rows of an erased vault. Returns whether none is left.
@@ -148,21 +155,33 @@ impl Store {
 
     /// Removes tombstones and replaced versions that are not kept any longer.
     pub async fn gc(&self, options: GcOptions) -> Result<GcReport, StoreError> {
-        let (mut report, mut last) = (GcReport::default(), None);
+        let (mut report, mut last, mut failed) = (GcReport::default(), None, Ok(()));
         loop {
             let vaults = match self {
                 Self::Sqlite(sqlite) => sqlite.vaults_to_maintain(last).await,
                 Self::Postgres(postgres) => postgres.vaults_to_maintain(last).await,
             }?;
-            let Some(end) = vaults.last() else { return Ok(report) };
+            let Some(end) = vaults.last() else { return failed.map(|()| report) };
             last = Some(*end);
             for vault in vaults {
-                report.versions += self.thin(vault, options).await?;
-                if options.tombstone_days > 0 {
-                    report.tombstones += self.purge(vault, options).await?;
+                match self.gc_vault(vault, options).await {
+                    Ok(GcReport { versions, tombstones }) => {
+                        report.versions += versions;
+                        report.tombstones += tombstones;
+                    }
+                    Err(error) => failed = failed.and(Err(error)),
                 }
             }
         }
+    }
+
+    async fn gc_vault(&self, vault: VaultId, options: GcOptions) -> Result<GcReport, StoreError> {
+        let versions = self.thin(vault, options).await?;
+        let tombstones = match options.tombstone_days {
+            0 => Removed::default(),
+            _ => self.purge(vault, options).await?,
+        };
+        Ok(GcReport { tombstones, versions })
     }
 
     /// Claims the maintenance of the database until a time, for this process alone. Returns false if another one

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vaultsync_protocol::{Pull, Timestamp, Usage, VaultSummary};
+use vaultsync_protocol::{Epoch, Pull, Timestamp, Usage, VaultSummary};
 
 use crate::{OpenError, PullOutcome, Store, StoreError, Unbounded, Vault, sqlite::SqliteReader};
 
@@ -45,9 +45,9 @@ impl OperatorStore {
         SqliteReader::open(path).map(Self::Sqlite)
     }
 
-    /// Asks the server that serves from a SQLite file to erase these vaults, which it does within seconds: only
+    /// Asks the server that serves from a SQLite file to erase these vaults if they have these epochs, which it does within seconds: only
     /// it changes the rows of vaults. For PostgreSQL, [`Store::erase`] does it at once.
-    pub fn request_erasure(&self, vaults: &[Vault]) -> Result<(), StoreError> {
+    pub fn request_erasure(&self, vaults: &[(Vault, Epoch)]) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(reader) => reader.request_erasure(vaults),
             Self::Postgres(_) => Ok(()),

@@ -148,7 +148,7 @@ impl TestServer {
         let router = vaultsync_server::router(app.clone());
         let serving = Some(tokio::spawn(vaultsync_server::serve(app.clone(), listener, router)));
         // Erasures depend on it. It ends when the server stops.
-        tokio::spawn(app.clone().maintain());
+        tokio::spawn(app.clone().finish_erasures());
         let client = reqwest::Client::new();
         Self { address, key, app, stop, serving, client, _database: database }
     }

@@ -24,7 +24,7 @@ pub(crate) fn run(settings: &Settings, dry_run: bool) -> anyhow::Result<()> {
 }
 
 async fn collect(settings: &Settings, dry_run: bool) -> anyhow::Result<GcReport> {
-    let store = match stores::open(settings).await {
+    let store = match stores::open_current(settings).await {
         Err(OpenError::InUse(path)) => bail!(
             "{} is in use by a server, which removes what is old itself every {} s \
              (gc_interval_seconds). To run the command, stop the server",

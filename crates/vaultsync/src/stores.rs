@@ -7,8 +7,7 @@ use vaultsync_store::{OpenError, OperatorStore, PostgresOptions, Store};
 
 use crate::settings::{Database, Settings};
 
-/// Opens the database as the only process that writes to it (SQLite), or beside others (PostgreSQL). `migrate` applies
-/// pending migrations of PostgreSQL.
+/// Opens the database to serve from it: as the only process that writes to it (SQLite), or beside others.
 pub(crate) async fn open(settings: &Settings) -> Result<Store, OpenError> {
     let options = settings.limits.store_options(|| Epoch::new(Uuid::new_v4()));
     match &settings.database {
@@ -17,15 +16,27 @@ pub(crate) async fn open(settings: &Settings) -> Result<Store, OpenError> {
     }
 }
 
+/// As [`open`], if the database has the schema of this version: a command does not migrate it.
+pub(crate) async fn open_current(settings: &Settings) -> Result<Store, OpenError> {
+    let options = settings.limits.store_options(|| Epoch::new(Uuid::new_v4()));
+    match &settings.database {
+        Database::Sqlite(path) => {
+            OperatorStore::open_sqlite(path)?;
+            Store::open_sqlite(path.clone(), options)
+        }
+        Database::Postgres(postgres) => {
+            let postgres = PostgresOptions { migrate: false, ..postgres.clone() };
+            Store::open_postgres(postgres, options).await
+        }
+    }
+}
+
 /// Opens the database beside a server, without changing its schema.
 pub(crate) async fn open_beside(settings: &Settings) -> anyhow::Result<OperatorStore> {
     match &settings.database {
         Database::Sqlite(path) => Ok(OperatorStore::open_sqlite(path)?),
-        Database::Postgres(postgres) => {
-            let postgres = PostgresOptions { migrate: false, ..postgres.clone() };
-            let options = settings.limits.store_options(|| Epoch::new(Uuid::new_v4()));
-            let store = Store::open_postgres(postgres, options).await?;
-            Ok(OperatorStore::Postgres(Box::new(store)))
+        Database::Postgres(_) => {
+            Ok(OperatorStore::Postgres(Box::new(open_current(settings).await?)))
         }
     }
 }

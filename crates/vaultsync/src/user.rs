@@ -200,7 +200,7 @@ async fn erase(
     }
     ensure!(!chosen.is_empty(), "the user has no vault of this name");
     let store = match (&settings.database, beside) {
-        (Database::Sqlite(_), beside) => match stores::open(settings).await {
+        (Database::Sqlite(_), beside) => match stores::open_current(settings).await {
             Ok(store) => {
                 close(beside).await?;
                 store
@@ -236,7 +236,8 @@ async fn request_erasure(
     user: &Vault,
     vaults: &[(Vault, VaultSummary)],
 ) -> anyhow::Result<()> {
-    let requested: Vec<_> = vaults.iter().map(|(vault, _)| vault.clone()).collect();
+    let requested = vaults.iter().map(|(vault, summary)| (vault.clone(), summary.epoch));
+    let requested: Vec<_> = requested.collect();
     store.request_erasure(&requested)?;
     print("the server that has the file open erases it within a few seconds")?;
     let erased = async {

@@ -32,7 +32,7 @@ use crate::{
         (status = 400, description = "`invalid_request`.", body = Failure),
         (status = 401, description = "The token is missing or not accepted.", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
         (status = 403, description = "`forbidden`.", body = Failure),
-        (status = 410, description = "`epoch_changed`; only if `epoch` is sent.", body = Failure),
+        (status = 410, description = "`epoch_changed` or `vault_erased`; only if `epoch` is sent.", body = Failure),
         (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),
         (status = 431, description = "`headers_too_large`.", body = Failure),
         (status = 500, description = "`internal`.", body = Failure),

@@ -29,7 +29,7 @@ use crate::{
         (status = 401, description = "The token is missing or not accepted.", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
         (status = 403, description = "`forbidden`.", body = Failure),
         (status = 408, description = "`request_timeout`: the body did not arrive in time.", body = Failure),
-        (status = 410, description = "`epoch_changed`; only if `epoch` is sent.", body = Failure),
+        (status = 410, description = "`epoch_changed` or `vault_erased`; only if `epoch` is sent.", body = Failure),
         (status = 413, description = "`payload_too_large`.", body = Failure),
         (status = 415, description = "`unsupported_media_type`.", body = Failure),
         (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),

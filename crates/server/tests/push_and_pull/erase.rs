@@ -105,7 +105,7 @@ async fn nothing_is_erased_without_the_right_confirmation(backend: Backend) {
         let answer = delete(&server, USER, &format!("/api/sync/vault?confirm={confirm}")).await;
         assert_eq!((answer.status, &answer.json()["code"]), (410, &json!("epoch_changed")));
     }
-    for confirm in ["bob", "ADA", "ada "] {
+    for confirm in ["bob", "ADA", "ada%20"] {
         let answer = delete(&server, USER, &format!("/api/sync/account?confirm={confirm}")).await;
         assert_eq!(answer.status, 400, "{confirm}");
     }

@@ -35,5 +35,7 @@ create table erased_epochs (
 
 -- Vaults that `vaultsync user erase` asks the running server to erase: only the server changes their rows.
 create table erase_requests (
-    vault_id blob primary key check (length(vault_id) = 16)
+    vault_id blob not null check (length(vault_id) = 16),
+    epoch blob not null check (length(epoch) = 16), -- a history that begins meanwhile is not erased
+    primary key (vault_id, epoch)
 ) strict, without rowid;

@@ -26,8 +26,11 @@ const IS_ERASED: Sql = Sql {
     types: &[Type::UUID, Type::UUID],
 };
 
-const ERASING: Sql =
-    Sql { text: "select vault_id from vaults where erasure = 1 limit $1", types: &[Type::INT8] };
+const ERASING: Sql = Sql {
+    text: "select vault_id from vaults where erasure = 1 and vault_id > $1
+           order by vault_id limit $2",
+    types: &[Type::UUID, Type::INT8],
+};
 
 /// Vaults that have tombstones or kept versions. Vaults that were not counted yet are left alone.
 const TO_MAINTAIN: Sql = Sql {
@@ -39,9 +42,11 @@ const TO_MAINTAIN: Sql = Sql {
     types: &[Type::UUID, Type::INT8],
 };
 
+/// A claim for more than two weeks, which no interval is, was made by a clock that was wrong.
 const CLAIM: Sql = Sql {
     text: "update deployment set maintained_until = $2
            where maintained_until is null or maintained_until <= $1
+             or maintained_until > $1 + 1209600000
            returning 1",
     types: &[Type::INT8, Type::INT8],
 };
@@ -53,10 +58,11 @@ const KEPT_VERSIONS: Sql = Sql {
     types: &[Type::UUID, Type::TEXT, Type::INT8, Type::INT8],
 };
 
+/// By the later of both times: either clock may have been wrong.
 const TOMBSTONES: Sql = Sql {
     text: "select record_id, updated_at, octet_length(ciphertext) from records
            where vault_id = $1 and deleted and updated_at > $2
-             and coalesce(written_at, updated_at) < $3
+             and greatest(written_at, updated_at) < $3
            order by updated_at limit $4",
     types: &[Type::UUID, Type::INT8, Type::INT8, Type::INT8],
 };
@@ -75,7 +81,8 @@ const BEGIN_ERASE: Sql = Sql {
 };
 
 const ADD_ERASED_EPOCH: Sql = Sql {
-    text: "insert into erased_epochs (vault_id, epoch, erased_at) values ($1, $2, $3)",
+    text: "insert into erased_epochs (vault_id, epoch, erased_at) values ($1, $2, $3)
+           on conflict do nothing",
     types: &[Type::UUID, Type::UUID, Type::INT8],
 };
 
@@ -90,16 +97,15 @@ const ERASE_RECORDS: Sql = Sql {
     types: &[Type::UUID, Type::INT8],
 };
 
-/// The versions of a record together: the key of a batch is the last record's id.
 const VERSIONS_TO_ERASE: Sql = Sql {
-    text: "select record_id, octet_length(ciphertext) from revisions where vault_id = $1
+    text: "select record_id, version, octet_length(ciphertext) from revisions where vault_id = $1
            order by record_id, version limit $2",
     types: &[Type::UUID, Type::INT8],
 };
 
 const ERASE_VERSIONS: Sql = Sql {
-    text: "delete from revisions where vault_id = $1 and record_id <= $2",
-    types: &[Type::UUID, Type::TEXT],
+    text: "delete from revisions where vault_id = $1 and (record_id, version) <= ($2, $3)",
+    types: &[Type::UUID, Type::TEXT, Type::INT8],
 };
 
 const END_ERASE: Sql = Sql {
@@ -225,8 +231,10 @@ impl Postgres {
         Ok(!rows.is_empty())
     }
 
-    pub(crate) async fn erasing(&self) -> Result<Vec<VaultId>, StoreError> {
-        let rows = self.inner.read_rows(NO_VAULT, &ERASING, &[&number(BATCH_VAULTS)]).await?;
+    pub(crate) async fn erasing(&self, after: Option<VaultId>) -> Result<Vec<VaultId>, StoreError> {
+        let after = uuid(after.unwrap_or(NO_VAULT));
+        let rows =
+            self.inner.read_rows(NO_VAULT, &ERASING, &[&after, &number(BATCH_VAULTS)]).await?;
         Ok(rows.iter().map(vault_id).collect::<Result<_, _>>()?)
     }
 
@@ -333,12 +341,15 @@ impl Inner {
             txn.commit().await?;
             return Ok(false);
         }
-        let sizes = |row: &Row| Ok((column::<String>(row, 0)?, i64::from(column::<i32>(row, 1)?)));
+        let sizes = |row: &Row| {
+            let key = (column::<String>(row, 0)?, column::<i64>(row, 1)?);
+            Ok((key, i64::from(column::<i32>(row, 2)?)))
+        };
         let versions = txn.rows(&VERSIONS_TO_ERASE, &[&id, &limit]).await?;
         let versions = versions.iter().map(sizes).collect::<Result<Vec<_>, DbError>>()?;
         let batch = batches(&versions, |(_, bytes)| *bytes).first().copied().unwrap_or_default();
-        if let Some((last, _)) = batch.last() {
-            txn.rows(&ERASE_VERSIONS, &[&id, last]).await?;
+        if let Some(((record_id, version), _)) = batch.last() {
+            txn.rows(&ERASE_VERSIONS, &[&id, record_id, version]).await?;
             txn.commit().await?;
             return Ok(false);
         }

@@ -16,6 +16,7 @@ use super::{
     connection::{Connection, Sql},
     db_error::DbError,
     push_txn::{LockedVault, PushResult},
+    record_writes::on_kept_conflict,
     round_trips::{Call, Write, lock_and_read, roll_back, write_and_commit},
     rows::{self, RecordColumns, column, uuid},
 };
@@ -109,7 +110,8 @@ pub(super) const KEEP_BATCH: Sql = Sql {
            select vault_id, record_id, version, deleted, ciphertext, ",
         rows::record_digest!(),
         ", updated_at from records where vault_id = x.vault_id and record_id = x.record_id offset 0
-         ) r"
+         ) r",
+        on_kept_conflict!()
     ),
     types: &[Type::UUID_ARRAY, Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::INT8_ARRAY],
 };

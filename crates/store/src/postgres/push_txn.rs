@@ -57,7 +57,7 @@ pub(super) const RECORD_STATES: Sql = Sql {
 /// Counts the user's other named vaults. On Citus it reads every shard, and so only before a vault is new.
 pub(super) const COUNT_VAULTS: Sql = Sql {
     text: "select count(*) from vaults
-           where issuer = $1 and subject = $2 and name <> '' and vault_id <> $3 and erasure = 0",
+           where issuer = $1 and subject = $2 and name <> '' and vault_id <> $3 and erasure < 2",
     types: &[Type::TEXT, Type::TEXT, Type::UUID],
 };
 

@@ -35,6 +35,18 @@ static INSERT: LazyLock<[Sql; ROWS.len()]> = LazyLock::new(|| statements(""));
 static WRITE: LazyLock<[Sql; ROWS.len()]> =
     LazyLock::new(|| statements(rows::on_conflict_update!()));
 
+/// Replaces a kept version with the same number. It can only be left over from a partial restore, and must not make
+/// the record unwritable.
+macro_rules! on_kept_conflict {
+    () => {
+        " on conflict (vault_id, record_id, version) do update set deleted = excluded.deleted,
+           ciphertext = excluded.ciphertext, digest = excluded.digest,
+           updated_at = excluded.updated_at, replaced_at = excluded.replaced_at,
+           replaced_wall = excluded.replaced_wall"
+    };
+}
+pub(super) use on_kept_conflict;
+
 /// Copies the versions that are kept, before they are overwritten. Ciphertexts do not leave the database.
 pub(super) const KEEP: Sql = Sql {
     text: concat!(
@@ -45,7 +57,8 @@ pub(super) const KEEP: Sql = Sql {
            select vault_id, record_id, version, deleted, ciphertext, ",
         rows::record_digest!(),
         ", updated_at from records where vault_id = $1 and record_id = x.record_id offset 0
-         ) r"
+         ) r",
+        on_kept_conflict!()
     ),
     types: &[Type::UUID, Type::INT8, Type::TEXT_ARRAY, Type::INT8_ARRAY],
 };

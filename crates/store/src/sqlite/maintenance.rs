@@ -37,12 +37,17 @@ impl Sqlite {
     }
 
     /// Erases the vaults that another process has asked for, and lists those whose rows remain.
-    pub(crate) async fn erasing(&self, now: Timestamp) -> Result<Vec<VaultId>, StoreError> {
-        for vault in self.read_blocking(|connection| list(connection, REQUESTED, [])).await? {
-            let write = move |connection: &Connection| erase_requested(connection, vault, now);
-            self.write(vec![vault], write).await?;
+    pub(crate) async fn erasing(
+        &self,
+        after: Option<VaultId>,
+        now: Timestamp,
+    ) -> Result<Vec<VaultId>, StoreError> {
+        for (vault, epoch) in self.read_blocking(requested).await? {
+            self.begin_erase(vault, epoch, now).await?;
+            self.write(vec![], move |connection| forget_request(connection, vault, epoch)).await?;
         }
-        self.read_blocking(|connection| list(connection, ERASING, [])).await
+        let after = after.map_or(Vec::new(), |vault| vault.as_bytes().to_vec());
+        self.read_blocking(move |connection| list(connection, ERASING, [after])).await
     }
 
     pub(crate) async fn erase_batch(&self, vault: VaultId) -> Result<bool, StoreError> {
@@ -94,9 +99,8 @@ impl Sqlite {
     }
 }
 
-const REQUESTED: &str = "select vault_id from erase_requests limit 100";
-
-const ERASING: &str = "select vault_id from vaults where erasure = 1 limit 100";
+const ERASING: &str = "select vault_id from vaults
+     where erasure = 1 and vault_id > ?1 order by vault_id limit 100";
 
 /// Vaults that have tombstones or kept versions.
 const TO_MAINTAIN: &str = "select vault_id from vaults v
@@ -133,28 +137,29 @@ fn begin_erase(
     if clock.is_some() {
         connection
             .prepare_cached(
-                "insert into erased_epochs (vault_id, epoch, erased_at) values (?1, ?2, ?3)",
+                "insert or ignore into erased_epochs (vault_id, epoch, erased_at)
+                 values (?1, ?2, ?3)",
             )?
             .execute(params![vault.as_bytes(), epoch.as_bytes(), now.as_millis()])?;
     }
     Ok(clock.map(Timestamp::from_millis))
 }
 
-/// Erases a vault that another process has asked for, whatever its epoch is by now.
-fn erase_requested(
-    connection: &Connection,
-    vault: VaultId,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    let epoch = connection
-        .prepare_cached("select epoch from vaults where vault_id = ?1 and erasure = 0")?
-        .query_row([vault.as_bytes()], |row| Ok(Epoch::from_bytes(row.get(0)?)))
-        .optional()?;
-    if let Some(epoch) = epoch {
-        begin_erase(connection, vault, epoch, now)?;
-    }
-    let delete = "delete from erase_requests where vault_id = ?1";
-    connection.prepare_cached(delete)?.execute([vault.as_bytes()]).map(drop)
+/// Vaults that another process has asked to erase, with the epoch that it saw.
+fn requested(connection: &Connection) -> rusqlite::Result<Vec<(VaultId, Epoch)>> {
+    let mut select =
+        connection.prepare_cached("select vault_id, epoch from erase_requests limit 100")?;
+    let requests = select.query_map([], |row| {
+        Ok((VaultId::from_bytes(row.get(0)?), Epoch::from_bytes(row.get(1)?)))
+    })?;
+    requests.collect()
+}
+
+fn forget_request(connection: &Connection, vault: VaultId, epoch: Epoch) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("delete from erase_requests where vault_id = ?1 and epoch = ?2")?
+        .execute(params![vault.as_bytes(), epoch.as_bytes()])
+        .map(drop)
 }
 
 /// Removes some rows of an erased vault. Returns whether none is left.
@@ -256,7 +261,7 @@ fn tombstones(
     let mut select = connection.prepare_cached(
         "select record_id, updated_at, length(ciphertext) from records
          where vault_key = ?1 and deleted = 1 and updated_at > ?2
-           and coalesce(written_at, updated_at) < ?3
+           and max(coalesce(written_at, updated_at), updated_at) < ?3
          order by updated_at limit ?4",
     )?;
     let values = params![key, after, written_before.as_millis(), limit];

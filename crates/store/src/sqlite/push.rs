@@ -71,7 +71,7 @@ fn count_named_vaults(connection: &Connection, vault: &Vault) -> rusqlite::Resul
     let count: i64 = connection
         .prepare_cached(
             "select count(*) from vaults
-             where issuer = ?1 and subject = ?2 and name <> '' and erasure = 0",
+             where issuer = ?1 and subject = ?2 and name <> '' and erasure < 2",
         )?
         .query_row([vault.issuer(), vault.subject()], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
@@ -181,7 +181,8 @@ fn read_conflict(
         .optional()
 }
 
-/// Copies the versions that are kept, before they are overwritten.
+/// Copies the versions that are kept, before they are overwritten. One with the same number can only be left over
+/// from a file that was recovered, and must not make the record unwritable.
 fn keep_replaced(
     connection: &Connection,
     VaultKey(vault): VaultKey,
@@ -191,7 +192,7 @@ fn keep_replaced(
     for write in records.iter().filter(|write| write.keeps_replaced) {
         let copied = connection
             .prepare_cached(
-                "insert into revisions (vault_key, record_id, version, deleted, updated_at, replaced_at,
+                "insert or replace into revisions (vault_key, record_id, version, deleted, updated_at, replaced_at,
                    replaced_wall, digest, ciphertext)
                  select vault_key, record_id, version, deleted, updated_at, ?3, ?4, digest, ciphertext
                  from records where vault_key = ?1 and record_id = ?2",

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use vaultsync_protocol::{Pull, Usage, VaultSummary};
+use vaultsync_protocol::{Epoch, Pull, Usage, VaultSummary};
 
 use super::{Sqlite, check, health::is_damage, open, pull, usage, users, vaults};
 use crate::{
@@ -72,11 +72,13 @@ impl SqliteReader {
         })
     }
 
-    pub(crate) fn request_erasure(&self, vaults: &[Vault]) -> Result<(), StoreError> {
+    pub(crate) fn request_erasure(&self, vaults: &[(Vault, Epoch)]) -> Result<(), StoreError> {
         self.read(|connection| {
-            let request = "insert or ignore into erase_requests (vault_id) values (?1)";
+            let request = "insert or ignore into erase_requests (vault_id, epoch) values (?1, ?2)";
             let mut insert = connection.prepare_cached(request)?;
-            vaults.iter().try_for_each(|vault| insert.execute([vault.id().as_bytes()]).map(drop))
+            vaults.iter().try_for_each(|(vault, epoch)| {
+                insert.execute([vault.id().as_bytes(), epoch.as_bytes()]).map(drop)
+            })
         })
     }
 

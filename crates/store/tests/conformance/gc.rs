@@ -77,7 +77,7 @@ async fn only_old_tombstones_are_removed_and_counted(store: TestStore) {
     store.push_applied_at(&vault, &[delete("r2", 1)], NOW + DAY).await;
     gc(&store, NOW + 90 * DAY).await;
     assert_eq!(ids(&store, &vault).await, ["r0", "r1", "r2", "r3", "vaultsync.x"]);
-    gc(&store, NOW + 90 * DAY + 1).await;
+    gc(&store, NOW + 90 * DAY + 100).await;
     assert_eq!(ids(&store, &vault).await, ["r2", "r3", "vaultsync.x"]);
     check_counters(&store, &vault).await;
     gc(&store, NOW + 1000 * DAY).await;
