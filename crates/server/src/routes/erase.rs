@@ -61,6 +61,9 @@ pub(super) async fn vault(
 }
 
 /// Erases all vaults of the user, as `DELETE /api/sync/vault` does one.
+///
+/// A user without vaults gets the same response. The next push begins a new history, as after the erasure of one
+/// vault.
 #[utoipa::path(
     delete,
     path = "/api/sync/account",

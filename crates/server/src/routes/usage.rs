@@ -12,6 +12,8 @@ use crate::{
 };
 
 /// Returns what the vault takes up.
+///
+/// The counters are null for a short while after an upgrade from version 0.2, until the server has counted the vault.
 #[utoipa::path(
     get,
     path = "/api/sync/usage",
