@@ -1,0 +1,45 @@
+// Exports: a whole vault as a file of one JSON object a line.
+
+import * as z from "zod";
+
+import { digestedRecordSchema, historyShape } from "./records.js";
+import { countSchema, timestampSchema } from "./scalars.js";
+
+/** Schema of {@link ExportStart}. It refuses other formats and versions. */
+export const exportStartSchema = z.object({
+  /** Name of the format. */
+  format: z.literal("vaultsync-export"),
+  /** Version of the format. Later servers may add members without another number. */
+  version: z.literal(1),
+  /** Name of the vault; null for the default vault. */
+  vault: z.string().nullable(),
+  ...historyShape,
+  /** When the export began, by the clock of the server. */
+  exportedAt: timestampSchema,
+});
+
+/** First line of an export. No record of it is later than its `head`. */
+export type ExportStart = z.infer<typeof exportStartSchema>;
+
+/** Schema of {@link ExportEnd}. */
+export const exportEndSchema = z.object({
+  /** Number of records that are no tombstones. */
+  records: countSchema,
+  /** Number of tombstones. */
+  tombstones: countSchema,
+  /** Bytes of ciphertext. */
+  bytes: countSchema,
+  /** SHA-256 of all bytes before this line, in hexadecimal. */
+  sha256: z.string().refine((text) => /^[0-9a-f]{64}$/.test(text), "must be 64 hexadecimal digits"),
+  /** Whether the vault has changed since the export began. */
+  hasMore: z.boolean(),
+});
+
+/** Last line of an export. An export without it is not complete. */
+export type ExportEnd = z.infer<typeof exportEndSchema>;
+
+/** Schema of {@link ExportLine}. */
+export const exportLineSchema = z.union([digestedRecordSchema, exportEndSchema]);
+
+/** Line of an export after the first: a record, or the end. `"hasMore" in line` tells them apart. */
+export type ExportLine = z.infer<typeof exportLineSchema>;
