@@ -1,6 +1,8 @@
 //! What clients and proxies in Node make of the server: linters and generators read its OpenAPI document,
-//! generated clients sync, and a proxy that compresses passes its events on.
+//! generated clients sync, the package of types and schemas agrees with it, and a proxy that compresses passes its
+//! events on.
 
+mod api_package;
 mod project;
 
 use std::{
