@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use vaultsync_protocol::Timestamp;
-use vaultsync_store::{Subscription, Vault};
+use vaultsync_protocol::{Epoch, Timestamp};
+use vaultsync_store::{Subscription, Vault, VaultHead};
 
 use crate::{app::App, error::ApiError, telemetry::OpenGauge};
 
@@ -29,6 +29,14 @@ const INTERVALS_PER_REREAD: u8 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct HeadEvent {
     head: Timestamp,
+    /// The vault's epoch when it was last read.
+    epoch: Epoch,
+}
+
+impl From<VaultHead> for HeadEvent {
+    fn from(vault: VaultHead) -> Self {
+        Self { head: vault.clock, epoch: vault.epoch }
+    }
 }
 
 /// An item of a stream.
@@ -47,9 +55,11 @@ pub(crate) struct Events {
     /// End of the grace period of the token that opened the stream.
     ends_at: Timestamp,
     /// The latest head, from a notification or a read.
-    latest: Option<Timestamp>,
-    /// The head that was sent last.
-    sent: Option<Timestamp>,
+    latest: Option<HeadEvent>,
+    /// When the vault was last read, as uptime.
+    read_at: Duration,
+    /// The event that was sent last.
+    sent: Option<HeadEvent>,
     /// Whether the first keep-alive is still to be sent.
     is_new: bool,
     /// Consecutive intervals without a notification.
@@ -80,6 +90,7 @@ impl Events {
         changes: Subscription,
     ) -> Result<Self, ApiError> {
         let ends_at = app.limits.stream_ends_at(expires_at);
+        let read_at = app.clock.uptime();
         let latest = read_head(&app, &vault).await?;
         Ok(Self {
             app,
@@ -87,6 +98,7 @@ impl Events {
             changes,
             ends_at,
             latest,
+            read_at,
             sent: None,
             is_new: true,
             quiet_intervals: 0,
@@ -108,10 +120,10 @@ impl Events {
             if std::mem::take(&mut self.is_new) {
                 return Some(StreamEvent::KeepAlive);
             }
-            if let Some(head) = self.latest.filter(|_| self.latest != self.sent) {
+            if let Some(event) = self.latest.filter(|_| self.latest != self.sent) {
                 self.sent = self.latest;
                 metrics::counter!("vaultsync_events_published_total").increment(1);
-                return Some(StreamEvent::Head(HeadEvent { head }));
+                return Some(StreamEvent::Head(event));
             }
             let change = tokio::select! {
                 () = self.app.stop.cancelled() => return None,
@@ -126,12 +138,18 @@ impl Events {
             match change {
                 // The stream ends now: this was no whole interval.
                 None if time_left < KEEP_ALIVE_INTERVAL => continue,
-                Some(Some(head)) => (self.latest, self.quiet_intervals) = (Some(head), 0),
+                // The vault was read after that change.
+                Some(Some(head)) if self.latest.is_some_and(|latest| head <= latest.head) => {
+                    continue;
+                }
+                Some(Some(head)) => {
+                    (self.latest, self.quiet_intervals) = (self.with_epoch(head).await?, 0);
+                }
                 None if self.quiet_intervals + 1 < INTERVALS_PER_REREAD => {
                     self.quiet_intervals += 1;
                 }
                 None | Some(None) => {
-                    (self.latest, self.quiet_intervals) = (self.reread_head().await?, 0);
+                    (self.latest, self.quiet_intervals) = (self.reread_head(self.latest).await?, 0);
                 }
             }
             // An erased vault has no head to send.
@@ -142,6 +160,14 @@ impl Events {
         }
     }
 
+    /// The event of a head that was notified. A notification has no epoch, so the vault is read if it was never
+    /// read, or not recently. `None` if the server stops meanwhile.
+    async fn with_epoch(&mut self, head: Timestamp) -> Option<Option<HeadEvent>> {
+        let event = self.latest.map(|latest| HeadEvent { head, ..latest });
+        let is_recent = self.app.clock.uptime() < self.read_at + REREAD_INTERVAL;
+        if event.is_some() && is_recent { Some(event) } else { self.reread_head(event).await }
+    }
+
     /// Time until the stream ends; `None` if that is now.
     fn time_left(&self) -> Option<Duration> {
         let millis = self.ends_at.as_millis().saturating_sub(self.app.clock.now().as_millis());
@@ -150,24 +176,24 @@ impl Events {
         millis.map(Duration::from_millis)
     }
 
-    /// Reads the head again, or returns the latest one if the read fails. `None` if the server stops
-    /// meanwhile.
-    async fn reread_head(&self) -> Option<Option<Timestamp>> {
+    /// Reads the head again, or returns `known` if the read fails. `None` if the server stops meanwhile.
+    async fn reread_head(&mut self, known: Option<HeadEvent>) -> Option<Option<HeadEvent>> {
+        self.read_at = self.app.clock.uptime();
         // Boxed, because a stream is idle for most of its life and should then be small.
         let reading = Box::pin(read_head(&self.app, &self.vault));
         match self.app.stop.run_until_cancelled(reading).await? {
             Ok(head) => Some(head),
             Err(error) => {
                 tracing::debug!(cause = error.cause(), "the head of a vault could not be read");
-                Some(self.latest)
+                Some(known)
             }
         }
     }
 }
 
-async fn read_head(app: &App, vault: &Vault) -> Result<Option<Timestamp>, ApiError> {
+async fn read_head(app: &App, vault: &Vault) -> Result<Option<HeadEvent>, ApiError> {
     match tokio::time::timeout(app.limits.handler_seconds, app.store.head(vault)).await {
-        Ok(head) => Ok(head?),
+        Ok(head) => Ok(head?.map(HeadEvent::from)),
         Err(_) => Err(ApiError::Unavailable("the store did not respond in time".to_owned())),
     }
 }
@@ -216,7 +242,7 @@ mod tests {
         let now = events.app.clock.now();
         let outcome = events.app.store.push(&events.vault, push, now, ()).await.unwrap();
         assert!(matches!(outcome, PushOutcome::Applied { .. }), "{outcome:?}");
-        HeadEvent { head: read_head(&events.app, &events.vault).await.unwrap().unwrap() }
+        read_head(&events.app, &events.vault).await.unwrap().unwrap()
     }
 
     // While time is paused, it advances by itself to the next timer.
@@ -229,7 +255,7 @@ mod tests {
             tokio::time::pause();
             let began = Instant::now();
             while events.next().await == Some(StreamEvent::KeepAlive) {}
-            assert_eq!(events.sent, Some(pushed.head));
+            assert_eq!(events.sent, Some(pushed));
             assert_eq!(began.elapsed().as_secs(), 30);
             assert_eq!(keep_alives_within(&mut events, LONG).await, 40);
             tokio::time::resume();
@@ -273,7 +299,41 @@ mod tests {
         events.app.close().await;
         tokio::time::pause();
         assert_eq!(keep_alives_within(&mut events, LONG).await, 40);
-        events.latest = Some(pushed.head);
+        events.latest = Some(pushed);
         assert_eq!(events.next().await, Some(StreamEvent::Head(pushed)));
+    }
+
+    /// The machine's clock, an hour later, so that a stream can be older than the test.
+    struct LaterClock(crate::SystemClock);
+
+    impl crate::Clock for LaterClock {
+        fn now(&self) -> Timestamp {
+            self.0.now()
+        }
+
+        fn uptime(&self) -> Duration {
+            self.0.uptime() + Duration::from_secs(3600)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_epoch_of_a_vault_that_never_rests_is_read_again_after_half_a_minute() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = std::sync::Arc::new(LaterClock(crate::SystemClock::start()));
+        let app = App::new(Parts { clock, ..Parts::in_folder(folder.path()) });
+        let expires_at = app.clock.now().plus_millis(3_600_000);
+        let vault = Vault::of("issuer", "ada");
+        let mut events = Events::open(app, vault, expires_at).await.unwrap();
+        assert_eq!(events.next().await, Some(StreamEvent::KeepAlive));
+        let first = push(&events, "a").await;
+        assert_eq!(events.next().await, Some(StreamEvent::Head(first)));
+        let old = HeadEvent { epoch: Epoch::from_bytes([9; 16]), ..first };
+        (events.latest, events.sent) = (Some(old), Some(old));
+        let second = push(&events, "b").await;
+        let expected = HeadEvent { epoch: old.epoch, ..second };
+        assert_eq!(events.next().await, Some(StreamEvent::Head(expected)), "it was read just now");
+        events.read_at -= REREAD_INTERVAL;
+        let third = push(&events, "c").await;
+        assert_eq!(events.next().await, Some(StreamEvent::Head(third)));
     }
 }

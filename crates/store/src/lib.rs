@@ -57,6 +57,7 @@ pub use postgres::{
 };
 pub use postgres_client::DatabaseUrl;
 pub use pubsub::{NatsUrl, PubsubBackend};
+pub use pull::VaultHead;
 pub use quotas::{QuotaExceeded, Quotas};
 pub use read_budget::{ReadBudget, Unbounded};
 pub use receipts::RECEIPTS_MAX;

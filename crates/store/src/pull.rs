@@ -7,11 +7,12 @@ use vaultsync_protocol::{Cursor, Epoch, KnownEpoch, Page, Pull, Record, Timestam
 use crate::PullOutcome;
 
 /// A vault's row, as far as a pull depends on it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct VaultHead {
-    pub(crate) epoch: Epoch,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VaultHead {
+    /// Name of the vault's history.
+    pub epoch: Epoch,
     /// The vault's head: the latest `updated_at` that it has assigned.
-    pub(crate) clock: Timestamp,
+    pub clock: Timestamp,
     /// The `updated_at` of the newest tombstone that was purged, if one was.
     pub(crate) purged_at: Option<Timestamp>,
 }

@@ -11,7 +11,7 @@ use vaultsync_tasks::Tasks;
 
 use crate::{
     ChangeNotifier, HistoryOptions, OpenError, PostgresOptions, QuotaExceeded, Quotas, ReadBudget,
-    StoreError, StoreHealth, Vault, postgres::Postgres, sqlite::Sqlite,
+    StoreError, StoreHealth, Vault, VaultHead, postgres::Postgres, sqlite::Sqlite,
 };
 
 /// Options of every store.
@@ -292,9 +292,8 @@ impl Store {
         Ok((self.distinguish_erased(vault, request.epoch.as_ref(), outcome).await?, budget))
     }
 
-    /// Reads a vault's head: the latest `updated_at` that it has assigned. `None` if nothing was ever
-    /// pushed to it.
-    pub async fn head(&self, vault: &Vault) -> Result<Option<Timestamp>, StoreError> {
+    /// Reads a vault's head, with its epoch. `None` if nothing was ever pushed to it.
+    pub async fn head(&self, vault: &Vault) -> Result<Option<VaultHead>, StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.head(vault.id()).await,
             Self::Postgres(postgres) => postgres.head(vault.id()).await,

@@ -35,7 +35,7 @@ use crate::{
     tag = "sync",
     security(("bearer" = [])),
     responses(
-        (status = 200, description = "Events named `head`, and comments that keep the stream alive.", headers(("X-Accel-Buffering" = String, description = "Always no: a proxy must forward events at once."), ("Cache-Control" = String, description = "Always `no-store, no-transform`: a proxy must not compress the stream.")), content_type = "text/event-stream", body = String, example = json!("event: head\ndata: {\"head\":\"2024-01-15T10:30:00.000Z\"}\n\n")),
+        (status = 200, description = "Events named `head`, and comments that keep the stream alive.", headers(("X-Accel-Buffering" = String, description = "Always no: a proxy must forward events at once."), ("Cache-Control" = String, description = "Always `no-store, no-transform`: a proxy must not compress the stream.")), content_type = "text/event-stream", body = String, example = json!("event: head\ndata: {\"head\":\"2024-01-15T10:30:00.000Z\",\"epoch\":\"8a0f6c3e-1d1b-4c55-9a1e-3f0e2b7c9d10\"}\n\n")),
         (status = 401, description = "The token is missing or not accepted.", body = Failure, headers(("WWW-Authenticate" = String, description = "The challenge, as defined by RFC 6750."))),
         (status = 403, description = "`forbidden`.", body = Failure),
         (status = 429, description = "`rate_limited`.", body = Failure, headers(("Retry-After" = usize, description = "Seconds."))),

@@ -1,6 +1,7 @@
 //! Content of streams: which heads are sent to which users.
 
 use futures_util::future::join_all;
+use serde_json::json;
 use vaultsync_testkit::{Backend, Setup, TestServer, backends, operation, push_of};
 
 use crate::{USER, apply, head, stream::Stream};
@@ -9,6 +10,7 @@ backends!(
     a_stream_starts_with_the_current_head,
     a_stream_of_an_empty_vault_is_silent_until_the_first_push,
     each_push_is_sent_to_all_streams_of_its_user_only,
+    each_event_has_the_epoch,
     a_tombstone_is_an_event,
     a_push_that_writes_nothing_is_no_event,
     the_last_of_many_concurrent_pushes_is_always_sent,
@@ -42,6 +44,20 @@ async fn each_push_is_sent_to_all_streams_of_its_user_only(backend: Backend) {
         for stream in &mut streams {
             assert_eq!(stream.head().await, after, "one event for each push");
         }
+    }
+}
+
+async fn each_event_has_the_epoch(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let mut first = Stream::open(&server, USER).await;
+    apply(&server, USER, [operation("a", None, b"1")]).await;
+    let epoch = server.pull(USER, "").await.json()["epoch"].clone();
+    assert_eq!(first.event().await["epoch"], epoch, "the vault did not exist before");
+    let mut second = Stream::open(&server, USER).await;
+    assert_eq!(second.event().await["epoch"], epoch);
+    let head = apply(&server, USER, [operation("b", None, b"1")]).await;
+    for stream in [&mut first, &mut second] {
+        assert_eq!(stream.event().await, json!({ "head": head, "epoch": epoch }));
     }
 }
 

@@ -1,6 +1,7 @@
 //! A client that reads an event stream.
 
 use reqwest::{Method, Response};
+use serde_json::Value;
 use tokio::time::timeout;
 use vaultsync_testkit::TestServer;
 
@@ -68,12 +69,14 @@ impl Stream {
 
     /// The head of the next event. Fails the test if anything else arrives.
     pub(crate) async fn head(&mut self) -> String {
+        self.event().await["head"].as_str().expect("a head").to_owned()
+    }
+
+    /// The next event. Fails the test if anything else arrives.
+    pub(crate) async fn event(&mut self) -> Value {
         let part = self.part().await.expect("an event");
-        let head = part
-            .strip_prefix("event: head\ndata: {\"head\":\"")
-            .and_then(|rest| rest.strip_suffix("\"}"))
-            .unwrap_or_else(|| panic!("not an event: {part:?}"));
-        assert!(!head.contains(['\n', '\r', '"']), "{part:?}");
-        head.to_owned()
+        let data = part.strip_prefix("event: head\ndata: ").filter(|data| !data.contains('\n'));
+        let data = data.unwrap_or_else(|| panic!("not an event: {part:?}"));
+        serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}"))
     }
 }

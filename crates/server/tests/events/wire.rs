@@ -53,7 +53,10 @@ async fn an_event_has_a_name_one_line_of_json_and_no_id() {
     let current = apply(&server, USER, [operation("a", None, b"1")]).await;
     let mut stream = Stream::open(&server, USER).await;
     let part = stream.part().await.expect("an event");
-    assert_eq!(part, format!("event: head\ndata: {{\"head\":\"{current}\"}}"));
+    let page = server.pull(USER, "").await.json();
+    let epoch = page["epoch"].as_str().expect("an epoch");
+    let data = format!(r#"{{"head":"{current}","epoch":"{epoch}"}}"#);
+    assert_eq!(part, format!("event: head\ndata: {data}"));
 }
 
 #[tokio::test]

@@ -288,7 +288,7 @@ impl Postgres {
         outcome
     }
 
-    pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<VaultHead>, StoreError> {
         let head = self.inner.head(vault).await.map_err(StoreError::from);
         self.record_read(&head);
         head

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use vaultsync_protocol::{Cursor, Pull, Timestamp};
+use vaultsync_protocol::{Cursor, Pull};
 
 use super::{
     Inner, db_error::DbError, deadlines::Deadlines, endpoints::Endpoints, pull,
@@ -143,7 +143,7 @@ impl Inner {
     pub(super) async fn head(
         self: &Arc<Self>,
         vault: VaultId,
-    ) -> Result<Option<Timestamp>, DbError> {
+    ) -> Result<Option<VaultHead>, DbError> {
         let mut deadlines = Deadlines::new(self.timeout, 0);
         if !self.replicas.are_down() {
             if let Some(head) = self.head_from_replica(vault, deadlines).await {
@@ -160,23 +160,19 @@ impl Inner {
             Some(head) => head,
             None => self.read_head_alone(vault, deadlines).await?,
         };
-        let head = head.map(|head| head.clock);
         if let Some(head) = head {
-            self.notifier.receive(vault, head);
+            self.notifier.receive(vault, head.clock);
         }
         Ok(head)
     }
 
     /// `None` if no replica responds, or if it has no head that is recent enough.
-    async fn head_from_replica(&self, vault: VaultId, deadlines: Deadlines) -> Option<Timestamp> {
+    async fn head_from_replica(&self, vault: VaultId, deadlines: Deadlines) -> Option<VaultHead> {
         let wait_until = Instant::now() + self.timeout / 4;
         let shorter = Deadlines { wait_until, deadline: deadlines.wait_until };
         let attempt = PullAttempt { endpoints: &self.replicas, number: 0, deadlines: shorter };
         match Box::pin(self.try_head(vault, attempt)).await {
-            Ok(head) => {
-                let head = head.map(|head| head.clock);
-                head.filter(|_| head >= self.notifier.latest(vault))
-            }
+            Ok(head) => head.filter(|head| Some(head.clock) >= self.notifier.latest(vault)),
             Err(failure) => {
                 tracing::warn!(?failure, "a replica cannot serve a head read");
                 None

@@ -259,12 +259,11 @@ impl Sqlite {
         self.read_blocking(move |connection| usage::read(connection, vault)).await
     }
 
-    pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<Timestamp>, StoreError> {
-        let head = match self.head_cache.get(vault).filter(|_| !self.inline_readers.is_closed()) {
-            Some(head) => Some(head),
-            None => self.read_head(vault).await?,
-        };
-        Ok(head.map(|head| head.clock))
+    pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<VaultHead>, StoreError> {
+        match self.head_cache.get(vault).filter(|_| !self.inline_readers.is_closed()) {
+            Some(head) => Ok(Some(head)),
+            None => self.read_head(vault).await,
+        }
     }
 
     async fn read_head(&self, vault: VaultId) -> Result<Option<VaultHead>, StoreError> {

@@ -1,6 +1,5 @@
 //! Pages: cursors, sizes, the byte limit, and what a page reports of the vault.
 
-use vaultsync_protocol::Timestamp;
 use vaultsync_store::Vault;
 
 use crate::{
@@ -111,7 +110,10 @@ async fn a_record_written_between_two_pages_is_returned_again_at_the_end(store: 
 
 async fn the_head_is_the_last_time_that_the_vault_assigned(store: TestStore) {
     let vault = user();
-    let head = async || store.store.head(&vault).await.unwrap().map(Timestamp::as_millis);
+    let head = async || {
+        let head = store.store.head(&vault).await.unwrap();
+        head.map(|head| head.clock.as_millis())
+    };
     assert_eq!(head().await, None);
     store.push_applied(&vault, &creates("a", 3)).await;
     assert_eq!(head().await, Some(NOW + 2));
@@ -119,8 +121,9 @@ async fn the_head_is_the_last_time_that_the_vault_assigned(store: TestStore) {
     store.push_applied_at(&vault, &[update("a0", 1, "v2")], NOW + 1_000).await;
     assert_eq!(head().await, Some(NOW + 1_000));
     let store = store.reopen().await;
-    let read = store.store.head(&vault).await.unwrap();
-    assert_eq!(read.map(Timestamp::as_millis), Some(NOW + 1_000));
+    let read = store.store.head(&vault).await.unwrap().expect("the vault exists");
+    assert_eq!(read.clock.as_millis(), NOW + 1_000);
+    assert_eq!(read.epoch.to_string(), store.epoch(&vault).await);
 }
 
 async fn every_page_has_the_head_and_the_epoch(store: TestStore) {
