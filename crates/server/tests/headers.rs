@@ -152,7 +152,7 @@ async fn a_page_of_a_configured_origin_can_call() {
             assert!(allowed.contains(&"content-type".to_owned()), "{allowed:?}");
             assert!(!allowed.contains(&"*".to_owned()));
             let methods = header_list(&preflight, "access-control-allow-methods");
-            assert_eq!(methods, ["get", "post"]);
+            assert_eq!(methods, ["delete", "get", "post"]);
             assert_ne!(preflight.header("access-control-max-age"), "");
         }
         let answer = send(get(&server, "/api/sync/info").header("origin", origin)).await;
