@@ -32,8 +32,8 @@ impl App {
     }
 
     /// Removes old tombstones and replaced versions until the server stops. A task of its own: erased vaults do not
-    /// wait for it.
-    pub(crate) async fn collect_garbage(self) {
+    /// wait for it. Part of [`Self::start_tasks`].
+    pub async fn collect_garbage(self) {
         let interval = self.limits.gc_interval_seconds;
         if interval.is_zero() {
             return self.stop.cancelled().await;

@@ -147,8 +147,9 @@ impl TestServer {
         let address = listener.local_addr().expect("a bound address");
         let router = vaultsync_server::router(app.clone());
         let serving = Some(tokio::spawn(vaultsync_server::serve(app.clone(), listener, router)));
-        // Erasures depend on it. It ends when the server stops.
+        // They end when the server stops.
         tokio::spawn(app.clone().finish_erasures());
+        tokio::spawn(app.clone().collect_garbage());
         let client = reqwest::Client::new();
         Self { address, key, app, stop, serving, client, _database: database }
     }
