@@ -1,12 +1,16 @@
 //! The statements that read the history.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params, types::FromSqlError};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use vaultsync_protocol::{
     Ciphertext, Cursor, FoundVersion, HistoryQuery, HistoryRequest, KeptVersion, PastStates,
-    RecordDigest, RecordHistory, RecordId, RecordVersion, Timestamp, Version,
+    RecordHistory, RecordId, RecordVersion, Version,
 };
 
-use super::{Sqlite, VaultKey, pull::read_row, push::version};
+use super::{
+    Sqlite, VaultKey,
+    pull::read_row,
+    rows::{digest, length, optional_time, record_id, time, version},
+};
 use crate::{
     HistoryOutcome, ReadBudget, StoreError, VaultId,
     history_page::{HistoryPage, rows_max},
@@ -168,25 +172,22 @@ impl Snapshot<'_> {
 }
 
 fn kept(row: &Row<'_>) -> rusqlite::Result<KeptVersion> {
-    let length: i64 = row.get(4)?;
     Ok(KeptVersion {
         version: version(row, 0)?,
         deleted: row.get(1)?,
-        updated_at: Timestamp::from_millis(row.get(2)?),
-        replaced_at: Timestamp::from_millis(row.get(3)?),
-        bytes: usize::try_from(length)
-            .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(4, length))?,
-        digest: RecordDigest::from_bytes(row.get(5)?),
+        updated_at: time(row, 2)?,
+        replaced_at: time(row, 3)?,
+        bytes: length(row, 4)?,
+        digest: digest(row, 5)?,
     })
 }
 
 fn current(row: &Row<'_>) -> rusqlite::Result<CurrentRecord> {
-    let id = row.get_ref(0)?.as_str()?;
     Ok(CurrentRecord {
-        record_id: RecordId::new(id).map_err(|_| FromSqlError::InvalidType)?,
+        record_id: record_id(row, 0)?,
         version: version(row, 1)?,
-        updated_at: Timestamp::from_millis(row.get(2)?),
-        created_at: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis),
+        updated_at: time(row, 2)?,
+        created_at: optional_time(row, 3)?,
     })
 }
 
@@ -204,8 +205,8 @@ fn record_version(
         version,
         deleted: row.get(0)?,
         ciphertext: Ciphertext::from_bytes(ciphertext.to_vec()),
-        updated_at: Timestamp::from_millis(row.get(1)?),
-        replaced_at: row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
-        digest: RecordDigest::from_bytes(row.get(3)?),
+        updated_at: time(row, 1)?,
+        replaced_at: optional_time(row, 2)?,
+        digest: digest(row, 3)?,
     })
 }

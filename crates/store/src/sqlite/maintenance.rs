@@ -1,9 +1,12 @@
 //! The statements of maintenance. What is removed is decided in `crate::maintenance`.
 
-use rusqlite::{Connection, OptionalExtension, Row, params, types::FromSqlError};
-use vaultsync_protocol::{Epoch, RecordId, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+use vaultsync_protocol::{Epoch, Timestamp};
 
-use super::{Sqlite, VaultKey, push::version};
+use super::{
+    Sqlite, VaultKey,
+    rows::{record_id, time, version},
+};
 use crate::{
     StoreError, VaultId,
     history::KeptVersion,
@@ -220,7 +223,7 @@ fn kept_versions(
         Ok(KeptVersion {
             record_id: record_id(row, 0)?,
             version: version(row, 1)?,
-            replaced_at: Timestamp::from_millis(row.get(2)?),
+            replaced_at: time(row, 2)?,
             ciphertext_bytes: row.get(3)?,
         })
     })?;
@@ -268,7 +271,7 @@ fn tombstones(
     let tombstones = select.query_map(values, |row| {
         Ok(Tombstone {
             record_id: record_id(row, 0)?,
-            updated_at: Timestamp::from_millis(row.get(1)?),
+            updated_at: time(row, 1)?,
             ciphertext_bytes: row.get(2)?,
         })
     })?;
@@ -309,8 +312,4 @@ fn remove_tombstones(
         )?
         .execute(params![key, removed.rows, removed.bytes, history_bytes, newest])?;
     Ok(removed)
-}
-
-fn record_id(row: &Row<'_>, column: usize) -> rusqlite::Result<RecordId> {
-    RecordId::new(row.get_ref(column)?.as_str()?).map_err(|_| FromSqlError::InvalidType.into())
 }

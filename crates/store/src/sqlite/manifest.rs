@@ -1,9 +1,13 @@
 //! The statement of a manifest.
 
-use rusqlite::{Connection, Row, params, types::FromSqlError};
-use vaultsync_protocol::{ManifestEntry, ManifestRequest, RecordDigest, RecordId, Timestamp};
+use rusqlite::{Connection, Row, params};
+use vaultsync_protocol::{ManifestEntry, ManifestRequest, RecordId};
 
-use super::{VaultKey, pull::read_row, push::version};
+use super::{
+    VaultKey,
+    pull::read_row,
+    rows::{digest, record_id, time, version},
+};
 use crate::{
     ManifestOutcome, ReadBudget, VaultId,
     manifest::{ManifestPage, rows_max},
@@ -40,12 +44,11 @@ pub(super) fn read_page<R: ReadBudget>(
 }
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<ManifestEntry> {
-    let id = row.get_ref(0)?.as_str()?;
     Ok(ManifestEntry {
-        record_id: RecordId::new(id).map_err(|_| FromSqlError::InvalidType)?,
+        record_id: record_id(row, 0)?,
         version: version(row, 1)?,
         deleted: row.get(2)?,
-        updated_at: Timestamp::from_millis(row.get(3)?),
-        digest: RecordDigest::from_bytes(row.get(4)?),
+        updated_at: time(row, 3)?,
+        digest: digest(row, 4)?,
     })
 }

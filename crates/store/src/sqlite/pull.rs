@@ -1,10 +1,13 @@
 //! The statements of one pull.
 
-use rusqlite::{Connection, Error, OptionalExtension, Row, ffi, params, types::FromSqlError};
+use rusqlite::{Connection, Error, OptionalExtension, Row, ffi, params};
 use tokio::time::Instant;
-use vaultsync_protocol::{Ciphertext, Epoch, Pull, Record, RecordId, Timestamp};
+use vaultsync_protocol::{Ciphertext, Epoch, Pull, Record};
 
-use super::{VaultKey, push::version};
+use super::{
+    VaultKey,
+    rows::{optional_time, record_id, time, version},
+};
 use crate::{
     PullOutcome, ReadBudget, VaultId,
     pull::{VaultHead, without_records},
@@ -55,9 +58,8 @@ pub(super) fn read_row(
             "select vault_key, epoch, clock, purged_at from vaults where vault_id = ?1 and erasure = 0",
         )?
         .query_row([vault.as_bytes()], |row| {
-            let (epoch, clock) = (Epoch::from_bytes(row.get(1)?), row.get(2)?);
-            let purged_at = row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis);
-            let head = VaultHead { epoch, clock: Timestamp::from_millis(clock), purged_at };
+            let (clock, purged_at) = (time(row, 2)?, optional_time(row, 3)?);
+            let head = VaultHead { epoch: Epoch::from_bytes(row.get(1)?), clock, purged_at };
             Ok((VaultKey(row.get(0)?), head))
         })
         .optional()
@@ -97,12 +99,11 @@ fn read_records<R: ReadBudget>(
 }
 
 fn record(row: &Row<'_>, ciphertext: &[u8]) -> rusqlite::Result<Record> {
-    let id = row.get_ref(0)?.as_str()?;
     Ok(Record {
-        record_id: RecordId::new(id).map_err(|_| FromSqlError::InvalidType)?,
+        record_id: record_id(row, 0)?,
         version: version(row, 1)?,
         deleted: row.get(2)?,
-        updated_at: Timestamp::from_millis(row.get(3)?),
+        updated_at: time(row, 3)?,
         ciphertext: Ciphertext::from_bytes(ciphertext.to_vec()),
     })
 }

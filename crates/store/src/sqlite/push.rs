@@ -1,11 +1,12 @@
 //! The statements of one push. What is written is decided by [`PushPlan`].
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use vaultsync_protocol::{
-    Ciphertext, Conflict, Epoch, Push, RecordDigest, RecordId, Timestamp, Version,
-};
+use vaultsync_protocol::{Ciphertext, Conflict, Epoch, Push, RecordId, Timestamp};
 
-use super::VaultKey;
+use super::{
+    VaultKey,
+    rows::{digest, length, optional_time, time, version},
+};
 use crate::{
     Counters, PushOutcome, ReadBudget, RecordState, Refused, Vault, VaultId,
     pull::VaultHead,
@@ -94,12 +95,12 @@ fn load_vault(
                 bytes: row.get(5)?,
             };
             let state = VaultState {
-                clock: Timestamp::from_millis(row.get(1)?),
+                clock: time(row, 1)?,
                 epoch: Epoch::from_bytes(row.get(2)?),
                 receipts: Receipts::from_bytes(row.get(6)?),
                 counters: Some(counters),
                 history_bytes: row.get(7)?,
-                purged_at: row.get::<_, Option<i64>>(8)?.map(Timestamp::from_millis),
+                purged_at: optional_time(row, 8)?,
                 erasure: erasure(row, 9)?,
             };
             Ok((VaultKey(row.get(0)?), state))
@@ -127,11 +128,8 @@ fn load_records(
 
 fn loaded_record(row: &Row<'_>) -> rusqlite::Result<LoadedRecord> {
     let state = RecordState { version: version(row, 0)?, deleted: row.get(1)? };
-    let length: i64 = row.get(2)?;
-    let ciphertext_bytes =
-        usize::try_from(length).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(2, length))?;
-    let digest = RecordDigest::from_bytes(row.get(3)?);
-    let written_at = row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis);
+    let (ciphertext_bytes, digest) = (length(row, 2)?, digest(row, 3)?);
+    let written_at = optional_time(row, 4)?;
     Ok(LoadedRecord { state, ciphertext_bytes, digest, written_at })
 }
 
@@ -173,7 +171,7 @@ fn read_conflict(
                 record_id: record_id.clone(),
                 current_version: version(row, 0)?,
                 deleted: row.get(1)?,
-                updated_at: Some(Timestamp::from_millis(row.get(2)?)),
+                updated_at: Some(time(row, 2)?),
                 ciphertext: Ciphertext::from_bytes(row.get(3)?),
                 guard: false,
             })
@@ -329,9 +327,4 @@ fn update_vault(
 fn erasure(row: &Row<'_>, column: usize) -> rusqlite::Result<Erasure> {
     let number: i64 = row.get(column)?;
     Erasure::from_number(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))
-}
-
-pub(super) fn version(row: &Row<'_>, column: usize) -> rusqlite::Result<Version> {
-    let number: i64 = row.get(column)?;
-    Version::new(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))
 }

@@ -1,11 +1,13 @@
 //! The statements of a read of records by id.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Statement, params};
-use vaultsync_protocol::{
-    Ciphertext, DigestedRecord, Record, RecordDigest, RecordId, RecordsRequest, Timestamp,
-};
+use vaultsync_protocol::{Ciphertext, DigestedRecord, Record, RecordId, RecordsRequest};
 
-use super::{VaultKey, pull::read_row, push::version};
+use super::{
+    VaultKey,
+    pull::read_row,
+    rows::{digest, time, version},
+};
 use crate::{ReadBudget, RecordsOutcome, VaultId, pull::is_another_epoch, records::Lookup};
 
 /// Reads the records of a request, all of them from one snapshot.
@@ -66,8 +68,8 @@ fn record(
         record_id: record_id.clone(),
         version: version(row, 0)?,
         deleted: row.get(1)?,
-        updated_at: Timestamp::from_millis(row.get(2)?),
+        updated_at: time(row, 2)?,
         ciphertext: Ciphertext::from_bytes(ciphertext.to_vec()),
     };
-    Ok(DigestedRecord { record, digest: RecordDigest::from_bytes(row.get(3)?) })
+    Ok(DigestedRecord { record, digest: digest(row, 3)? })
 }

@@ -1,8 +1,9 @@
 //! The statement of the usage of a vault.
 
 use rusqlite::{Connection, OptionalExtension as _};
-use vaultsync_protocol::{Epoch, Timestamp, Usage};
+use vaultsync_protocol::{Epoch, Usage};
 
+use super::rows::time;
 use crate::{
     Counters, VaultId,
     usage::{CountedVault, usage},
@@ -23,7 +24,7 @@ pub(super) fn read(connection: &Connection, vault: VaultId) -> rusqlite::Result<
             };
             Ok(CountedVault {
                 epoch: Epoch::from_bytes(row.get(0)?),
-                head: Timestamp::from_millis(row.get(1)?),
+                head: time(row, 1)?,
                 counters: Some(counters),
                 history_bytes: row.get(5)?,
             })

@@ -1,8 +1,8 @@
 //! The statement that lists users.
 
 use rusqlite::{Connection, params};
-use vaultsync_protocol::Timestamp;
 
+use super::rows::time;
 use crate::{UserSummary, users::BATCH_USERS};
 
 /// The next users after one, by issuer and subject.
@@ -23,7 +23,7 @@ pub(super) fn list(
             vaults: row.get(2)?,
             records: row.get(3)?,
             bytes: row.get(4)?,
-            head: Timestamp::from_millis(row.get(5)?),
+            head: time(row, 5)?,
         })
     })?;
     users.collect()

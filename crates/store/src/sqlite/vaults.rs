@@ -1,8 +1,9 @@
 //! The statement that lists a user's vaults.
 
 use rusqlite::Connection;
-use vaultsync_protocol::{Epoch, Timestamp, VaultSummary};
+use vaultsync_protocol::{Epoch, VaultSummary};
 
+use super::rows::time;
 use crate::Vault;
 
 /// The vaults of a vault's user. The name of the default vault is empty, and so it is the first.
@@ -16,7 +17,7 @@ pub(super) fn list(connection: &Connection, of: &Vault) -> rusqlite::Result<Vec<
         Ok(VaultSummary {
             name: (!name.is_empty()).then_some(name),
             epoch: Epoch::from_bytes(row.get(1)?),
-            head: Timestamp::from_millis(row.get(2)?),
+            head: time(row, 2)?,
             records: row.get(3)?,
             bytes: row.get(4)?,
         })
