@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
+use futures_util::{TryFutureExt as _, future::try_join_all};
+use tokio::time::Instant;
 use tokio_postgres::{
     Error, Row, RowStream, SimpleQueryMessage, Statement,
     types::{ToSql, Type},
@@ -10,6 +11,7 @@ use tokio_postgres::{
 
 use super::{
     db_error::DbError,
+    deadlines::with_deadline,
     manager::PooledClient,
     pool::{Endpoint, Object},
 };
@@ -109,6 +111,21 @@ impl Connection {
                 self.client().query_typed(sql.text, &typed(sql, values)).await
             }
         }
+    }
+
+    /// Prepares a statement, runs it, and returns its rows, until `deadline`.
+    pub(super) async fn read(
+        &self,
+        sql: &'static Sql,
+        values: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, DbError> {
+        let sent = async {
+            let ready = self.prepare(sql).await?;
+            self.rows(&ready, values).await
+        };
+        let sent = sent.map_err(|error| DbError::of(&error));
+        with_deadline(deadline, DbError::ConnectionLost, sent).await
     }
 
     /// As [`Self::rows`], row by row, so that a page is not in memory twice.

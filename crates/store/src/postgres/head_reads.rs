@@ -6,7 +6,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use futures_util::TryFutureExt as _;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -15,7 +14,7 @@ use super::{
     batcher::BatchLimits,
     connection::Sql,
     db_error::DbError,
-    deadlines::{Deadlines, with_deadline},
+    deadlines::Deadlines,
     pull,
     rows::{column, uuid},
 };
@@ -69,16 +68,7 @@ impl Inner {
         ids: &[Uuid],
     ) -> Result<HashMap<Uuid, VaultHead>, DbError> {
         let deadlines = Deadlines::new(self.timeout, 0);
-        let connection = self.primaries.connect(first, 0, deadlines).await?;
-        self.gauge();
-        let sent = async {
-            let ready = connection.prepare(&HEADS_BATCH).await?;
-            connection.rows(&ready, &[&ids]).await
-        };
-        let sent = sent.map_err(|error| DbError::of(&error));
-        let sent = with_deadline(deadlines.deadline, DbError::ConnectionLost, sent);
-        let read = connection.endpoint().watch(sent).await;
-        let rows = connection.settle(read)?;
+        let rows = self.try_read_rows(first, &HEADS_BATCH, &[&ids], 0, deadlines).await?;
         rows.iter().map(|row| Ok((column(row, 3)?, pull::head(row)?))).collect()
     }
 }

@@ -11,7 +11,7 @@ use super::{
     connection::Sql,
     db_error::DbError,
     pull::head,
-    rows::{self, column, digest, fault, record_id, time, uuid, version},
+    rows::{self, column, digest, fault, length, record_id, time, uuid, version},
 };
 use crate::{
     HistoryOutcome, ReadBudget, VaultId,
@@ -206,13 +206,12 @@ fn kept(row: &Row, first: usize) -> Result<Option<KeptVersion>, DbError> {
     if column::<Option<i64>>(row, first)?.is_none() {
         return Ok(None);
     }
-    let length: i32 = column(row, first + 4)?;
     Ok(Some(KeptVersion {
         version: version(row, first)?,
         deleted: column(row, first + 1)?,
         updated_at: Timestamp::from_millis(column(row, first + 2)?),
         replaced_at: Timestamp::from_millis(column(row, first + 3)?),
-        bytes: usize::try_from(length).map_err(|_| fault("a ciphertext has a negative length"))?,
+        bytes: length(row, first + 4)?,
         digest: digest(row, first + 5)?,
     }))
 }

@@ -178,7 +178,7 @@ impl VaultTxn {
         sql: &'static Sql,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DbError> {
-        rows(&self.connection, self.deadlines, sql, values).await
+        self.connection.read(sql, values, self.deadlines.deadline).await
     }
 
     async fn commit(self) -> Result<(), DbError> {
@@ -191,20 +191,6 @@ impl VaultTxn {
         self.connection.release();
         Ok(())
     }
-}
-
-async fn rows(
-    connection: &Connection,
-    deadlines: Deadlines,
-    sql: &'static Sql,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<Row>, DbError> {
-    let sent = async {
-        let ready = connection.prepare(sql).await?;
-        connection.rows(&ready, values).await
-    };
-    let sent = sent.map_err(|error| DbError::of(&error));
-    with_deadline(deadlines.deadline, DbError::ConnectionLost, sent).await
 }
 
 /// Stands for a vault where a statement concerns none: it chooses the address.
@@ -332,7 +318,7 @@ impl Inner {
             txn.commit().await?;
             return Ok(true);
         }
-        let sizes = |row: &Row| Ok((column::<i64>(row, 0)?, i64::from(column::<i32>(row, 1)?)));
+        let sizes = |row: &Row| Ok((column::<i64>(row, 0)?, length(row, 1)?));
         let records = txn.rows(&RECORDS_TO_ERASE, &[&id, &limit]).await?;
         let records = records.iter().map(sizes).collect::<Result<Vec<_>, DbError>>()?;
         let batch = batches(&records, |(_, bytes)| *bytes).first().copied().unwrap_or_default();
@@ -343,7 +329,7 @@ impl Inner {
         }
         let sizes = |row: &Row| {
             let key = (column::<String>(row, 0)?, column::<i64>(row, 1)?);
-            Ok((key, i64::from(column::<i32>(row, 2)?)))
+            Ok((key, length(row, 2)?))
         };
         let versions = txn.rows(&VERSIONS_TO_ERASE, &[&id, &limit]).await?;
         let versions = versions.iter().map(sizes).collect::<Result<Vec<_>, DbError>>()?;
@@ -399,9 +385,14 @@ impl Inner {
     }
 }
 
+/// The length of a ciphertext.
+fn length(row: &Row, index: usize) -> Result<i64, DbError> {
+    column::<i32>(row, index).map(i64::from)
+}
+
 /// The sum of a column of lengths.
 fn sum(rows: &[Row], index: usize) -> Result<i64, DbError> {
-    rows.iter().map(|row| column::<i32>(row, index).map(i64::from)).sum()
+    rows.iter().map(|row| length(row, index)).sum()
 }
 
 fn vault_id(row: &Row) -> Result<VaultId, DbError> {
@@ -413,7 +404,7 @@ fn kept_version(row: &Row) -> Result<KeptVersion, DbError> {
         record_id: record_id(row, 0)?,
         version: version(row, 1)?,
         replaced_at: Timestamp::from_millis(column(row, 2)?),
-        ciphertext_bytes: i64::from(column::<i32>(row, 3)?),
+        ciphertext_bytes: length(row, 3)?,
     })
 }
 
@@ -421,6 +412,6 @@ fn tombstone(row: &Row) -> Result<Tombstone, DbError> {
     Ok(Tombstone {
         record_id: record_id(row, 0)?,
         updated_at: Timestamp::from_millis(column(row, 1)?),
-        ciphertext_bytes: i64::from(column::<i32>(row, 2)?),
+        ciphertext_bytes: length(row, 2)?,
     })
 }

@@ -2,15 +2,10 @@
 //!
 //! Not here: pages of records, whose rows are read one by one (`pull`, `records`).
 
-use futures_util::TryFutureExt as _;
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{
-    Inner,
-    connection::Sql,
-    db_error::DbError,
-    deadlines::{Deadlines, with_deadline},
-    pull_executor::may_read_again,
+    Inner, connection::Sql, db_error::DbError, deadlines::Deadlines, pull_executor::may_read_again,
 };
 use crate::VaultId;
 
@@ -34,7 +29,8 @@ impl Inner {
         }
     }
 
-    async fn try_read_rows(
+    /// One attempt at it.
+    pub(super) async fn try_read_rows(
         &self,
         vault: VaultId,
         sql: &'static Sql,
@@ -44,12 +40,7 @@ impl Inner {
     ) -> Result<Vec<Row>, DbError> {
         let connection = self.primaries.connect(vault, number, deadlines).await?;
         self.gauge();
-        let sent = async {
-            let ready = connection.prepare(sql).await?;
-            connection.rows(&ready, values).await
-        };
-        let sent = sent.map_err(|error| DbError::of(&error));
-        let sent = with_deadline(deadlines.deadline, DbError::ConnectionLost, sent);
+        let sent = connection.read(sql, values, deadlines.deadline);
         let read = connection.endpoint().watch(sent).await;
         connection.settle(read)
     }

@@ -84,12 +84,7 @@ pub(super) async fn read_head(
     vault: VaultId,
     deadline: Instant,
 ) -> Result<Option<VaultHead>, DbError> {
-    let sent = async {
-        let ready = connection.prepare(&HEAD).await?;
-        connection.rows(&ready, &[&uuid(vault)]).await
-    };
-    let sent = sent.map_err(|error| DbError::of(&error));
-    let rows = with_deadline(deadline, DbError::ConnectionLost, sent).await?;
+    let rows = connection.read(&HEAD, &[&uuid(vault)], deadline).await?;
     rows.first().map(head).transpose()
 }
 

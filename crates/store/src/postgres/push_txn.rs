@@ -173,14 +173,8 @@ impl PushTxn<'_> {
 
     async fn count_vaults(&self) -> Result<usize, DbError> {
         let id = uuid(self.vault.id());
-        let of = |error: Error| DbError::of(&error);
-        let counted = async {
-            let ready = self.connection.prepare(&COUNT_VAULTS).await.map_err(of)?;
-            let values: [&(dyn ToSql + Sync); 3] =
-                [&self.vault.issuer(), &self.vault.subject(), &id];
-            self.connection.rows(&ready, &values).await.map_err(of)
-        };
-        let rows = with_deadline(self.deadline, DbError::ConnectionLost, counted).await?;
+        let values: [&(dyn ToSql + Sync); 3] = [&self.vault.issuer(), &self.vault.subject(), &id];
+        let rows = self.connection.read(&COUNT_VAULTS, &values, self.deadline).await?;
         let count: i64 = column(rows.first().ok_or_else(|| fault("a count is missing"))?, 0)?;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }

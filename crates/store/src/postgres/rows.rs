@@ -135,11 +135,15 @@ pub(super) fn counter_values(counters: Option<Counters>) -> [Option<i64>; 3] {
 /// A record's id and state, in the columns from `first` on.
 pub(super) fn record(row: &Row, first: usize) -> Result<(String, LoadedRecord), DbError> {
     let state = RecordState { version: version(row, first + 1)?, deleted: column(row, first + 2)? };
-    let length: i32 = column(row, first + 3)?;
-    let ciphertext_bytes =
-        usize::try_from(length).map_err(|_| fault("a ciphertext has a negative length"))?;
+    let ciphertext_bytes = length(row, first + 3)?;
     let (digest, written_at) = (digest(row, first + 4)?, time(row, first + 5)?);
     Ok((column(row, first)?, LoadedRecord { state, ciphertext_bytes, digest, written_at }))
+}
+
+/// The length of a ciphertext.
+pub(super) fn length(row: &Row, index: usize) -> Result<usize, DbError> {
+    let length: i32 = column(row, index)?;
+    usize::try_from(length).map_err(|_| fault("a ciphertext has a negative length"))
 }
 
 pub(super) fn digest(row: &Row, index: usize) -> Result<RecordDigest, DbError> {
