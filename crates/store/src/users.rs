@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vaultsync_protocol::{Epoch, Pull, Timestamp, Usage, VaultSummary};
+use vaultsync_protocol::{Pull, Timestamp, Usage, VaultSummary};
 
 use crate::{OpenError, PullOutcome, Store, StoreError, Unbounded, Vault, sqlite::SqliteReader};
 
@@ -43,15 +43,6 @@ impl OperatorStore {
     /// If it is not a Vaultsync database of this version.
     pub fn open_sqlite(path: &Path) -> Result<Self, OpenError> {
         SqliteReader::open(path).map(Self::Sqlite)
-    }
-
-    /// Asks the server that serves from a SQLite file to erase these vaults if they have these epochs, which it does within seconds: only
-    /// it changes the rows of vaults. For PostgreSQL, [`Store::erase`] does it at once.
-    pub fn request_erasure(&self, vaults: &[(Vault, Epoch)]) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(reader) => reader.request_erasure(vaults),
-            Self::Postgres(_) => Ok(()),
-        }
     }
 
     /// The next users after one, by issuer and subject. The last part is empty.

@@ -9,25 +9,28 @@ use crate::settings::{Database, Settings};
 
 /// Opens the database to serve from it: as the only process that writes to it (SQLite), or beside others.
 pub(crate) async fn open(settings: &Settings) -> Result<Store, OpenError> {
-    let options = settings.limits.store_options(|| Epoch::new(Uuid::new_v4()));
-    match &settings.database {
-        Database::Sqlite(path) => Store::open_sqlite(path.clone(), options),
-        Database::Postgres(postgres) => Store::open_postgres(postgres.clone(), options).await,
-    }
+    open_database(settings.database.clone(), settings).await
 }
 
 /// As [`open`], if the database has the schema of this version: a command does not migrate it.
 pub(crate) async fn open_current(settings: &Settings) -> Result<Store, OpenError> {
-    let options = settings.limits.store_options(|| Epoch::new(Uuid::new_v4()));
-    match &settings.database {
+    let database = match settings.database.clone() {
         Database::Sqlite(path) => {
-            OperatorStore::open_sqlite(path)?;
-            Store::open_sqlite(path.clone(), options)
+            OperatorStore::open_sqlite(&path)?;
+            Database::Sqlite(path)
         }
         Database::Postgres(postgres) => {
-            let postgres = PostgresOptions { migrate: false, ..postgres.clone() };
-            Store::open_postgres(postgres, options).await
+            Database::Postgres(PostgresOptions { migrate: false, ..postgres })
         }
+    };
+    open_database(database, settings).await
+}
+
+async fn open_database(database: Database, settings: &Settings) -> Result<Store, OpenError> {
+    let options = settings.limits.store_options(|| Epoch::new(Uuid::new_v4()));
+    match database {
+        Database::Sqlite(path) => Store::open_sqlite(path, options),
+        Database::Postgres(postgres) => Store::open_postgres(postgres, options).await,
     }
 }
 

@@ -11,12 +11,11 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 use vaultsync_protocol::{KnownEpoch, VaultName, VaultSummary};
 use vaultsync_server::{Clock as _, SystemClock, auth::LOCAL_ISSUER};
-use vaultsync_store::{EraseOutcome, OpenError, OperatorStore, Store, UserSummary, Vault};
-
-use crate::{
-    settings::{Database, Settings},
-    stores,
+use vaultsync_store::{
+    EraseOutcome, OpenError, OperatorStore, SqliteReader, Store, UserSummary, Vault,
 };
+
+use crate::{settings::Settings, stores};
 
 /// How long `erase` waits for the server that has the file open. It looks for requests every 10 seconds.
 const ERASE_WAIT: Duration = Duration::from_mins(3);
@@ -199,19 +198,12 @@ async fn erase(
         }
     }
     ensure!(!chosen.is_empty(), "the user has no vault of this name");
-    let store = match (&settings.database, beside) {
-        (Database::Sqlite(_), beside) => match stores::open_current(settings).await {
-            Ok(store) => {
-                close(beside).await?;
-                store
-            }
-            Err(OpenError::InUse(_)) => return request_erasure(&beside, &user, &chosen).await,
-            Err(error) => return Err(error.into()),
+    let store = match beside {
+        OperatorStore::Postgres(store) => *store,
+        OperatorStore::Sqlite(reader) => match stores::open_current(settings).await {
+            Err(OpenError::InUse(_)) => return request_erasure(&reader, &user, &chosen).await,
+            opened => opened?,
         },
-        (Database::Postgres(_), OperatorStore::Postgres(store)) => *store,
-        (Database::Postgres(_), OperatorStore::Sqlite(_)) => {
-            bail!("a file is no PostgreSQL database")
-        }
     };
     let erased = erase_in(&store, &chosen).await;
     store.close().await;
@@ -232,17 +224,17 @@ async fn erase_in(store: &Store, vaults: &[(Vault, VaultSummary)]) -> anyhow::Re
 
 /// Leaves the erasure to the server that has the file open, and waits for it.
 async fn request_erasure(
-    store: &OperatorStore,
+    reader: &SqliteReader,
     user: &Vault,
     vaults: &[(Vault, VaultSummary)],
 ) -> anyhow::Result<()> {
     let requested = vaults.iter().map(|(vault, summary)| (vault.clone(), summary.epoch));
     let requested: Vec<_> = requested.collect();
-    store.request_erasure(&requested)?;
+    reader.request_erasure(&requested)?;
     print("the server that has the file open erases it within a few seconds")?;
     let erased = async {
         loop {
-            let left = store.vaults(user).await?;
+            let left = reader.vaults(user)?;
             if !vaults.iter().any(|(_, summary)| left.iter().any(|one| one.epoch == summary.epoch))
             {
                 return anyhow::Ok(());

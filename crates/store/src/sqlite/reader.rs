@@ -56,7 +56,8 @@ impl SqliteReader {
         self.read(|connection| users::list(connection, issuer, subject))
     }
 
-    pub(crate) fn vaults(&self, of: &Vault) -> Result<Vec<VaultSummary>, StoreError> {
+    /// The vaults of a vault's user.
+    pub fn vaults(&self, of: &Vault) -> Result<Vec<VaultSummary>, StoreError> {
         self.read(|connection| vaults::list(connection, of))
     }
 
@@ -72,7 +73,9 @@ impl SqliteReader {
         })
     }
 
-    pub(crate) fn request_erasure(&self, vaults: &[(Vault, Epoch)]) -> Result<(), StoreError> {
+    /// Asks the server that serves from the file to erase vaults if they have these epochs. It does so within
+    /// seconds: only it changes the rows of vaults.
+    pub fn request_erasure(&self, vaults: &[(Vault, Epoch)]) -> Result<(), StoreError> {
         self.read(|connection| {
             let request = "insert or ignore into erase_requests (vault_id, epoch) values (?1, ?2)";
             let mut insert = connection.prepare_cached(request)?;
