@@ -18,7 +18,7 @@ const PERIOD_MILLIS: i64 = 600_000;
 const FULL_MIN_AGE: Duration = Duration::from_hours(1);
 
 const HOUR_MILLIS: i64 = 3_600_000;
-const DAY_MILLIS: i64 = 24 * HOUR_MILLIS;
+pub(crate) const DAY_MILLIS: i64 = 24 * HOUR_MILLIS;
 const WEEK_MILLIS: i64 = 7 * DAY_MILLIS;
 
 /// Options of the history of every vault.
@@ -74,7 +74,7 @@ fn millis(duration: Duration) -> i64 {
 
 /// A kept version, as far as its deletion depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct KeptVersion {
+pub(crate) struct StoredRevision {
     pub(crate) record_id: RecordId,
     pub(crate) version: Version,
     /// When it was replaced, by the wall clock.
@@ -88,13 +88,17 @@ pub(crate) struct KeptVersion {
 ///
 /// The last version is never one of them unless it is too old: what follows it is not known. A caller that has
 /// more begins the next part with it.
-pub(crate) fn expired(kept: &[KeptVersion], days: usize, now: Timestamp) -> Vec<&KeptVersion> {
+pub(crate) fn expired(
+    kept: &[StoredRevision],
+    days: usize,
+    now: Timestamp,
+) -> Vec<&StoredRevision> {
     let now = now.as_millis();
     let days = i64::try_from(days).unwrap_or(i64::MAX);
-    let is_old = |one: &KeptVersion| {
+    let is_old = |one: &StoredRevision| {
         now.saturating_sub(one.replaced_at.as_millis()) >= days.saturating_mul(DAY_MILLIS)
     };
-    let is_covered = |(index, one): (usize, &KeptVersion)| {
+    let is_covered = |(index, one): (usize, &StoredRevision)| {
         let Some(next) = kept.get(index + 1).filter(|next| next.record_id == one.record_id) else {
             return false;
         };
@@ -165,7 +169,7 @@ mod tests {
     fn check_expired(versions: &[(&str, i64, i64)], days: usize, expected: &[(&str, i64)]) {
         let kept: Vec<_> = versions
             .iter()
-            .map(|(record_id, version, age)| KeptVersion {
+            .map(|(record_id, version, age)| StoredRevision {
                 record_id: id(record_id),
                 version: Version::new(*version).unwrap(),
                 replaced_at: at(NOW - age),
@@ -204,7 +208,7 @@ mod tests {
         let ages = (0..200).rev().map(|step| step * 7 * HOUR_MILLIS / 3);
         let all: Vec<_> = ages
             .zip(1..)
-            .map(|(age, version)| KeptVersion {
+            .map(|(age, version)| StoredRevision {
                 record_id: id("a"),
                 version: Version::new(version).unwrap(),
                 replaced_at: at(NOW - age),
@@ -217,7 +221,7 @@ mod tests {
         };
         assert!(expired(&remaining, 30, at(NOW)).is_empty());
         for day in 1..19 {
-            let replaced = |one: &&KeptVersion| {
+            let replaced = |one: &&StoredRevision| {
                 period(one.replaced_at.as_millis(), DAY_MILLIS) == period(NOW, DAY_MILLIS) - day
             };
             assert!(remaining.iter().any(|one| replaced(&one)), "day {day}");

@@ -49,8 +49,3 @@ impl<'a, R: ReadBudget> HistoryPage<'a, R> {
         self.history
     }
 }
-
-/// How many rows a backend reads for a page: one more than its limit, to know whether there are further ones.
-pub(crate) fn rows_max(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1
-}

@@ -7,7 +7,7 @@ use vaultsync_protocol::{KnownEpoch, RecordId, Timestamp, Version};
 
 use crate::{
     Store, StoreError, Vault, VaultId,
-    history::{KeptVersion, expired},
+    history::{DAY_MILLIS, StoredRevision, expired},
     store::ByEpoch,
 };
 
@@ -22,8 +22,6 @@ pub(crate) const BATCH_VAULTS: usize = 100;
 
 /// Ids of records whose tombstones are never removed: they are the client's own, such as its keyring.
 const RESERVED_PREFIX: &str = "vaultsync.";
-
-const DAY_MILLIS: i64 = 24 * 3_600_000;
 
 /// What [`Store::gc`] removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,7 +218,8 @@ impl Store {
             }
             // The next part begins with the last version of this one, which could not be judged.
             let before_last = kept.into_iter().nth_back(1);
-            after = before_last.map(|KeptVersion { record_id, version, .. }| (record_id, version));
+            after =
+                before_last.map(|StoredRevision { record_id, version, .. }| (record_id, version));
         }
     }
 
@@ -275,19 +274,24 @@ impl Store {
 }
 
 /// Divides rows into batches of at most [`BATCH_BYTES`].
-pub(crate) fn batches<T>(rows: &[T], bytes: impl Fn(&T) -> i64) -> Vec<&[T]> {
-    let (mut batches, mut start, mut sum) = (Vec::new(), 0, 0);
-    for (index, row) in rows.iter().enumerate() {
-        sum += bytes(row);
-        if sum > BATCH_BYTES && index > start {
-            batches.push(&rows[start..index]);
-            (start, sum) = (index, bytes(row));
-        }
-    }
-    if start < rows.len() {
-        batches.push(&rows[start..]);
+fn batches<T>(rows: &[T], bytes: impl Fn(&T) -> i64) -> Vec<&[T]> {
+    let (mut batches, mut rest) = (Vec::new(), rows);
+    while !rest.is_empty() {
+        let batch = first_batch(rest, BATCH_BYTES, &bytes);
+        batches.push(batch);
+        rest = &rest[batch.len()..];
     }
     batches
+}
+
+/// The first rows that have at most that many bytes together: at least one, if there is one.
+pub(crate) fn first_batch<T>(rows: &[T], bytes_max: i64, bytes: impl Fn(&T) -> i64) -> &[T] {
+    let mut sum = 0;
+    let fitting = rows.iter().take_while(|row| {
+        sum += bytes(row);
+        sum <= bytes_max
+    });
+    &rows[..fitting.count().max(1).min(rows.len())]
 }
 
 fn sum<T>(rows: &[T], bytes: impl Fn(&T) -> i64) -> Removed {

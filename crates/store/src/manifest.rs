@@ -47,8 +47,3 @@ impl<'a, R: ReadBudget> ManifestPage<'a, R> {
         self.manifest
     }
 }
-
-/// How many rows a backend reads for a page: one more than its limit, to know whether there are further ones.
-pub(crate) fn rows_max(request: &ManifestRequest) -> i64 {
-    i64::try_from(request.limit).unwrap_or(i64::MAX - 1) + 1
-}

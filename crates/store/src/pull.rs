@@ -54,3 +54,8 @@ pub(crate) fn page(vault: Option<VaultHead>, records: Vec<Record>, has_more: boo
         head: vault.map(|vault| vault.clock),
     })
 }
+
+/// How many rows a backend reads for a page of an ordered listing: one more than its limit, to know whether there are further ones.
+pub(crate) fn rows_max(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1
+}

@@ -11,6 +11,8 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
+use crate::maintenance::first_batch;
+
 /// How many records are filled under one lock, and how many bytes of ciphertext they may have, which the
 /// database hashes. A single record may have more.
 const BATCH_RECORDS: i64 = 100;
@@ -92,12 +94,7 @@ async fn fill_batch(client: &mut Client, vault: Uuid, after: i64) -> Result<Opti
 
 /// How many records fit into a batch, given the lengths of their ciphertexts: at least one, if there is one.
 fn batch_len(lengths: &[i32]) -> usize {
-    let mut bytes = 0;
-    let fitting = lengths.iter().take_while(|length| {
-        bytes += i64::from(**length);
-        bytes <= BATCH_BYTES
-    });
-    fitting.count().max(1).min(lengths.len())
+    first_batch(lengths, BATCH_BYTES, |length| i64::from(*length)).len()
 }
 
 /// A vault's counters at one time of its clock.

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     HistoryOutcome, ReadBudget, VaultId,
-    history_page::{HistoryPage, rows_max},
-    pull::is_another_epoch,
+    history_page::HistoryPage,
+    pull::{is_another_epoch, rows_max},
     rewind::{CurrentRecord, StatesPage},
 };
 

@@ -17,8 +17,10 @@ use super::{
 };
 use crate::{
     StoreError, VaultId,
-    history::KeptVersion,
-    maintenance::{BATCH_ROWS, BATCH_VAULTS, Removed, Tombstone, VersionKey, batches},
+    history::StoredRevision,
+    maintenance::{
+        BATCH_BYTES, BATCH_ROWS, BATCH_VAULTS, Removed, Tombstone, VersionKey, first_batch,
+    },
 };
 
 const IS_ERASED: Sql = Sql {
@@ -251,7 +253,7 @@ impl Postgres {
         &self,
         vault: VaultId,
         after: Option<VersionKey>,
-    ) -> Result<Vec<KeptVersion>, StoreError> {
+    ) -> Result<Vec<StoredRevision>, StoreError> {
         let (after_id, after_version) = after
             .as_ref()
             .map_or(("", 0), |(record_id, version)| (record_id.as_str(), version.get()));
@@ -321,7 +323,7 @@ impl Inner {
         let sizes = |row: &Row| Ok((column::<i64>(row, 0)?, length(row, 1)?));
         let records = txn.rows(&RECORDS_TO_ERASE, &[&id, &limit]).await?;
         let records = records.iter().map(sizes).collect::<Result<Vec<_>, DbError>>()?;
-        let batch = batches(&records, |(_, bytes)| *bytes).first().copied().unwrap_or_default();
+        let batch = first_batch(&records, BATCH_BYTES, |(_, bytes)| *bytes);
         if let Some((last, _)) = batch.last() {
             txn.rows(&ERASE_RECORDS, &[&id, last]).await?;
             txn.commit().await?;
@@ -333,7 +335,7 @@ impl Inner {
         };
         let versions = txn.rows(&VERSIONS_TO_ERASE, &[&id, &limit]).await?;
         let versions = versions.iter().map(sizes).collect::<Result<Vec<_>, DbError>>()?;
-        let batch = batches(&versions, |(_, bytes)| *bytes).first().copied().unwrap_or_default();
+        let batch = first_batch(&versions, BATCH_BYTES, |(_, bytes)| *bytes);
         if let Some(((record_id, version), _)) = batch.last() {
             txn.rows(&ERASE_VERSIONS, &[&id, record_id, version]).await?;
             txn.commit().await?;
@@ -399,8 +401,8 @@ fn vault_id(row: &Row) -> Result<VaultId, DbError> {
     Ok(VaultId::from_bytes(*column::<Uuid>(row, 0)?.as_bytes()))
 }
 
-fn kept_version(row: &Row) -> Result<KeptVersion, DbError> {
-    Ok(KeptVersion {
+fn kept_version(row: &Row) -> Result<StoredRevision, DbError> {
+    Ok(StoredRevision {
         record_id: record_id(row, 0)?,
         version: version(row, 1)?,
         replaced_at: Timestamp::from_millis(column(row, 2)?),

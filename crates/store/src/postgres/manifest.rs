@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     ManifestOutcome, ReadBudget, VaultId,
-    manifest::{ManifestPage, rows_max},
-    pull::is_another_epoch,
+    manifest::ManifestPage,
+    pull::{is_another_epoch, rows_max},
 };
 
 /// The vault's row beside each record of the page, or once beside no record.
@@ -43,7 +43,7 @@ impl Inner {
     ) -> Result<(ManifestOutcome, R), DbError> {
         // Every id is later than the empty one.
         let after = request.after.as_ref().map_or("", RecordId::as_str);
-        let rows_max = rows_max(request);
+        let rows_max = rows_max(request.limit);
         let rows = self.read_rows(vault, &MANIFEST, &[&uuid(vault), &after, &rows_max]).await?;
         let outcome = page(&rows, request, &mut budget)?;
         Ok((outcome, budget))

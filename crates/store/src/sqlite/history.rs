@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     HistoryOutcome, ReadBudget, StoreError, VaultId,
-    history_page::{HistoryPage, rows_max},
-    pull::{VaultHead, is_another_epoch},
+    history_page::HistoryPage,
+    pull::{VaultHead, is_another_epoch, rows_max},
     rewind::{CurrentRecord, StatesPage},
 };
 

@@ -9,8 +9,10 @@ use super::{
 };
 use crate::{
     StoreError, VaultId,
-    history::KeptVersion,
-    maintenance::{BATCH_ROWS, BATCH_VAULTS, Removed, Tombstone, VersionKey, batches},
+    history::StoredRevision,
+    maintenance::{
+        BATCH_BYTES, BATCH_ROWS, BATCH_VAULTS, Removed, Tombstone, VersionKey, first_batch,
+    },
 };
 
 impl Sqlite {
@@ -69,7 +71,7 @@ impl Sqlite {
         &self,
         vault: VaultId,
         after: Option<VersionKey>,
-    ) -> Result<Vec<KeptVersion>, StoreError> {
+    ) -> Result<Vec<StoredRevision>, StoreError> {
         self.read_blocking(move |connection| kept_versions(connection, vault, after.as_ref())).await
     }
 
@@ -179,10 +181,11 @@ fn erase_batch(connection: &Connection, vault: VaultId) -> rusqlite::Result<bool
             ))?
             .query_map([key], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_, _>>()?;
-        if let Some(batch) = batches(&rows, |(_, bytes)| *bytes).first() {
+        let batch = first_batch(&rows, BATCH_BYTES, |(_, bytes)| *bytes);
+        if !batch.is_empty() {
             let delete = format!("delete from {table} where rowid = ?1");
             let mut delete = connection.prepare_cached(&delete)?;
-            for (rowid, _) in *batch {
+            for (rowid, _) in batch {
                 delete.execute([rowid])?;
             }
             return Ok(false);
@@ -210,7 +213,7 @@ fn kept_versions(
     connection: &Connection,
     vault: VaultId,
     after: Option<&VersionKey>,
-) -> rusqlite::Result<Vec<KeptVersion>> {
+) -> rusqlite::Result<Vec<StoredRevision>> {
     let Some(VaultKey(key)) = key_of(connection, vault)? else { return Ok(Vec::new()) };
     let (after_id, after_version) =
         after.map_or(("", 0), |(record_id, version)| (record_id.as_str(), version.get()));
@@ -220,7 +223,7 @@ fn kept_versions(
          where vault_key = ?1 and (record_id, version) > (?2, ?3) order by record_id, version limit ?4",
     )?;
     let kept = select.query_map(params![key, after_id, after_version, limit], |row| {
-        Ok(KeptVersion {
+        Ok(StoredRevision {
             record_id: record_id(row, 0)?,
             version: version(row, 1)?,
             replaced_at: time(row, 2)?,

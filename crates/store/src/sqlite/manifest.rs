@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     ManifestOutcome, ReadBudget, VaultId,
-    manifest::{ManifestPage, rows_max},
-    pull::is_another_epoch,
+    manifest::ManifestPage,
+    pull::{is_another_epoch, rows_max},
 };
 
 /// Reads one page of a manifest, all of it from one snapshot.
@@ -35,7 +35,7 @@ pub(super) fn read_page<R: ReadBudget>(
         )?;
         // Every id is later than the empty one.
         let after = request.after.as_ref().map_or("", RecordId::as_str);
-        let mut rows = select.query(params![key, after, rows_max(request)])?;
+        let mut rows = select.query(params![key, after, rows_max(request.limit)])?;
         while let Some(row) = rows.next()?
             && page.add(entry(row)?)
         {}
