@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{TryFutureExt as _, future::try_join_all};
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_postgres::{
     Error, Row, RowStream, SimpleQueryMessage, Statement,
     types::{ToSql, Type},
@@ -35,13 +35,20 @@ pub(super) enum StatementRef {
 #[derive(Debug)]
 pub(super) struct Connection {
     object: Option<Object>,
+    /// That of a connection to write.
+    permit: Option<OwnedSemaphorePermit>,
     endpoint: Arc<Endpoint>,
     prepare: bool,
 }
 
 impl Connection {
-    pub(super) fn new(object: Object, endpoint: Arc<Endpoint>, prepare: bool) -> Self {
-        Self { object: Some(object), endpoint, prepare }
+    pub(super) fn new(
+        object: Object,
+        permit: Option<OwnedSemaphorePermit>,
+        endpoint: Arc<Endpoint>,
+        prepare: bool,
+    ) -> Self {
+        Self { object: Some(object), permit, endpoint, prepare }
     }
 
     /// Returns the connection to its pool.
@@ -168,7 +175,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else { return };
-        self.endpoint.close(object);
+        self.endpoint.close(object, self.permit.take());
     }
 }
 

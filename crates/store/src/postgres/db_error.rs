@@ -63,12 +63,15 @@ impl DbError {
         Self::InDoubt("the database committed with a warning: see its log".to_owned())
     }
 
+    /// No connection was free in time.
+    pub(super) fn too_many_waiting() -> Self {
+        Self::Busy("too many requests wait for a connection to the database".to_owned())
+    }
+
     /// The failure to get a connection.
     pub(super) fn of_pool(error: &PoolError<Error>) -> Self {
         if let PoolError::Timeout(TimeoutType::Wait) = error {
-            return Self::Busy(
-                "too many requests wait for a connection to the database".to_owned(),
-            );
+            return Self::too_many_waiting();
         }
         Self::Transient(match error {
             PoolError::Timeout(_) => "no connection to the database was opened in time".to_owned(),

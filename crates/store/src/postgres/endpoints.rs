@@ -23,6 +23,12 @@ pub(super) struct Endpoints {
     checks_nodes: bool,
 }
 
+#[derive(Clone, Copy)]
+enum Access {
+    Read,
+    Write,
+}
+
 impl Endpoints {
     /// A pool for each of these addresses. See [`Endpoint::new`].
     pub(super) fn new(
@@ -71,21 +77,53 @@ impl Endpoints {
         Ok(())
     }
 
-    /// A connection for a vault. The same vault goes to the same address, which has its rows and plans in
-    /// memory, unless that address is down. A later `attempt` goes to the next address.
+    /// A connection to read a vault. The same vault goes to the same address, which has its rows and plans
+    /// in memory, unless that address is down. A later `attempt` goes to the next address.
     pub(super) async fn connect(
         &self,
         vault: VaultId,
         attempt: usize,
         deadlines: Deadlines,
     ) -> Result<Connection, DbError> {
+        self.connect_for(Access::Read, vault, attempt, deadlines).await
+    }
+
+    /// As [`Self::connect`], a connection for a transaction that writes. An error if as many statements as
+    /// the pool has connections have not ended in time: commits wait for a silent replica, for example.
+    pub(super) async fn connect_to_write(
+        &self,
+        vault: VaultId,
+        attempt: usize,
+        deadlines: Deadlines,
+    ) -> Result<Connection, DbError> {
+        self.connect_for(Access::Write, vault, attempt, deadlines).await
+    }
+
+    async fn connect_for(
+        &self,
+        access: Access,
+        vault: VaultId,
+        attempt: usize,
+        deadlines: Deadlines,
+    ) -> Result<Connection, DbError> {
         let mut failure = DbError::Transient("no database address is configured".to_owned());
         for endpoint in self.in_order(vault, attempt) {
+            let permit = match access {
+                Access::Read => None,
+                Access::Write => match endpoint.write_permit(deadlines.wait_until).await {
+                    Ok(permit) => Some(permit),
+                    Err(error @ DbError::Busy(_)) => return Err(error),
+                    Err(error) => {
+                        failure = error;
+                        continue;
+                    }
+                },
+            };
             let got = timeout_at(deadlines.deadline, endpoint.get(deadlines.wait_until)).await;
             match got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Create))) {
                 Ok(object) => {
                     endpoint.mark_up();
-                    return Ok(Connection::new(object, Arc::clone(endpoint), self.prepare));
+                    return Ok(Connection::new(object, permit, Arc::clone(endpoint), self.prepare));
                 }
                 // The database is reachable, but all connections are in use.
                 Err(error @ PoolError::Timeout(TimeoutType::Wait)) => {
@@ -117,17 +155,6 @@ impl Endpoints {
     /// Whether any of the addresses reached a machine with Citus.
     pub(super) fn are_citus(&self) -> bool {
         self.all.iter().any(|endpoint| endpoint.is_citus())
-    }
-
-    /// An error if at every address as many statements as its pool has connections have not ended in time:
-    /// commits wait for a replica that does not respond, for example.
-    pub(super) fn check_abandoned(&self) -> Result<(), DbError> {
-        if self.all.iter().all(|endpoint| endpoint.has_many_abandoned()) {
-            let message = "earlier statements do not end: see whether the database waits for a lock or \
-                           for a replica";
-            return Err(DbError::Transient(message.to_owned()));
-        }
-        Ok(())
     }
 
     /// Whether every address is down, or there is none.

@@ -165,7 +165,7 @@ struct VaultTxn {
 impl VaultTxn {
     async fn begin(inner: &Inner, vault: VaultId) -> Result<Self, DbError> {
         let deadlines = Deadlines::new(inner.timeout, 0);
-        let connection = inner.primaries.connect(vault, 0, deadlines).await?;
+        let connection = inner.primaries.connect_to_write(vault, 0, deadlines).await?;
         let statements = begin(deadlines.deadline, inner.timeout, connection.is_citus());
         let sent = connection.send_each(&statements).map_err(|error| DbError::of(&error));
         with_deadline(deadlines.deadline, DbError::ConnectionLost, sent).await?;
@@ -246,7 +246,7 @@ impl Postgres {
         until: Timestamp,
     ) -> Result<bool, StoreError> {
         let values: [&(dyn ToSql + Sync); 2] = [&now.as_millis(), &until.as_millis()];
-        Ok(!self.inner.read_rows(NO_VAULT, &CLAIM, &values).await?.is_empty())
+        Ok(Box::pin(self.inner.claim_maintenance(&values)).await?)
     }
 
     pub(crate) async fn kept_versions(
@@ -294,6 +294,13 @@ impl Postgres {
 }
 
 impl Inner {
+    async fn claim_maintenance(&self, values: &[&(dyn ToSql + Sync)]) -> Result<bool, DbError> {
+        let deadlines = Deadlines::new(self.timeout, 0);
+        let connection = self.primaries.connect_to_write(NO_VAULT, 0, deadlines).await?;
+        let claimed = connection.read(&CLAIM, values, deadlines.deadline).await;
+        Ok(!connection.settle(claimed)?.is_empty())
+    }
+
     /// The vault's clock, if it is erased now.
     async fn begin_erase(
         &self,

@@ -16,8 +16,8 @@ use deadpool::{
 use futures_util::TryFutureExt as _;
 use tokio::{
     runtime::Handle,
-    sync::Semaphore,
-    time::{Instant, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -55,6 +55,9 @@ pub(super) struct Endpoint {
     is_citus: Arc<AtomicBool>,
     /// When the circuit breaker opened.
     down_since: Mutex<Option<Instant>>,
+    /// A permit for each connection that writes, from before it has a place until its statements have ended,
+    /// in the pool or not. So the commits that wait for a silent replica can all leave the pool.
+    writes: Arc<Semaphore>,
     /// A permit for each connection that left the pool while its statement goes on.
     abandoned: Arc<Semaphore>,
 }
@@ -105,6 +108,7 @@ impl Endpoint {
             is_writable: checks.is_writable,
             is_citus,
             down_since: Mutex::new(None),
+            writes: Arc::new(Semaphore::new(options.connections_max)),
             abandoned: Arc::new(Semaphore::new(options.connections_max)),
         })
     }
@@ -120,36 +124,52 @@ impl Endpoint {
         self.pool.timeout_get(&Timeouts { wait: Some(wait), create, recycle: None }).await
     }
 
+    /// A permit to write, which comes before the connection and goes after it.
+    pub(super) async fn write_permit(
+        &self,
+        wait_until: Instant,
+    ) -> Result<OwnedSemaphorePermit, DbError> {
+        if self.has_many_abandoned() {
+            let message = "earlier statements do not end: see whether the database waits for a lock or \
+                           for a replica";
+            return Err(DbError::Transient(message.to_owned()));
+        }
+        let permit = timeout_at(wait_until, Arc::clone(&self.writes).acquire_owned()).await;
+        permit.ok().and_then(Result::ok).ok_or_else(DbError::too_many_waiting)
+    }
+
     /// Closes a connection once the statement that it may be running has ended. To close it at once would
     /// not end the statement: a server that waits for a lock or a replica does not notice, and goes on
     /// occupying a session. No cancel request is sent: a cancelled commit no longer waits for replicas, and
     /// some versions of `PgBouncer` crash.
     ///
     /// After [`ABANDONED_AFTER`] it leaves the pool, so that other requests find a place; but if as many have
-    /// left as the pool has places, it keeps its place. So this process never occupies more than twice as
-    /// many sessions.
-    pub(super) fn close(self: &Arc<Self>, object: Object) {
+    /// left as the pool has places, it keeps its place until one of them has ended. So this process never
+    /// occupies more than twice as many sessions.
+    pub(super) fn close(self: &Arc<Self>, object: Object, permit: Option<OwnedSemaphorePermit>) {
         // Without a runtime the process is about to end.
         let (false, Ok(runtime)) = (object.is_closed(), Handle::try_current()) else {
             return drop(Object::take(object));
         };
         let abandoned = Arc::clone(&self.abandoned);
         runtime.spawn(async move {
+            let _write = permit;
             // The response to an empty statement comes after that to the statement before.
-            if timeout(ABANDONED_AFTER, object.batch_execute("")).await.is_ok() {
-                drop(Object::take(object));
-            } else if let Ok(_permit) = abandoned.try_acquire_owned() {
-                let client = Object::take(object);
-                let _ = client.batch_execute("").await;
-            } else {
-                let _ = object.batch_execute("").await;
-                drop(Object::take(object));
+            let ended = async { drop(object.batch_execute("").await) };
+            let leaves = async {
+                sleep(ABANDONED_AFTER).await;
+                abandoned.acquire_owned().await.ok()
+            };
+            let left = tokio::select! { biased; () = ended => None, permit = leaves => permit };
+            let client = Object::take(object);
+            if left.is_some() {
+                drop(client.batch_execute("").await);
             }
         });
     }
 
-    /// Whether so many statements have not ended in time that a push would only add to them.
-    pub(super) fn has_many_abandoned(&self) -> bool {
+    /// Whether so many statements have not ended in time that a write would only add to them.
+    fn has_many_abandoned(&self) -> bool {
         self.abandoned.available_permits() == 0
     }
 

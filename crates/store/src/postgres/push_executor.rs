@@ -159,8 +159,8 @@ impl Inner {
         deadlines: Deadlines,
         lock_timeout: Duration,
     ) -> Result<PushResult, DbError> {
-        self.primaries.check_abandoned()?;
-        let connection = self.primaries.connect(job.vault.id(), attempt, deadlines).await?;
+        let connection =
+            self.primaries.connect_to_write(job.vault.id(), attempt, deadlines).await?;
         self.gauge();
         let endpoint = connection.endpoint();
         let Job { vault, push, now } = job;
@@ -220,8 +220,7 @@ impl Inner {
         let now = Instant::now();
         let wait_until = now + deadline.saturating_duration_since(now) / 2;
         let deadlines = Deadlines { wait_until, deadline };
-        self.primaries.check_abandoned()?;
-        let connection = self.primaries.connect(first.vault.id(), 0, deadlines).await?;
+        let connection = self.primaries.connect_to_write(first.vault.id(), 0, deadlines).await?;
         self.gauge();
         let endpoint = connection.endpoint();
         let batch = PushBatch { connection, jobs: &jobs, deadline, options: self.options };

@@ -152,6 +152,7 @@ async fn warnings_before_the_commit_do_not_matter() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_that_wait_for_an_absent_replica_leave_sessions_for_pulls() {
     const CONNECTIONS_MAX: usize = 3;
+    const STAGGER: Duration = Duration::from_millis(150);
     let server = PostgresServer::start();
     let url: DatabaseUrl = server.url("postgres").parse().expect("an address");
     let options = PostgresOptions {
@@ -167,12 +168,15 @@ async fn commits_that_wait_for_an_absent_replica_leave_sessions_for_pulls() {
     server.query("postgres", "alter system set synchronous_standby_names = 'absent'");
     server.query("postgres", "select pg_reload_conf()");
     let store = std::sync::Arc::new(store);
-    let pushes: Vec<_> = vaults
-        .iter()
-        .map(|vault| {
+    let started = tokio::time::Instant::now();
+    let pushes: Vec<_> = (0_u32..)
+        .zip(&vaults)
+        .map(|(number, vault)| {
             let (store, vault) = (store.clone(), vault.clone());
             tokio::spawn(async move {
-                for round in 0..8 {
+                // In turn, so that some wait for a connection when the first ones are given up.
+                tokio::time::sleep_until(started + number * STAGGER).await;
+                for round in 0..4 {
                     // Too many records for a batch, so each push has a commit of its own.
                     let ids: Vec<_> = (0..17).map(|number| format!("{round}-{number}")).collect();
                     let writes: Vec<_> = ids.iter().map(|id| (id.as_str(), None, "v1")).collect();
