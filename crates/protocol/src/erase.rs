@@ -1,7 +1,5 @@
 //! Erasures: requests that name what is to be erased, so that nothing is erased by mistake.
 
-use std::borrow::Cow;
-
 use crate::{Issue, Issues, KnownEpoch, query};
 
 /// The parameter of both requests.
@@ -24,7 +22,7 @@ impl EraseVault {
             epoch = Some(KnownEpoch::new(value).ok_or("must be the epoch of the vault")?);
             Ok(())
         })?;
-        epoch.map(|epoch| Self { epoch }).ok_or_else(missing)
+        epoch.map(|epoch| Self { epoch }).ok_or_else(|| issue(MISSING))
     }
 }
 
@@ -32,28 +30,33 @@ impl EraseVault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EraseAccount {
     /// What the client takes to be the user's name at the issuer.
-    pub subject: String,
+    subject: String,
 }
 
 impl EraseAccount {
-    /// Parses the query of a request of the user with this subject, without its `?`. Unknown parameters are
-    /// ignored.
-    pub fn from_query(query: &str, subject: &str) -> Result<Self, Vec<Issue>> {
-        let mut confirmed = None;
+    /// Parses the query of a request, without its `?`. Unknown parameters are ignored.
+    pub fn from_query(query: &str) -> Result<Self, Vec<Issue>> {
+        let mut subject = None;
         query::parse(query, [CONFIRM], |_, value| {
-            if value != subject {
-                return Err(Cow::Borrowed("must be the subject of the token"));
-            }
-            confirmed = Some(value.to_owned());
+            subject = Some(value.to_owned());
             Ok(())
         })?;
-        confirmed.map(|subject| Self { subject }).ok_or_else(missing)
+        subject.map(|subject| Self { subject }).ok_or_else(|| issue(MISSING))
+    }
+
+    /// Checks that the client takes the user for the one who has sent the request.
+    pub fn check(&self, subject: &str) -> Result<(), Vec<Issue>> {
+        if self.subject == subject {
+            Ok(())
+        } else {
+            Err(issue("must be the subject of the token"))
+        }
     }
 }
 
-fn missing() -> Vec<Issue> {
+fn issue(message: &'static str) -> Vec<Issue> {
     let mut issues = Issues::default();
-    issues.add(CONFIRM, MISSING);
+    issues.add(CONFIRM, message);
     issues.into_vec()
 }
 
@@ -74,10 +77,11 @@ mod tests {
 
     #[test]
     fn an_account_is_confirmed_by_its_subject() {
-        assert!(EraseAccount::from_query("confirm=ada%20l", "ada l").is_ok());
+        let check = |query| EraseAccount::from_query(query)?.check("ada l");
+        assert!(check("confirm=ada%20l").is_ok());
         for query in ["", "confirm=", "confirm=Ada+l", "confirm=ada", "confirm=ada+l&confirm=ada+l"]
         {
-            let issues = EraseAccount::from_query(query, "ada l").expect_err(query);
+            let issues = check(query).expect_err(query);
             assert_eq!(issues[0].path, "confirm", "{query}");
         }
     }

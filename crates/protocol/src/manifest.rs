@@ -5,10 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{
-    Epoch, Issue, KnownEpoch, RecordDigest, RecordId, Timestamp, Version,
-    query::{self, digits},
-};
+use crate::{Epoch, Issue, KnownEpoch, RecordDigest, RecordId, Timestamp, Version, query};
 
 /// Maximum number of entries in one page of a manifest, and the default.
 pub const MANIFEST_ENTRIES_MAX: usize = 1000;
@@ -48,13 +45,7 @@ impl ManifestRequest {
         match name {
             "after" if value.is_empty() => self.after = None,
             "after" => self.after = Some(RecordId::new(value)?),
-            "limit" => {
-                let limit = digits(value).and_then(|limit| usize::try_from(limit).ok());
-                let limit = limit.filter(|limit| (1..=MANIFEST_ENTRIES_MAX).contains(limit));
-                self.limit = limit.ok_or_else(|| {
-                    format!("must be a whole number from 1 to {MANIFEST_ENTRIES_MAX}")
-                })?;
-            }
+            "limit" => self.limit = query::limit(value, MANIFEST_ENTRIES_MAX)?,
             "epoch" if value.is_empty() => self.epoch = None,
             "epoch" => self.epoch = Some(KnownEpoch::new(value).ok_or(KnownEpoch::RULE)?),
             _ => {}

@@ -44,3 +44,10 @@ pub(crate) fn parse<const N: usize>(
 pub(crate) fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
+
+/// Parses the maximum number of entries in a page, from 1 to `max`.
+pub(crate) fn limit(text: &str, max: usize) -> Result<usize, Cow<'static, str>> {
+    let number = digits(text).and_then(|number| usize::try_from(number).ok());
+    let limit = number.filter(|limit| (1..=max).contains(limit));
+    limit.ok_or_else(|| format!("must be a whole number from 1 to {max}").into())
+}

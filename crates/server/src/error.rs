@@ -21,7 +21,11 @@
 //! 4. Describe the status and the code in `docs/PROTOCOL.md` and in the `responses` of each route
 //!    that returns it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -401,10 +405,9 @@ impl ApiError {
         spread: Duration,
     ) {
         if self.status() == StatusCode::GONE && !spread.is_zero() {
-            let hash = request_id
-                .bytes()
-                .fold(0_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
-            let seconds = 1 + hash % spread.as_secs().max(1);
+            let mut hasher = DefaultHasher::new();
+            hasher.write(request_id.as_bytes());
+            let seconds = 1 + hasher.finish() % spread.as_secs().max(1);
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
     }

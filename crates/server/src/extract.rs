@@ -9,8 +9,8 @@ use axum::{
     http::request::Parts,
 };
 use vaultsync_protocol::{
-    BodyError, HistoryRequest, Issues, ManifestRequest, Pull, Push, RecordsRequest, Timestamp,
-    VaultName,
+    BodyError, EraseAccount, EraseVault, HistoryRequest, Issue, Issues, ManifestRequest, Pull,
+    Push, RecordsRequest, Timestamp, VaultName,
 };
 use vaultsync_store::Vault;
 
@@ -83,16 +83,34 @@ fn sign_in_failed(app: &App, parts: &Parts, error: AuthError) -> ApiError {
     ApiError::SignIn(error)
 }
 
-/// The query of a request, without its `?`.
-pub(crate) struct Query(pub(crate) String);
+/// A request that is sent as a query.
+pub(crate) struct Query<T>(pub(crate) T);
 
-impl<S: Sync> FromRequestParts<S> for Query {
-    type Rejection = std::convert::Infallible;
+/// A request that is parsed from a query, without its `?`.
+pub(crate) trait FromQuery: Sized {
+    fn from_query(query: &str) -> Result<Self, Vec<Issue>>;
+}
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(parts.uri.query().unwrap_or_default().to_owned()))
+impl<T: FromQuery, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        T::from_query(query).map(Self).map_err(ApiError::InvalidRequest)
     }
 }
+
+macro_rules! from_query {
+    ($($request:ident),+) => {$(
+        impl FromQuery for $request {
+            fn from_query(query: &str) -> Result<Self, Vec<Issue>> {
+                Self::from_query(query)
+            }
+        }
+    )+};
+}
+
+from_query!(ManifestRequest, HistoryRequest, EraseVault, EraseAccount);
 
 /// The query of a pull, and whether the client asks for a stream.
 pub(crate) enum PullQuery {
@@ -113,32 +131,6 @@ impl<S: Sync> FromRequestParts<S> for PullQuery {
             Pull::from_query(query).map(Self::Page)
         };
         pull.map_err(ApiError::InvalidRequest)
-    }
-}
-
-/// The query of a manifest.
-pub(crate) struct ManifestQuery(pub(crate) ManifestRequest);
-
-impl<S: Sync> FromRequestParts<S> for ManifestQuery {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        ManifestRequest::from_query(parts.uri.query().unwrap_or_default())
-            .map(Self)
-            .map_err(ApiError::InvalidRequest)
-    }
-}
-
-/// The query of the history.
-pub(crate) struct HistoryParameters(pub(crate) HistoryRequest);
-
-impl<S: Sync> FromRequestParts<S> for HistoryParameters {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        HistoryRequest::from_query(parts.uri.query().unwrap_or_default())
-            .map(Self)
-            .map_err(ApiError::InvalidRequest)
     }
 }
 

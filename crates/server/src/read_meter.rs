@@ -34,13 +34,20 @@ where
     let reading = pin!(read(ReadMeter::new(app, user, app.memory.page_budget(user), &waiting)));
     // Moved, so that it is dropped before the read: a read that is given up then counts.
     let still_waiting = waiting;
-    let (outcome, meter) = timeout(app.limits.handler_seconds, reading)
-        .await
-        .map_err(|_| ApiError::Unavailable("the store did not respond in time".to_owned()))??;
+    let (outcome, meter) = in_time(app, reading).await?;
     let budget = meter.into_budget();
     // After the meter has ended: the response is charged, and not the read.
     drop(still_waiting);
     Ok((outcome, budget))
+}
+
+/// What the store returns, unless it takes longer than a handler may.
+pub(crate) async fn in_time<T>(
+    app: &App,
+    task: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, ApiError> {
+    let late = |_| ApiError::Unavailable("the store did not respond in time".to_owned());
+    Ok(timeout(app.limits.handler_seconds, task).await.map_err(late)??)
 }
 
 /// Reads a page of changes. Does not wait for `pull.wait`.

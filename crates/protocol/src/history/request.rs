@@ -87,7 +87,7 @@ impl Parameters {
             "version" => self.version = Some(version(value).ok_or_else(version_rule)?),
             "at" => self.at = Some(Cursor::parse(value).map_err(|error| error.to_string())?),
             "after" => self.after = Some(RecordId::new(value)?),
-            "limit" => self.limit = Some(limit(value).ok_or_else(limit_rule)?),
+            "limit" => self.limit = Some(query::limit(value, HISTORY_ENTRIES_MAX)?),
             "epoch" => self.epoch = Some(KnownEpoch::new(value).ok_or(KnownEpoch::RULE)?),
             _ => {}
         }
@@ -137,15 +137,6 @@ fn version(text: &str) -> Option<Version> {
 
 fn version_rule() -> String {
     format!("must be a whole number from 1 to {}", Version::MAX)
-}
-
-fn limit(text: &str) -> Option<usize> {
-    let number = digits(text).and_then(|number| usize::try_from(number).ok())?;
-    Some(number).filter(|limit| (1..=HISTORY_ENTRIES_MAX).contains(limit))
-}
-
-fn limit_rule() -> String {
-    format!("must be a whole number from 1 to {HISTORY_ENTRIES_MAX}")
 }
 
 #[cfg(test)]

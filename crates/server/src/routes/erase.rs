@@ -2,19 +2,17 @@
 //!
 //! Not here: the removal of the rows (`crate::maintenance`).
 
-use std::future::Future;
-
 use axum::{extract::State, response::Response};
 use serde::Serialize;
-use tokio::time::timeout;
 use utoipa::ToSchema;
 use vaultsync_protocol::{EraseAccount, EraseVault, KnownEpoch, VaultName};
-use vaultsync_store::{EraseOutcome, StoreError, Vault};
+use vaultsync_store::{EraseOutcome, Vault};
 
 use crate::{
     app::App,
     error::{ApiError, Failure},
     extract::{Caller, Query},
+    read_meter::in_time,
     response,
 };
 
@@ -51,9 +49,8 @@ pub(crate) struct Erased {
 pub(super) async fn vault(
     State(app): State<App>,
     Caller { vault, .. }: Caller,
-    Query(query): Query,
+    Query(request): Query<EraseVault>,
 ) -> Result<Response, ApiError> {
-    let request = EraseVault::from_query(&query).map_err(ApiError::InvalidRequest)?;
     match erase(&app, &vault, &request.epoch).await? {
         EraseOutcome::Erased => Ok(response::ok(&Erased { vaults: 1 })),
         EraseOutcome::EpochChanged => Err(ApiError::EpochChanged),
@@ -84,9 +81,9 @@ pub(super) async fn vault(
 pub(super) async fn account(
     State(app): State<App>,
     Caller { vault, .. }: Caller,
-    Query(query): Query,
+    Query(request): Query<EraseAccount>,
 ) -> Result<Response, ApiError> {
-    EraseAccount::from_query(&query, vault.subject()).map_err(ApiError::InvalidRequest)?;
+    request.check(vault.subject()).map_err(ApiError::InvalidRequest)?;
     let mut vaults = 0;
     for summary in in_time(&app, app.store.vaults(&vault)).await? {
         let of = Vault::of(vault.issuer(), vault.subject());
@@ -105,13 +102,4 @@ async fn erase(app: &App, vault: &Vault, epoch: &KnownEpoch) -> Result<EraseOutc
         app.erased.notify_one();
     }
     Ok(outcome)
-}
-
-async fn in_time<T>(
-    app: &App,
-    task: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, ApiError> {
-    let done = timeout(app.limits.handler_seconds, task).await;
-    let late = || ApiError::Unavailable("the store did not respond in time".to_owned());
-    Ok(done.map_err(|_| late())??)
 }

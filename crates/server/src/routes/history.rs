@@ -1,12 +1,13 @@
 //! `GET /api/sync/history`
 
 use axum::{extract::State, response::Response};
+use vaultsync_protocol::HistoryRequest;
 use vaultsync_store::HistoryOutcome;
 
 use crate::{
     app::App,
     error::{ApiError, Failure},
-    extract::{Caller, HistoryParameters},
+    extract::{Caller, Query},
     read_meter::read_page,
     response::{self, HistoryPart},
 };
@@ -46,7 +47,7 @@ use crate::{
 pub(super) async fn history(
     State(app): State<App>,
     Caller { vault, .. }: Caller,
-    HistoryParameters(request): HistoryParameters,
+    Query(request): Query<HistoryRequest>,
 ) -> Result<Response, ApiError> {
     let read = |budget| app.store.history(&vault, &request, budget);
     let (outcome, budget) = read_page(&app, vault.user(), read).await?;

@@ -1,13 +1,13 @@
 //! `GET /api/sync/manifest`
 
 use axum::{extract::State, response::Response};
-use vaultsync_protocol::Manifest;
+use vaultsync_protocol::{Manifest, ManifestRequest};
 use vaultsync_store::ManifestOutcome;
 
 use crate::{
     app::App,
     error::{ApiError, Failure},
-    extract::{Caller, ManifestQuery},
+    extract::{Caller, Query},
     read_meter::read_page,
     response,
 };
@@ -42,7 +42,7 @@ use crate::{
 pub(super) async fn manifest(
     State(app): State<App>,
     Caller { vault, .. }: Caller,
-    ManifestQuery(request): ManifestQuery,
+    Query(request): Query<ManifestRequest>,
 ) -> Result<Response, ApiError> {
     let read = |budget| app.store.manifest(&vault, &request, budget);
     let (manifest, memory) = match read_page(&app, vault.user(), read).await? {

@@ -1,13 +1,13 @@
 //! `GET /api/sync/usage`
 
 use axum::{extract::State, response::Response};
-use tokio::time::timeout;
 use vaultsync_protocol::Usage;
 
 use crate::{
     app::App,
     error::{ApiError, Failure},
     extract::Caller,
+    read_meter::in_time,
     response,
 };
 
@@ -33,10 +33,7 @@ pub(super) async fn usage(
     State(app): State<App>,
     Caller { vault, .. }: Caller,
 ) -> Result<Response, ApiError> {
-    let reading = timeout(app.limits.handler_seconds, app.store.usage(&vault));
-    let usage = reading
-        .await
-        .map_err(|_| ApiError::Unavailable("the store did not respond in time".to_owned()))??;
+    let usage = in_time(&app, app.store.usage(&vault)).await?;
     let response = response::ok(&usage);
     app.rates.debit_user(vault.user(), response::body_bytes(&response));
     Ok(response)

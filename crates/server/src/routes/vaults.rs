@@ -2,7 +2,6 @@
 
 use axum::{extract::State, response::Response};
 use serde::Serialize;
-use tokio::time::timeout;
 use utoipa::{
     ToSchema,
     openapi::{
@@ -19,6 +18,7 @@ use crate::{
     error::{ApiError, Failure},
     extract::{Caller, NAMED_VAULTS, VAULT_PARAMETER},
     openapi::FAILURE,
+    read_meter::in_time,
     response,
 };
 
@@ -55,10 +55,7 @@ pub(super) async fn vaults(
     State(app): State<App>,
     Caller { vault, .. }: Caller,
 ) -> Result<Response, ApiError> {
-    let listing = timeout(app.limits.handler_seconds, app.store.vaults(&vault));
-    let vaults = listing
-        .await
-        .map_err(|_| ApiError::Unavailable("the store did not respond in time".to_owned()))??;
+    let vaults = in_time(&app, app.store.vaults(&vault)).await?;
     let response = response::ok(&Vaults { vaults });
     app.rates.debit_user(vault.user(), response::body_bytes(&response));
     Ok(response)
