@@ -33,7 +33,7 @@ pub struct Pull {
     pub wait: Duration,
     /// Epoch of the history that the client expects to read, if it sent one.
     pub epoch: Option<KnownEpoch>,
-    /// Head of the first page of the last pull that the client has completed, if it sent one.
+    /// The time up to which the client knows every deletion, if it sent one.
     pub since: Option<Cursor>,
 }
 

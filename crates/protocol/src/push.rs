@@ -95,7 +95,7 @@ impl Push {
         self.epoch.as_ref()
     }
 
-    /// The head of the first page of the client's last complete pull, if it sent it.
+    /// The time up to which the client knows every deletion, if it sent one.
     pub fn since(&self) -> Option<Cursor> {
         self.since
     }

@@ -44,7 +44,7 @@ pub(crate) struct PushRequest {
     /// epoch. With an epoch, a base version on an unknown record is a conflict.
     #[schema(required = false, min_length = 1, max_length = 64)]
     epoch: Option<String>,
-    /// The `head` of the first page of the last completed pull. The server returns 410 if tombstones were
+    /// The time up to which the client knows every deletion. The server returns 410 if tombstones were
     /// removed since.
     #[schema(required = false, format = DateTime, example = "2024-01-15T10:30:00.000Z")]
     since: Option<String>,
@@ -69,7 +69,7 @@ pub(crate) struct PullRequest {
     /// The `epoch` of an earlier response. The server returns 410 if the vault's history has another epoch.
     #[schema(required = false, min_length = 1, max_length = 64)]
     epoch: Option<String>,
-    /// The `head` of the first page of the last completed pull.
+    /// The time up to which the client knows every deletion.
     #[schema(required = false, format = DateTime)]
     since: Option<String>,
 }

@@ -235,7 +235,7 @@ async fn a_pull_by_post_returns_the_users_own_records(backend: Backend) {
         let answer = send(request.bearer_auth(server.token(user)).body("{}")).await;
         let expected = match (user, vault) {
             (_, "pull") => page(&server, user, "").await,
-            _ => page(&server, "nobody", "").await,
+            _ => page(&server, "dora", "").await,
         };
         assert_eq!((answer.status, answer.json()), (200, expected), "{user} {vault}");
     }
@@ -294,7 +294,7 @@ async fn streams_and_exports_have_the_users_own_records(backend: Backend) {
     let own_and_named =
         [(ADA, ""), (BOB, ""), ("carol", ""), (ADA, "vaults/notes/"), (BOB, "vaults/notes/")];
     for (user, vault) in own_and_named {
-        let owner = if vault.is_empty() { user } else { "nobody" };
+        let owner = if vault.is_empty() { user } else { "dora" };
         let own = page(&server, owner, "").await;
         for route in ["pull", "export"] {
             let path = format!("/api/sync/{vault}{route}");

@@ -318,7 +318,7 @@ async fn responses_match_the_document(backend: Backend) {
     check("get", manifest, 200, &list("").await);
     check("get", manifest, 400, &list("?limit=0").await);
     check("get", manifest, 410, &list("?epoch=other").await);
-    for user in ["ada", "nobody"] {
+    for user in ["ada", "dora"] {
         let usage = server.request(Method::GET, "/api/sync/usage").bearer_auth(server.token(user));
         check("get", "/api/sync/usage", 200, &send(usage).await);
     }

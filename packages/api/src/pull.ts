@@ -22,7 +22,7 @@ export const pullRequestSchema = z.object({
   wait: z.int().min(0).max(WAIT_SECONDS_MAX).optional(),
   /** The `epoch` of an earlier response. The server returns 410 if the vault's history has another epoch. */
   epoch: epochSchema.nullish(),
-  /** The `head` of the first page of the last completed pull. */
+  /** The time up to which the client knows every deletion. */
   since: cursorSchema.nullish(),
 });
 
@@ -39,7 +39,7 @@ export const pullQuerySchema = z.object({
   wait: numberParameterSchema(0, WAIT_SECONDS_MAX).optional(),
   /** The `epoch` of an earlier response. The server returns 410 if the vault's history has another epoch. */
   epoch: parameterSchema(epochSchema),
-  /** The `head` of the first page of the last completed pull. */
+  /** The time up to which the client knows every deletion. */
   since: parameterSchema(timeParameterSchema(cursorSchema)),
 });
 

@@ -70,7 +70,7 @@ export function pushRequestSchema(limits: PushLimits = {}) {
       guards: z.array(guardSchema).max(GUARDS_MAX).nullish(),
       /** The `epoch` of an earlier response. The server returns 410 if the vault's history has another epoch. */
       epoch: epochSchema.nullish(),
-      /** The `head` of the first page of the last completed pull. */
+      /** The time up to which the client knows every deletion. */
       since: cursorSchema.nullish(),
     })
     .refine(({ operations, guards }) => operations.length > 0 || (guards ?? []).length === 0, {

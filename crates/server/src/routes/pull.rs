@@ -40,7 +40,7 @@ use crate::{
         ("limit" = Option<u32>, Query, description = "The maximum number of records in the page; 100 by default.", minimum = 1, maximum = 100, example = 100),
         ("wait" = Option<u32>, Query, description = "Seconds to wait for a change if the page is empty.", minimum = 0, maximum = 55, example = 0),
         ("epoch" = Option<String>, Query, description = "The `epoch` of an earlier response. The server returns 410 if the vault's history has another epoch.", max_length = 64),
-        ("since" = Option<String>, Query, description = "The `head` of the first page of the last completed pull.", example = "2024-01-15T10:30:00.000Z"),
+        ("since" = Option<String>, Query, description = "The time up to which the client knows every deletion.", example = "2024-01-15T10:30:00.000Z"),
     ),
     responses(
         (status = 200, description = "A page.", body = Page),

@@ -107,7 +107,7 @@ async fn commands_of_users_fail_with_a_reason() {
         push(&server, folder, "ada", "/api/sync/push", &["a"]).await;
         let settings = settings(folder, database);
         for (command, code, reason) in [
-            ("user show nobody", 1, "nobody of https://local.vaultsync.invalid has no vault"),
+            ("user show dora", 1, "dora of https://local.vaultsync.invalid has no vault"),
             ("user erase ada --confirm adam", 1, "--confirm must repeat the user's name"),
             ("user erase ada", 2, "--confirm"),
             ("user erase ada --confirm ada --vault none", 1, "no vault of this name"),
