@@ -7,6 +7,7 @@
 //! | `history.rs` | which replaced versions are kept, for every backend |
 //! | `pull.rs` | what the vault's head alone decides about a pull |
 //! | `records.rs`, `manifest.rs`, `history_page.rs` | where a response with records by id, or a page of a manifest or of versions, ends |
+//! | `revisions.rs` | where a page of a vault's kept versions ends |
 //! | `rewind.rs` | which state a record had at a cursor, for every backend |
 //! | `usage.rs` | what a vault's row says of its size |
 //! | `sqlite/`, `postgres/` | the backends: they load, call the above, and write |
@@ -37,6 +38,7 @@ mod read_budget;
 mod receipts;
 mod records;
 mod request_results;
+mod revisions;
 mod rewind;
 mod sqlite;
 mod store;
@@ -61,6 +63,7 @@ pub use pull::VaultHead;
 pub use quotas::{QuotaExceeded, Quotas};
 pub use read_budget::{ReadBudget, Unbounded};
 pub use receipts::RECEIPTS_MAX;
+pub use revisions::{RevisionsOutcome, RevisionsRequest, VersionKey};
 pub use sqlite::{SqliteReader, verify_sqlite};
 pub use store::{
     HistoryOutcome, ManifestOutcome, PullOutcome, PushOutcome, RecordsOutcome, Refused, Store,

@@ -3,10 +3,10 @@
 //! All of it goes vault by vault in small transactions under the vault's lock, beside pushes, and can be
 //! interrupted and repeated at any point. What is removed is decided here and in `history.rs`, for every database.
 
-use vaultsync_protocol::{KnownEpoch, RecordId, Timestamp, Version};
+use vaultsync_protocol::{KnownEpoch, RecordId, Timestamp};
 
 use crate::{
-    Store, StoreError, Vault, VaultId,
+    Store, StoreError, Vault, VaultId, VersionKey,
     history::{DAY_MILLIS, StoredRevision, expired},
     store::ByEpoch,
 };
@@ -79,9 +79,6 @@ pub(crate) struct Tombstone {
     pub(crate) updated_at: Timestamp,
     pub(crate) ciphertext_bytes: i64,
 }
-
-/// Where a list of kept versions continues.
-pub(crate) type VersionKey = (RecordId, Version);
 
 impl Store {
     /// Erases a vault that has this epoch. From then on it is empty, requests that name the epoch are refused for

@@ -11,7 +11,8 @@ use vaultsync_tasks::Tasks;
 
 use crate::{
     ChangeNotifier, HistoryOptions, OpenError, PostgresOptions, QuotaExceeded, Quotas, ReadBudget,
-    StoreError, StoreHealth, Vault, VaultHead, postgres::Postgres, sqlite::Sqlite,
+    RevisionsOutcome, RevisionsRequest, StoreError, StoreHealth, Vault, VaultHead,
+    postgres::Postgres, sqlite::Sqlite,
 };
 
 /// Options of every store.
@@ -161,7 +162,14 @@ macro_rules! by_epoch {
     )+};
 }
 
-by_epoch!(PushOutcome, PullOutcome, RecordsOutcome, ManifestOutcome, HistoryOutcome);
+by_epoch!(
+    PushOutcome,
+    PullOutcome,
+    RecordsOutcome,
+    ManifestOutcome,
+    HistoryOutcome,
+    RevisionsOutcome
+);
 
 impl Store {
     /// Opens the SQLite database at `path` to serve from it. Creates the file if it does not exist, and
@@ -288,6 +296,24 @@ impl Store {
         let (outcome, budget) = match self {
             Self::Sqlite(sqlite) => sqlite.history(vault.id(), request, budget).await,
             Self::Postgres(postgres) => postgres.history(vault.id(), request, budget).await,
+        }?;
+        Ok((self.distinguish_erased(vault, request.epoch.as_ref(), outcome).await?, budget))
+    }
+
+    /// Reads one page of a vault's kept versions with their ciphertexts, in the order of record ids and versions,
+    /// from one snapshot, within `budget`, which is returned. On PostgreSQL a replica is not asked.
+    ///
+    /// The pages that follow each other have each version once that is kept while they are read. A version that is
+    /// replaced meanwhile may be in none of them.
+    pub async fn revisions<R: ReadBudget>(
+        &self,
+        vault: &Vault,
+        request: &RevisionsRequest,
+        budget: R,
+    ) -> Result<(RevisionsOutcome, R), StoreError> {
+        let (outcome, budget) = match self {
+            Self::Sqlite(sqlite) => sqlite.revisions(vault.id(), request, budget).await,
+            Self::Postgres(postgres) => postgres.revisions(vault.id(), request, budget).await,
         }?;
         Ok((self.distinguish_erased(vault, request.epoch.as_ref(), outcome).await?, budget))
     }

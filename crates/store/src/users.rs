@@ -4,7 +4,10 @@ use std::path::Path;
 
 use vaultsync_protocol::{Pull, Timestamp, Usage, VaultSummary};
 
-use crate::{OpenError, PullOutcome, Store, StoreError, Unbounded, Vault, sqlite::SqliteReader};
+use crate::{
+    OpenError, PullOutcome, RevisionsOutcome, RevisionsRequest, Store, StoreError, Unbounded,
+    Vault, sqlite::SqliteReader,
+};
 
 /// Users that are listed at a time.
 pub(crate) const BATCH_USERS: i64 = 1000;
@@ -68,6 +71,18 @@ impl OperatorStore {
         match self {
             Self::Sqlite(reader) => reader.usage(vault.id()),
             Self::Postgres(store) => store.usage(vault).await,
+        }
+    }
+
+    /// One page of a vault's kept versions.
+    pub async fn revisions(
+        &self,
+        vault: &Vault,
+        request: &RevisionsRequest,
+    ) -> Result<RevisionsOutcome, StoreError> {
+        match self {
+            Self::Sqlite(reader) => reader.revisions(vault.id(), request),
+            Self::Postgres(store) => Ok(store.revisions(vault, request, Unbounded).await?.0),
         }
     }
 

@@ -16,11 +16,9 @@ use super::{
     rows::{column, record_id, uuid, version},
 };
 use crate::{
-    StoreError, VaultId,
+    StoreError, VaultId, VersionKey,
     history::StoredRevision,
-    maintenance::{
-        BATCH_BYTES, BATCH_ROWS, BATCH_VAULTS, Removed, Tombstone, VersionKey, first_batch,
-    },
+    maintenance::{BATCH_BYTES, BATCH_ROWS, BATCH_VAULTS, Removed, Tombstone, first_batch},
 };
 
 const IS_ERASED: Sql = Sql {

@@ -33,6 +33,7 @@ mod push_executor;
 mod push_txn;
 mod record_writes;
 mod records;
+mod revisions;
 mod round_trips;
 mod rows;
 mod usage;
@@ -64,8 +65,9 @@ use self::{
 };
 use crate::{
     ChangeNotifier, DatabaseUrl, HistoryOutcome, ManifestOutcome, OpenError, PubsubBackend,
-    PullOutcome, PushOutcome, ReadBudget, RecordsOutcome, StoreError, StoreOptions, Vault, VaultId,
-    pubsub::Relay, pull::VaultHead, request_results::RequestResults,
+    PullOutcome, PushOutcome, ReadBudget, RecordsOutcome, RevisionsOutcome, RevisionsRequest,
+    StoreError, StoreOptions, Vault, VaultId, pubsub::Relay, pull::VaultHead,
+    request_results::RequestResults,
 };
 
 /// Options of a PostgreSQL store.
@@ -106,6 +108,7 @@ pub fn hot_statements() -> Vec<(&'static str, &'static str)> {
         ("history versions", history::VERSIONS.text),
         ("history version", history::VERSION.text),
         ("history states", history::STATES.text),
+        ("revisions", revisions::REVISIONS.text),
         ("usage", usage::USAGE.text),
     ];
     statements.extend(record_writes::examples());
@@ -284,6 +287,17 @@ impl Postgres {
         budget: R,
     ) -> Result<(HistoryOutcome, R), StoreError> {
         let outcome = self.inner.history(vault, request, budget).await.map_err(StoreError::from);
+        self.results.record_read(&outcome);
+        outcome
+    }
+
+    pub(crate) async fn revisions<R: ReadBudget>(
+        &self,
+        vault: VaultId,
+        request: &RevisionsRequest,
+        budget: R,
+    ) -> Result<(RevisionsOutcome, R), StoreError> {
+        let outcome = self.inner.revisions(vault, request, budget).await.map_err(StoreError::from);
         self.results.record_read(&outcome);
         outcome
     }

@@ -8,11 +8,9 @@ use super::{
     rows::{record_id, time, version},
 };
 use crate::{
-    StoreError, VaultId,
+    StoreError, VaultId, VersionKey,
     history::StoredRevision,
-    maintenance::{
-        BATCH_BYTES, BATCH_ROWS, BATCH_VAULTS, Removed, Tombstone, VersionKey, first_batch,
-    },
+    maintenance::{BATCH_BYTES, BATCH_ROWS, BATCH_VAULTS, Removed, Tombstone, first_batch},
 };
 
 impl Sqlite {

@@ -16,6 +16,7 @@ mod pull;
 mod push;
 mod reader;
 mod records;
+mod revisions;
 mod rows;
 mod upgrade;
 mod usage;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use vaultsync_protocol::{Epoch, Pull, Usage, VaultSummary};
 
-use super::{Sqlite, check, health::is_damage, open, pull, usage, users, vaults};
+use super::{Sqlite, check, health::is_damage, open, pull, revisions, usage, users, vaults};
 use crate::{
-    OpenError, PullOutcome, StoreError, Unbounded, UserSummary, Vault, VaultId, migrations,
+    OpenError, PullOutcome, RevisionsOutcome, RevisionsRequest, StoreError, Unbounded, UserSummary,
+    Vault, VaultId, migrations,
 };
 
 /// Ciphertext of one page, in bytes.
@@ -70,6 +71,16 @@ impl SqliteReader {
             let mut limits =
                 pull::Limits { bytes_max: PAGE_BYTES_MAX, until: None, budget: &mut Unbounded };
             pull::read_page(connection, vault, pull, &mut limits)
+        })
+    }
+
+    pub(crate) fn revisions(
+        &self,
+        vault: VaultId,
+        request: &RevisionsRequest,
+    ) -> Result<RevisionsOutcome, StoreError> {
+        self.read(|connection| {
+            revisions::read_page(connection, vault, request, PAGE_BYTES_MAX, &mut Unbounded)
         })
     }
 

@@ -50,6 +50,7 @@ mod races;
 mod receipts;
 mod records_by_id;
 mod retries;
+mod revisions;
 mod rewind;
 mod rewind_model;
 mod sqlite_damage;

@@ -127,6 +127,7 @@ pub(crate) fn explained(
             "manifest" => format!("{vault}, 'a', 1001"),
             "history versions" => format!("{vault}, 'a', 9, 1001"),
             "history version" => format!("{vault}, 'a', 9"),
+            "revisions" => format!("{vault}, 'a', 9, 1000, 1000000"),
             "history states" => format!("{vault}, 'a', 1001, 9"),
             "heads batch" | "lock batch" => vaults.to_owned(),
             "record states batch" => format!("{vaults}, {ids}"),

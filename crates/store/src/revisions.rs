@@ -1,0 +1,77 @@
+//! Pages of a vault's kept versions with their ciphertexts, for exports: what is asked for, and where a page ends,
+//! for every backend.
+//!
+//! Not here: SQL; which versions are kept (`history`); the parts of a history that clients ask for
+//! (`vaultsync_protocol::history`).
+
+use vaultsync_protocol::{KnownEpoch, RecordId, RecordVersion, Version};
+
+use crate::ReadBudget;
+
+/// Maximum number of versions in one page: what a statement reads at most.
+pub(crate) const PAGE_VERSIONS_MAX: i64 = 1000;
+
+/// Request for a page of a vault's kept versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevisionsRequest {
+    /// Epoch of the history that the client expects to read, if it is known.
+    pub epoch: Option<KnownEpoch>,
+    /// The last version of the page before; `None` for the first page.
+    pub after: Option<VersionKey>,
+}
+
+/// A record's id and one of its versions.
+pub type VersionKey = (RecordId, Version);
+
+/// Outcome of a read of a vault's kept versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RevisionsOutcome {
+    /// One page, in the order of record ids and versions. It is empty only if no version follows.
+    Page(Vec<RecordVersion>),
+    /// The client names another epoch than the vault's.
+    EpochChanged,
+    /// The client names an epoch of the vault that was erased.
+    VaultErased,
+}
+
+impl RevisionsRequest {
+    /// The key after which the page begins. Every key is later than the default.
+    pub(crate) fn after(&self) -> (&str, i64) {
+        self.after
+            .as_ref()
+            .map_or(("", 0), |(record_id, version)| (record_id.as_str(), version.get()))
+    }
+}
+
+/// A page that is being read.
+pub(crate) struct RevisionsPage<'a, R> {
+    budget: &'a mut R,
+    bytes: usize,
+    bytes_max: usize,
+    versions: Vec<RecordVersion>,
+}
+
+impl<'a, R: ReadBudget> RevisionsPage<'a, R> {
+    /// Nothing yet. `bytes_max` limits the ciphertext.
+    pub(crate) fn new(bytes_max: usize, budget: &'a mut R) -> Self {
+        Self { budget, bytes: 0, bytes_max, versions: Vec::new() }
+    }
+
+    /// Takes room for the next version. If there is none the page ends before it. The first version has room in
+    /// any case.
+    pub(crate) fn take(&mut self, ciphertext_bytes: usize) -> bool {
+        self.bytes += ciphertext_bytes;
+        let fits = self.budget.take(ciphertext_bytes) && self.bytes <= self.bytes_max;
+        fits || self.versions.is_empty()
+    }
+
+    /// Adds a version for which there was room.
+    pub(crate) fn add(&mut self, version: RecordVersion) {
+        self.versions.push(version);
+    }
+
+    /// The page.
+    pub(crate) fn finish(self) -> RevisionsOutcome {
+        RevisionsOutcome::Page(self.versions)
+    }
+}
