@@ -7,6 +7,7 @@ mod cursor;
 mod digest;
 mod epoch;
 mod erase;
+mod events;
 mod export;
 mod history;
 mod issue;
@@ -29,7 +30,8 @@ pub use cursor::{Cursor, CursorError};
 pub use digest::RecordDigest;
 pub use epoch::{Epoch, KnownEpoch};
 pub use erase::{EraseAccount, EraseVault};
-pub use export::{ExportEnd, ExportStart, write_exported_line};
+pub use events::EventsRequest;
+pub use export::{ExportRequest, ExportWriter};
 pub use history::{
     FoundVersion, HISTORY_ENTRIES_MAX, HistoryQuery, HistoryRequest, KeptVersion, PastState,
     PastStates, RecordHistory, RecordVersion,
@@ -41,7 +43,9 @@ pub use push::{Guard, Operation, Push};
 pub use push_response::{Conflict, HeadChange, Written};
 pub use record::{Ciphertext, DigestedRecord, Record, RecordId, Version};
 pub use records::{FoundRecords, RECORD_IDS_MAX, RecordsRequest};
-pub use stream::{StreamEnd, StreamStart, write_line, write_record_line};
+pub use stream::{
+    StreamEnd, StreamProgress, StreamRange, StreamStart, write_line, write_record_line,
+};
 pub use timestamp::Timestamp;
 pub use usage::Usage;
 pub use vault_name::VaultName;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{Epoch, Record, Timestamp};
+use crate::{Epoch, Page, Record, Timestamp};
 
 /// First line of a streamed pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +21,59 @@ pub struct StreamEnd {
     pub next_cursor: Option<Timestamp>,
     /// Whether the vault has changed since the stream began.
     pub has_more: bool,
+}
+
+/// The part of a vault's changes that one stream returns: those up to the head of its first page.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamRange {
+    /// The head of the first page.
+    head: Option<Timestamp>,
+    /// The time of the last record that was returned.
+    last: Option<Timestamp>,
+}
+
+/// Whether a stream ends with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamProgress {
+    /// Another page follows.
+    Continues,
+    /// The page reaches the head of the first one.
+    Ended,
+    /// There are no further pages, although the head of the first one is not reached: the database lost what it
+    /// had.
+    EndsTooEarly,
+}
+
+impl StreamRange {
+    /// The range of a stream with this first page.
+    pub const fn new(first: &Page) -> Self {
+        Self { head: first.head, last: None }
+    }
+
+    /// The head of the first page. Later records are not returned.
+    pub const fn head(&self) -> Option<Timestamp> {
+        self.head
+    }
+
+    /// The time of the last record that was returned, if there is one.
+    pub const fn last(&self) -> Option<Timestamp> {
+        self.last
+    }
+
+    /// Removes the records of the next page that are later than the range.
+    pub fn cut(&mut self, page: &mut Page) -> StreamProgress {
+        if page.head < self.head && !page.has_more {
+            return StreamProgress::EndsTooEarly;
+        }
+        let read = page.records.len();
+        page.records.retain(|record| Some(record.updated_at) <= self.head);
+        self.last = page.records.last().map(|record| record.updated_at).or(self.last);
+        if !page.has_more || page.records.len() < read || self.last == self.head {
+            StreamProgress::Ended
+        } else {
+            StreamProgress::Continues
+        }
+    }
 }
 
 /// Appends a line.

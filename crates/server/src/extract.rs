@@ -9,8 +9,8 @@ use axum::{
     http::request::Parts,
 };
 use vaultsync_protocol::{
-    BodyError, EraseAccount, EraseVault, HistoryRequest, Issue, Issues, ManifestRequest, Pull,
-    Push, RecordsRequest, Timestamp, VaultName,
+    BodyError, EraseAccount, EraseVault, EventsRequest, ExportRequest, HistoryRequest, Issue,
+    Issues, ManifestRequest, Pull, Push, RecordsRequest, Timestamp, VaultName,
 };
 use vaultsync_store::Vault;
 
@@ -110,7 +110,14 @@ macro_rules! from_query {
     )+};
 }
 
-from_query!(ManifestRequest, HistoryRequest, EraseVault, EraseAccount);
+from_query!(
+    ManifestRequest,
+    HistoryRequest,
+    ExportRequest,
+    EventsRequest,
+    EraseVault,
+    EraseAccount
+);
 
 /// The query of a pull, and whether the client asks for a stream.
 pub(crate) enum PullQuery {

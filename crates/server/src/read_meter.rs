@@ -10,8 +10,10 @@ use std::{
 };
 
 use tokio::time::timeout;
-use vaultsync_protocol::{Page, Pull};
-use vaultsync_store::{PullOutcome, ReadBudget, StoreError, UserId, Vault};
+use vaultsync_protocol::{Page, Pull, RecordVersion};
+use vaultsync_store::{
+    PullOutcome, ReadBudget, RevisionsOutcome, RevisionsRequest, StoreError, UserId, Vault,
+};
 
 use crate::{
     app::App,
@@ -66,6 +68,23 @@ pub(crate) async fn read_changes(
         (PullOutcome::CursorAhead, _) => Err(ApiError::CursorAhead),
         (PullOutcome::CursorExpired, _) => Err(ApiError::CursorExpired),
         (PullOutcome::VaultErased, _) => Err(ApiError::VaultErased),
+    }
+}
+
+/// Reads a page of a vault's kept versions.
+pub(crate) async fn read_versions(
+    app: &App,
+    vault: &Vault,
+    request: &RevisionsRequest,
+) -> Result<(Vec<RecordVersion>, Reservation), ApiError> {
+    let read = |budget| app.store.revisions(vault, request, budget);
+    match read_page(app, vault.user(), read).await? {
+        (RevisionsOutcome::Page(versions), budget) => {
+            let memory = budget.into_reservation(versions.len())?;
+            Ok((versions, memory))
+        }
+        (RevisionsOutcome::EpochChanged, _) => Err(ApiError::EpochChanged),
+        (RevisionsOutcome::VaultErased, _) => Err(ApiError::VaultErased),
     }
 }
 

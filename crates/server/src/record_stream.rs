@@ -1,4 +1,5 @@
-//! Streams of records: the feed of a vault after a cursor, in one response of one JSON object a line.
+//! Streams of records: the feed of a vault after a cursor, in one response of one JSON object a line, and after it
+//! the kept versions if they are asked for.
 //!
 //! The store is read page by page, and the next page only when the previous one is written: a slow client holds
 //! neither a transaction nor more memory than one page takes.
@@ -16,20 +17,38 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::oneshot;
 use tracing::Span;
-use vaultsync_protocol::{Cursor, Epoch, KnownEpoch, Page, Pull, Record, Timestamp};
+use vaultsync_protocol::{
+    Cursor, Epoch, KnownEpoch, Page, Pull, Record, RecordVersion, StreamProgress, StreamRange,
+    Timestamp,
+};
+use vaultsync_store::RevisionsRequest;
 
 use crate::{
-    accept::NDJSON, app::App, error::ApiError, extract::Caller, memory_budget::Reservation,
-    offload, read_meter::read_changes, response::guarded,
+    accept::NDJSON,
+    app::App,
+    error::ApiError,
+    extract::Caller,
+    memory_budget::Reservation,
+    offload,
+    read_meter::{read_changes, read_versions},
+    response::guarded,
 };
 
 /// What the lines of a stream contain.
 pub(crate) trait StreamLines: Send + Sync + 'static {
+    /// Whether the kept versions of the vault follow its records.
+    fn has_history(&self) -> bool {
+        false
+    }
+
     /// Writes the first line.
     fn start(&mut self, lines: &mut Vec<u8>, epoch: Option<Epoch>, head: Option<Timestamp>);
 
     /// Writes the line of a record.
     fn record(&mut self, lines: &mut Vec<u8>, record: &Record);
+
+    /// Writes the line of a kept version.
+    fn version(&mut self, _lines: &mut Vec<u8>, _version: &RecordVersion) {}
 
     /// Writes the last line. `next_cursor` is the time of the last record, if there was one.
     fn end(&mut self, lines: &mut Vec<u8>, next_cursor: Option<Timestamp>, has_more: bool);
@@ -76,77 +95,142 @@ struct RecordStream<L> {
     app: App,
     caller: Caller,
     lines: L,
-    /// The pull of the next page.
-    pull: Pull,
-    /// The head of the first page. Later records are not sent.
-    head: Option<Timestamp>,
-    /// The time of the last record that was sent.
-    sent: Option<Timestamp>,
-    /// The first page, until it is sent.
-    first: Option<(Page, Reservation)>,
+    range: StreamRange,
+    /// Whether the vault had changed since the stream began when its last record was read.
+    has_more: bool,
+    next: Next,
     /// Ends when the last part is written.
     written: Option<oneshot::Receiver<()>>,
-    has_ended: bool,
     span: Span,
+}
+
+/// What follows the parts that are sent.
+enum Next {
+    /// The first page of records.
+    First(Page, Reservation, Pull),
+    /// The page of this pull.
+    Records(Pull),
+    /// A page of kept versions.
+    Versions(RevisionsRequest),
+    Nothing,
+}
+
+/// What the lines of one part are written from.
+enum Part {
+    Records { page: Page, is_first: bool },
+    Versions(Vec<RecordVersion>),
+}
+
+impl Part {
+    fn ciphertext_bytes(&self) -> usize {
+        match self {
+            Self::Records { page, .. } => {
+                page.records.iter().map(|record| record.ciphertext.len()).sum()
+            }
+            Self::Versions(versions) => {
+                versions.iter().map(|version| version.ciphertext.len()).sum()
+            }
+        }
+    }
 }
 
 impl<L: StreamLines> RecordStream<L> {
     async fn open(app: App, caller: Caller, pull: Pull, lines: L) -> Result<Self, ApiError> {
         let (page, memory) = read_changes(&app, &caller.vault, &pull).await?;
-        let next = Pull {
+        let pull = Pull {
             // A client that reads from the start has nothing that could be purged meanwhile.
             since: pull.since.filter(|_| pull.cursor.is_some()),
-            epoch: page.epoch.and_then(|epoch| KnownEpoch::new(&epoch.to_string())),
+            epoch: page.epoch.map(KnownEpoch::from),
             ..pull
         };
         Ok(Self {
             app,
             caller,
             lines,
-            pull: next,
-            head: page.head,
-            sent: None,
-            first: Some((page, memory)),
+            range: StreamRange::new(&page),
+            has_more: false,
+            next: Next::First(page, memory, pull),
             written: None,
-            has_ended: false,
             span: Span::current(),
         })
     }
 
     /// The lines of the next page, and the rest of the stream; `None` at its end.
     async fn next(mut self) -> Option<(Result<Bytes, BrokenOff>, Self)> {
-        if self.has_ended {
-            return None;
-        }
-        let (next, is_first) = match self.first.take() {
-            Some(first) => (Ok(first), true),
-            None => (self.next_page().await, false),
+        let read = match std::mem::replace(&mut self.next, Next::Nothing) {
+            Next::First(page, memory, pull) => self.records(page, memory, pull, true),
+            Next::Records(pull) => self.next_records(pull).await,
+            Next::Versions(request) => self.next_versions(request).await,
+            Next::Nothing => return None,
         };
-        match next {
-            Ok((page, memory)) => {
-                let (part, rest) = self.encode(page, memory, is_first).await;
+        match read {
+            Ok((part, memory)) => {
+                let (part, rest) = self.encode(part, memory).await;
                 Some((Ok(part), rest))
             }
             Err(reason) => {
-                self.has_ended = true;
                 self.span.in_scope(|| tracing::warn!(cause = reason.0, "a stream is broken off"));
                 Some((Err(reason), self))
             }
         }
     }
 
-    /// Reads the next page, once the previous one is written.
-    async fn next_page(&mut self) -> Result<(Page, Reservation), BrokenOff> {
+    /// Reads the page of a pull, once the previous part is written.
+    async fn next_records(&mut self, pull: Pull) -> Result<(Part, Reservation), BrokenOff> {
+        self.wait_until_written().await?;
+        let (page, memory) = read_changes(&self.app, &self.caller.vault, &pull).await?;
+        self.records(page, memory, pull, false)
+    }
+
+    /// The part of a page, and what follows it.
+    fn records(
+        &mut self,
+        mut page: Page,
+        memory: Reservation,
+        pull: Pull,
+        is_first: bool,
+    ) -> Result<(Part, Reservation), BrokenOff> {
+        self.next = match self.range.cut(&mut page) {
+            StreamProgress::EndsTooEarly => {
+                let reason = "a page ends before the head of the first one";
+                return Err(BrokenOff(reason.to_owned()));
+            }
+            StreamProgress::Continues => {
+                Next::Records(Pull { cursor: self.range.last().map(Cursor::from), ..pull })
+            }
+            StreamProgress::Ended if self.lines.has_history() => {
+                Next::Versions(RevisionsRequest { epoch: pull.epoch, after: None })
+            }
+            StreamProgress::Ended => Next::Nothing,
+        };
+        self.has_more = page.head > self.range.head();
+        metrics::counter!("vaultsync_records_pulled_total").increment(page.records.len() as u64);
+        Ok((Part::Records { page, is_first }, memory))
+    }
+
+    /// Reads a page of kept versions, once the previous part is written.
+    async fn next_versions(
+        &mut self,
+        request: RevisionsRequest,
+    ) -> Result<(Part, Reservation), BrokenOff> {
+        self.wait_until_written().await?;
+        let vault = &self.caller.vault;
+        let (versions, memory) = read_versions(&self.app, vault, &request).await?;
+        let last = versions.last().map(|last| (last.record_id.clone(), last.version));
+        self.next = match last {
+            Some(last) => Next::Versions(RevisionsRequest { after: Some(last), ..request }),
+            None => Next::Nothing,
+        };
+        Ok((Part::Versions(versions), memory))
+    }
+
+    /// Waits until the previous part is written, and until another may be read.
+    async fn wait_until_written(&mut self) -> Result<(), BrokenOff> {
         if let Some(written) = self.written.take() {
             // Nothing is sent to it: it ends when the part is dropped.
             let _ = written.await;
         }
-        self.wait_for_rates().await?;
-        let (page, memory) = read_changes(&self.app, &self.caller.vault, &self.pull).await?;
-        if page.head < self.head && !page.has_more {
-            return Err(BrokenOff("a page ends before the head of the first one".to_owned()));
-        }
-        Ok((page, memory))
+        self.wait_for_rates().await
     }
 
     /// Waits until the rates allow further bytes. Fails if the stream must end.
@@ -167,42 +251,40 @@ impl<L: StreamLines> RecordStream<L> {
         }
     }
 
-    /// Encodes the records of a page that are not later than the stream's head, with the first and last lines
-    /// where they belong.
-    async fn encode(
-        mut self,
-        mut page: Page,
-        memory: Reservation,
-        is_first: bool,
-    ) -> (Bytes, Self) {
-        let read = page.records.len();
-        page.records.retain(|record| Some(record.updated_at) <= self.head);
-        self.sent = page.records.last().map(|record| record.updated_at).or(self.sent);
-        self.pull.cursor = self.sent.map(Cursor::from).or(self.pull.cursor);
-        self.has_ended = !page.has_more || page.records.len() < read || self.sent == self.head;
-        metrics::counter!("vaultsync_records_pulled_total").increment(page.records.len() as u64);
-        let bytes = page.records.iter().map(|record| record.ciphertext.len()).sum();
-        let (has_ended, head, sent, mut lines) = (self.has_ended, self.head, self.sent, self.lines);
+    /// Encodes a part, with the first and last lines where they belong.
+    async fn encode(self, part: Part, memory: Reservation) -> (Bytes, Self) {
+        let (mut lines, range, has_more) = (self.lines, self.range, self.has_more);
+        let has_ended = matches!(self.next, Next::Nothing);
+        let bytes = part.ciphertext_bytes();
         let encode = move || {
             let mut text = Vec::new();
-            if is_first {
-                lines.start(&mut text, page.epoch, head);
+            match part {
+                Part::Records { page, is_first } => {
+                    if is_first {
+                        lines.start(&mut text, page.epoch, range.head());
+                    }
+                    page.records.iter().for_each(|record| lines.record(&mut text, record));
+                }
+                Part::Versions(versions) => {
+                    for version in &versions {
+                        lines.version(&mut text, version);
+                    }
+                }
             }
-            page.records.iter().for_each(|record| lines.record(&mut text, record));
             if has_ended {
-                lines.end(&mut text, sent, page.head > head);
+                lines.end(&mut text, range.last(), has_more);
             }
             (Bytes::from(text), lines, memory)
         };
         let (text, lines, mut memory) = offload::run(bytes, encode).await;
         memory.shrink(text.len());
         let (written, is_written) = oneshot::channel::<()>();
-        self.written = Some(is_written);
         self.app.rates.debit_user(self.caller.vault.user(), text.len());
         if let Some(address) = self.caller.address {
             self.app.rates.debit_address(address, text.len());
         }
-        (guarded(text, (memory, written)), Self { lines, ..self })
+        let rest = Self { lines, written: Some(is_written), ..self };
+        (guarded(text, (memory, written)), rest)
     }
 }
 
@@ -352,6 +434,13 @@ mod tests {
         reason.expect("a reason").0
     }
 
+    fn next_pull(stream: &mut RecordStream<Ids>) -> &mut Pull {
+        match &mut stream.next {
+            Next::Records(pull) => pull,
+            _ => panic!("records follow"),
+        }
+    }
+
     #[tokio::test]
     async fn a_stream_is_broken_off_if_the_store_fails_or_the_server_stops() {
         let reason = broken_off(async |app, _| app.close().await).await;
@@ -363,8 +452,9 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_broken_off_if_the_epoch_changes() {
         let reason = broken_off(async |_, stream| {
-            assert!(stream.pull.epoch.is_some(), "that of the first page");
-            stream.pull.epoch = KnownEpoch::new("another");
+            let pull = next_pull(stream);
+            assert!(pull.epoch.is_some(), "that of the first page");
+            pull.epoch = KnownEpoch::new("another");
         });
         assert_eq!(reason.await, "epoch_changed");
     }
@@ -372,8 +462,11 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_broken_off_if_a_page_does_not_reach_the_head() {
         let reason = broken_off(async |_, stream| {
-            stream.head = stream.head.map(|head| head.plus_millis(1));
-            stream.pull.cursor = stream.head.map(|head| Cursor::from(head.plus_millis(-100)));
+            let head = stream.range.head().map(|head| head.plus_millis(1));
+            let page =
+                Page { records: vec![], next_cursor: None, has_more: false, epoch: None, head };
+            stream.range = StreamRange::new(&page);
+            next_pull(stream).cursor = head.map(|head| Cursor::from(head.plus_millis(-100)));
         });
         assert_eq!(reason.await, "a page ends before the head of the first one");
     }

@@ -2,8 +2,19 @@
 
 import * as z from "zod";
 
+import { recordVersionSchema } from "./history.js";
+import { switchParameterSchema } from "./query.js";
 import { digestedRecordSchema, historyShape } from "./records.js";
 import { countSchema, timestampSchema } from "./scalars.js";
+
+/** Schema of {@link ExportQuery}. It takes a string, and returns whether the history is asked for. */
+export const exportQuerySchema = z.object({
+  /** Whether the replaced versions that are kept follow the records. */
+  history: switchParameterSchema(),
+});
+
+/** Query of `GET /api/sync/export`, as it is read. */
+export type ExportQuery = z.infer<typeof exportQuerySchema>;
 
 /** Schema of {@link ExportStart}. It refuses other formats and versions. */
 export const exportStartSchema = z.object({
@@ -16,6 +27,8 @@ export const exportStartSchema = z.object({
   ...historyShape,
   /** When the export began, by the clock of the server. */
   exportedAt: timestampSchema,
+  /** Whether kept versions follow the records. */
+  history: z.literal(true).optional(),
 });
 
 /** First line of an export. No record of it is later than its `head`. */
@@ -29,6 +42,10 @@ export const exportEndSchema = z.object({
   tombstones: countSchema,
   /** Bytes of ciphertext. */
   bytes: countSchema,
+  /** Number of kept versions, if the export has them. */
+  versions: countSchema.optional(),
+  /** Bytes of ciphertext of the kept versions, if the export has them. */
+  historyBytes: countSchema.optional(),
   /** SHA-256 of all bytes before this line, in hexadecimal. */
   sha256: z.string().refine((text) => /^[0-9a-f]{64}$/.test(text), "must be 64 hexadecimal digits"),
   /** Whether the vault has changed since the export began. */
@@ -38,8 +55,20 @@ export const exportEndSchema = z.object({
 /** Last line of an export. An export without it is not complete. */
 export type ExportEnd = z.infer<typeof exportEndSchema>;
 
-/** Schema of {@link ExportLine}. */
-export const exportLineSchema = z.union([digestedRecordSchema, exportEndSchema]);
+/** Schema of {@link ExportedVersion}. */
+export const exportedVersionSchema = recordVersionSchema.extend({
+  /** The `updated_at` of the version that replaced it. */
+  replaced_at: timestampSchema,
+});
 
-/** Line of an export after the first: a record, or the end. `"hasMore" in line` tells them apart. */
+/** Kept version in an export with history. */
+export type ExportedVersion = z.infer<typeof exportedVersionSchema>;
+
+/** Schema of {@link ExportLine}. */
+export const exportLineSchema = z.union([exportedVersionSchema, digestedRecordSchema, exportEndSchema]);
+
+/**
+ * Line of an export after the first: a kept version, a record, or the end. Only the end has `hasMore`, and only a kept
+ * version has `replaced_at`.
+ */
 export type ExportLine = z.infer<typeof exportLineSchema>;

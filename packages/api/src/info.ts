@@ -20,6 +20,7 @@ export const FEATURES = [
   "since",
   "stream",
   "usage",
+  "vault-events",
   "vaults",
   "wait",
 ] as const;

@@ -17,6 +17,14 @@ export function parameterSchema<T>(schema: z.ZodType<T, string>) {
     .optional();
 }
 
+/** Parameter that is `true` or `false`, and counts as false if it is absent or empty. */
+export function switchParameterSchema() {
+  return z
+    .enum(["true", "false", ""], "must be true or false")
+    .optional()
+    .transform((text) => text === "true");
+}
+
 /** Parameter that is a time. All valid characters are single bytes. */
 export function timeParameterSchema(schema: z.ZodString) {
   const rule = `must be at most ${PARAMETER_BYTES_MAX} bytes long`;

@@ -22,6 +22,7 @@ const FEATURES: &[&str] = &[
     "since",
     "stream",
     "usage",
+    "vault-events",
     "vaults",
     "wait",
 ];

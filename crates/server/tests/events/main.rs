@@ -6,6 +6,7 @@
 mod content;
 mod ending;
 mod limits;
+mod several_vaults;
 mod stream;
 mod wire;
 

@@ -32,7 +32,23 @@ impl Stream {
     ///
     /// The status of the refusal.
     pub(crate) async fn try_open(server: &TestServer, token: &str) -> Result<Self, u16> {
-        let request = server.request(Method::GET, "/api/sync/events").bearer_auth(token);
+        Self::try_open_at(server, token, "events").await
+    }
+
+    /// As [`Self::open`], at a path and with a query.
+    pub(crate) async fn open_at(server: &TestServer, user: &str, path: &str) -> Self {
+        Self::try_open_at(server, &server.token(user), path)
+            .await
+            .unwrap_or_else(|status| panic!("the stream is refused with {status}"))
+    }
+
+    /// As [`Self::try_open`], likewise.
+    pub(crate) async fn try_open_at(
+        server: &TestServer,
+        token: &str,
+        path: &str,
+    ) -> Result<Self, u16> {
+        let request = server.request(Method::GET, &format!("/api/sync/{path}")).bearer_auth(token);
         let response = request.send().await.expect("an answer");
         match response.status().as_u16() {
             200 => {

@@ -1,8 +1,11 @@
 //! `GET /api/sync/export`
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use vaultsync_protocol::{Cursor, RecordDigest};
+use vaultsync_server::Limits;
 use vaultsync_testkit::{Answer, Backend, TestServer, backends, operation};
 
 use crate::{apply, get, pulled, server_with};
@@ -13,6 +16,9 @@ backends!(
     the_last_line_has_the_sha_256_of_the_others,
     an_export_is_a_file_with_the_name_of_the_vault,
     an_export_larger_than_the_memory_of_its_user_is_streamed,
+    an_export_with_history_has_every_kept_version_after_the_records,
+    a_history_larger_than_the_memory_of_its_user_is_streamed,
+    an_export_asks_for_history_with_true,
 );
 
 async fn export(server: &TestServer, vault: &str) -> Answer {
@@ -115,4 +121,62 @@ async fn an_export_larger_than_the_memory_of_its_user_is_streamed(backend: Backe
     let exported = lines(&export(&server, "").await);
     assert_eq!((exported.len(), &exported[21]["records"]), (22, &json!(20)));
     assert_eq!(exported[21]["bytes"], 20 * 40 * 1024);
+}
+
+/// A server that keeps every version that is replaced.
+async fn keeping_server(backend: Backend, change: impl FnOnce(&mut Limits)) -> TestServer {
+    server_with(backend, |limits| {
+        limits.history_min_age_seconds = Duration::ZERO;
+        change(limits);
+    })
+    .await
+}
+
+async fn an_export_with_history_has_every_kept_version_after_the_records(backend: Backend) {
+    let server = keeping_server(backend, |_| {}).await;
+    for vault in ["", "vaults/notes/"] {
+        apply(&server, vault, [operation("b", None, b"b1"), operation("a", None, b"a1")]).await;
+        apply(&server, vault, [operation("b", Some(1), b"b2")]).await;
+        apply(&server, vault, [operation("b", Some(2), b""), operation("a", Some(1), b"a2")]).await;
+        let plain = lines(&export(&server, vault).await);
+        let answer = get(&server, &format!("/api/sync/{vault}export?history=true")).await;
+        let exported = lines(&answer);
+        assert_eq!((exported.len(), &exported[0]["history"]), (7, &json!(true)));
+        assert_eq!(exported[1..3], plain[1..3]);
+        for (line, (id, version)) in exported[3..6].iter().zip([("a", 1), ("b", 1), ("b", 2)]) {
+            let query = format!("recordId={id}&version={version}");
+            let found = get(&server, &format!("/api/sync/{vault}history?{query}")).await.json();
+            assert_eq!(*line, found["record"]);
+            assert!(line["replaced_at"].is_string(), "{line}");
+        }
+        let last = &exported[6];
+        assert_eq!((&last["versions"], &last["historyBytes"]), (&json!(3), &json!(6)));
+        let usage = get(&server, &format!("/api/sync/{vault}usage")).await.json();
+        assert_eq!(last["historyBytes"], usage["historyBytes"]);
+        let before = answer.text.trim_end().rfind('\n').expect("several lines") + 1;
+        let sha256 = Sha256::digest(&answer.text[..before]);
+        let sha256: Vec<_> = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(last["sha256"], sha256.concat());
+    }
+}
+
+async fn a_history_larger_than_the_memory_of_its_user_is_streamed(backend: Backend) {
+    let server = keeping_server(backend, |limits| {
+        limits.page_bytes_max = 64 * 1024;
+        limits.memory_bytes_per_user_max = 256 * 1024;
+    })
+    .await;
+    apply(&server, "", [operation("a", None, b"first")]).await;
+    for base in 1..=20 {
+        apply(&server, "", [operation("a", Some(base), &vec![7; 40 * 1024])]).await;
+    }
+    let exported = lines(&get(&server, "/api/sync/export?history=true").await);
+    assert_eq!((exported.len(), &exported[22]["versions"]), (23, &json!(20)));
+    assert_eq!(exported[22]["historyBytes"], 5 + 19 * 40 * 1024);
+}
+
+async fn an_export_asks_for_history_with_true(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    let answer = get(&server, "/api/sync/export?history=1").await;
+    assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("invalid_request")));
 }

@@ -12,6 +12,8 @@ const differences: string[] = [];
 /** The schemas of queries, by the id of the operation. */
 const QUERIES: Record<string, z.ZodType> = {
   account: api.eraseAccountQuerySchema,
+  events: api.eventsQuerySchema,
+  export: api.exportQuerySchema,
   history: api.historyQuerySchema,
   manifest: api.manifestQuerySchema,
   pull: api.pullQuerySchema,

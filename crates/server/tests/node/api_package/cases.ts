@@ -1,7 +1,18 @@
 // Requests, valid and invalid: what each is sent to, its name, the request, and the paths of its issues.
 
 /** What a request is sent to. */
-export type Target = "push" | "post pull" | "records" | "pull" | "stream" | "history" | "manifest" | "vault" | "erase";
+export type Target =
+  | "push"
+  | "post pull"
+  | "records"
+  | "pull"
+  | "stream"
+  | "events"
+  | "export"
+  | "history"
+  | "manifest"
+  | "vault"
+  | "erase";
 
 /** A body as a value or as JSON text, a query without its `?`, or the name of a vault. */
 export type Case = readonly [target: Target, name: string, request: unknown, issues: readonly string[]];
@@ -211,6 +222,17 @@ export const cases: readonly Case[] = [
   ["stream", "a wait", "wait=0", ["wait"]],
   ["stream", "several problems", "limit=0&cursor=x&wait=x&since=1", ["cursor", "limit", "since", "wait"]],
 
+  ["events", "no names", "vaults=,", ["vaults"]],
+  ["events", "an empty name", "vaults=a,,b", ["vaults"]],
+  ["events", "a name in capitals", "vaults=a,Notes", ["vaults"]],
+  ["events", "names twice", "vaults=a&vaults=b", ["vaults"]],
+  ["export", "no parameters", "", valid],
+  ["export", "history", "history=true", valid],
+  ["export", "no history", "history=false", valid],
+  ["export", "an empty history", "history=", valid],
+  ["export", "history as a number", "history=1", ["history"]],
+  ["export", "history in capitals", "history=TRUE", ["history"]],
+  ["export", "history twice", "history=true&history=true", ["history"]],
   ["history", "no parameters", "", ["recordId"]],
   ["history", "a record", "recordId=note", valid],
   ["history", "a record and everything that goes with it", "recordId=note&before=2&limit=1&epoch=", valid],

@@ -233,11 +233,7 @@ impl Responses {
             assert_eq!(text.lines().count(), records.len() + 2, "{text}");
         }
         for path in ["/api/sync/export", "/api/sync/vaults/notes/export"] {
-            let text = send(as_user(&server, Method::GET, path)).await.text;
-            for (number, line) in text.lines().enumerate() {
-                let component = if number == 0 { "ExportStart" } else { "ExportLine" };
-                self.add_part(component, path, serde_json::from_str(line).expect("JSON"));
-            }
+            self.export_of(&server, path).await;
         }
     }
 
@@ -268,15 +264,29 @@ impl Responses {
         self.get(&server, "/api/sync/vaults/notes/history?recordId=a", 200).await;
         self.get(&server, &query("recordId=a&epoch=other"), 410).await;
         self.get(&server, &query(""), 400).await;
+        let lines = self.export_of(&server, "/api/sync/export?history=true").await;
+        assert_eq!(lines, 1 + 3 + 2 + 1);
+        self.get(&server, "/api/sync/export?history=1", 400).await;
+    }
+
+    async fn export_of(&mut self, server: &TestServer, path: &str) -> usize {
+        let text = send(as_user(server, Method::GET, path)).await.text;
+        for (number, line) in text.lines().enumerate() {
+            let component = if number == 0 { "ExportStart" } else { "ExportLine" };
+            self.add_part(component, path, serde_json::from_str(line).expect("JSON"));
+        }
+        text.lines().count()
     }
 
     async fn events(&mut self) {
         let server = TestServer::start(Backend::Sqlite).await;
         server.push(USER, &push_of([operation("a", None, b"1")])).await;
-        for path in ["/api/sync/events", "/api/sync/vaults/notes/events"] {
+        let paths =
+            ["/api/sync/events", "/api/sync/vaults/notes/events", "/api/sync/events?vaults=notes"];
+        for path in paths {
             let mut stream =
                 as_user(&server, Method::GET, path).send().await.expect("a stream of events");
-            let push = path.replace("events", "push");
+            let push = path.split('?').next().expect("a path").replace("events", "push");
             let push = as_user(&server, Method::POST, &push);
             send(push.body(push_of([operation("b", None, b"1")]).to_string())).await;
             let mut read = String::new();
