@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use vaultsync_protocol::VaultName;
+use vaultsync_protocol::{ExportRequest, VaultName};
 
 use crate::settings::{self, CONFIG_ENV, ConfigErrors, Kind, Loaded, Setting, Sources, TABLE};
 use crate::{gc, logging, migrate, serve, signals::Signals, token, user, verify};
@@ -100,6 +100,12 @@ fn user_request(name: &str, matches: &ArgMatches) -> user::Request {
         "list" => user::Request::List,
         "show" => user::Request::Show(user()),
         "usage" => user::Request::Usage(user()),
+        "export" => user::Request::Export {
+            user: user(),
+            vault: matches.get_one::<VaultName>("vault").cloned(),
+            request: ExportRequest { history: matches.get_flag("history") },
+            folder: one::<PathBuf>(matches, "out"),
+        },
         "erase" => user::Request::Erase {
             user: user(),
             vault: matches.get_one::<VaultName>("vault").cloned(),
@@ -232,20 +238,42 @@ fn user_command() -> Command {
         .value_name("USER")
         .required(true)
         .help("The user's name again: an erasure cannot be undone");
-    let vault = Arg::new("vault")
-        .long("vault")
-        .value_name("NAME")
-        .value_parser(parse_vault)
-        .help("Only this named vault; all of the user without it");
+    let vault = || {
+        Arg::new("vault")
+            .long("vault")
+            .value_name("NAME")
+            .value_parser(parse_vault)
+            .help("Only this named vault; all of the user without it")
+    };
+    let history = Arg::new("history")
+        .long("history")
+        .action(ArgAction::SetTrue)
+        .help("Also export the replaced versions that are kept");
+    let out = Arg::new("out")
+        .long("out")
+        .value_name("FOLDER")
+        .default_value(".")
+        .value_parser(value_parser!(PathBuf))
+        .help("Folder for the files");
     Command::new("user")
-        .about("List, show and erase users, also while the server runs")
+        .about("List, show, export and erase users, also while the server runs")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(Command::new("list").about("List all users").arg(json())))
         .subcommand(of_one(Command::new("show").about("Show a user's vaults")))
         .subcommand(of_one(Command::new("usage").about("Show what a user's vaults take up")))
         .subcommand(of_one(
-            Command::new("erase").about("Erase a user's vaults, for ever").arg(confirm).arg(vault),
+            Command::new("export")
+                .about("Write each of a user's vaults to a file, with ciphertexts as they are")
+                .arg(vault())
+                .arg(history)
+                .arg(out),
+        ))
+        .subcommand(of_one(
+            Command::new("erase")
+                .about("Erase a user's vaults, for ever")
+                .arg(confirm)
+                .arg(vault()),
         ))
 }
 

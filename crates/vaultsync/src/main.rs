@@ -14,6 +14,7 @@ mod signals;
 mod stores;
 mod token;
 mod user;
+mod user_export;
 mod verify;
 
 use std::process::ExitCode;

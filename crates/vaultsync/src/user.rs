@@ -4,18 +4,19 @@
 
 use std::{
     io::{self, Write as _},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
-use vaultsync_protocol::{KnownEpoch, VaultName, VaultSummary};
+use vaultsync_protocol::{ExportRequest, KnownEpoch, VaultName, VaultSummary};
 use vaultsync_server::{Clock as _, SystemClock, auth::LOCAL_ISSUER};
 use vaultsync_store::{
     EraseOutcome, OpenError, OperatorStore, SqliteReader, Store, UserSummary, Vault,
 };
 
-use crate::{settings::Settings, stores};
+use crate::{settings::Settings, stores, user_export};
 
 /// How long `erase` waits for the server that has the file open. It looks for requests every 10 seconds.
 const ERASE_WAIT: Duration = Duration::from_mins(3);
@@ -35,6 +36,14 @@ pub(crate) enum Request {
     List,
     Show(UserName),
     Usage(UserName),
+    Export {
+        user: UserName,
+        /// Only this vault; `None` exports all.
+        vault: Option<VaultName>,
+        request: ExportRequest,
+        /// The folder for the files.
+        folder: PathBuf,
+    },
     Erase {
         user: UserName,
         /// Only this vault; `None` erases all.
@@ -51,6 +60,9 @@ pub(crate) fn run(settings: &Settings, request: &Request, is_json: bool) -> anyh
             Request::List => list(settings, is_json).await,
             Request::Show(user) => show(settings, user, is_json).await,
             Request::Usage(user) => usage(settings, user, is_json).await,
+            Request::Export { user, vault, request, folder } => {
+                export(settings, user, vault.as_ref(), *request, folder, is_json).await
+            }
             Request::Erase { user, vault, confirm } => {
                 ensure!(
                     *confirm == user.subject,
@@ -171,6 +183,22 @@ async fn vaults(store: &OperatorStore, user: &Vault) -> anyhow::Result<Vec<Vault
     Ok(vaults)
 }
 
+/// The user's vault of this name, or all, with what is known of them.
+async fn chosen(
+    store: &OperatorStore,
+    user: &Vault,
+    only: Option<&VaultName>,
+) -> anyhow::Result<Vec<(Vault, VaultSummary)>> {
+    let mut chosen = Vec::new();
+    for summary in vaults(store, user).await? {
+        if only.is_none_or(|only| summary.name.as_deref() == Some(only.as_str())) {
+            chosen.push((named(user, &summary)?, summary));
+        }
+    }
+    ensure!(!chosen.is_empty(), "the user has no vault of this name");
+    Ok(chosen)
+}
+
 fn named(user: &Vault, summary: &VaultSummary) -> anyhow::Result<Vault> {
     let Some(name) = &summary.name else { return Ok(user.clone()) };
     let name = VaultName::new(name).context("the database has a vault whose name is not valid")?;
@@ -184,6 +212,28 @@ async fn close(store: OperatorStore) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn export(
+    settings: &Settings,
+    user: &UserName,
+    only: Option<&VaultName>,
+    request: ExportRequest,
+    folder: &Path,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let user = vault_of(settings, user)?;
+    let store = stores::open_beside(settings).await?;
+    let now = SystemClock::start().now();
+    for (vault, summary) in chosen(&store, &user, only).await? {
+        let path = user_export::export(&store, &vault, request, folder, now).await?;
+        print(&if is_json {
+            json!({ "vault": summary.name, "file": path }).to_string()
+        } else {
+            path.display().to_string()
+        })?;
+    }
+    close(store).await
+}
+
 async fn erase(
     settings: &Settings,
     user: &UserName,
@@ -191,13 +241,7 @@ async fn erase(
 ) -> anyhow::Result<()> {
     let user = vault_of(settings, user)?;
     let beside = stores::open_beside(settings).await?;
-    let mut chosen = Vec::new();
-    for summary in vaults(&beside, &user).await? {
-        if only.is_none_or(|only| summary.name.as_deref() == Some(only.as_str())) {
-            chosen.push((named(&user, &summary)?, summary));
-        }
-    }
-    ensure!(!chosen.is_empty(), "the user has no vault of this name");
+    let chosen = chosen(&beside, &user, only).await?;
     let store = match beside {
         OperatorStore::Postgres(store) => *store,
         OperatorStore::Sqlite(reader) => match stores::open_current(settings).await {

@@ -113,6 +113,9 @@ async fn commands_of_users_fail_with_a_reason() {
             ("user erase ada --confirm ada --vault none", 1, "no vault of this name"),
             ("user erase ada --confirm ada --vault NOTES", 2, "name of a vault"),
             ("user show ada --issuer https://other.example", 1, "has no vault"),
+            ("user export ada --out /nowhere/at/all", 1, "cannot create /nowhere/at/all"),
+            ("user export ada --vault none", 1, "no vault of this name"),
+            ("user export dora", 1, "has no vault"),
             ("user dance", 2, "unrecognized subcommand"),
             ("user show", 2, "<USER>"),
         ] {
@@ -121,6 +124,73 @@ async fn commands_of_users_fail_with_a_reason() {
         }
         let list = succeed("user list", &settings);
         assert!(list.lines().count() == 2 && list.contains("ada\t1\t1\t5"), "{list}");
+    }
+}
+
+/// The lines of an export by the route, without the time of its beginning and the SHA-256.
+async fn exported(server: &Server, folder: &Path, path: &str) -> Vec<Value> {
+    let request = reqwest::Client::new().get(format!("{}{path}", server.url));
+    let answer = request.bearer_auth(token(folder, "ada")).send().await.unwrap();
+    comparable(&answer.text().await.unwrap())
+}
+
+fn comparable(export: &str) -> Vec<Value> {
+    let mut lines = json_lines(export);
+    for line in &mut lines {
+        line.as_object_mut().unwrap().retain(|name, _| name != "exportedAt" && name != "sha256");
+    }
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vaults_are_exported_to_files_beside_a_server() {
+    for (folder, database) in databases() {
+        let (folder, database) = (folder.path(), database.as_ref());
+        let options = ["--history-min-age-seconds", "0"];
+        let server = match database {
+            Some(database) => Server::start_on(database, folder, &options),
+            None => Server::start(folder, &options),
+        };
+        for batch in 0..12 {
+            let ids: Vec<_> = (0..100).map(|number| format!("{batch} {number}")).collect();
+            let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+            push(&server, folder, "ada", "/api/sync/push", &ids).await;
+        }
+        push(&server, folder, "ada", "/api/sync/vaults/notes/push", &["a"]).await;
+        push(&server, folder, "bob", "/api/sync/push", &["bob's"]).await;
+        let deleted = push_of([operation("0 0", Some(1), b"")]);
+        let request = reqwest::Client::new().post(format!("{}/api/sync/push", server.url));
+        let answer = request.bearer_auth(token(folder, "ada")).json(&deleted).send().await;
+        assert_eq!(answer.unwrap().status(), 200);
+
+        let (settings, out) = (settings(folder, database), tempfile::tempdir().unwrap());
+        let out_flag = format!("--out {}", out.path().display());
+        let files = succeed(&format!("user export ada --history {out_flag}"), &settings);
+        let files: Vec<_> =
+            files.lines().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        assert_eq!(files.len(), 2);
+        let default = exported(&server, folder, "/api/sync/export?history=true").await;
+        assert_eq!((comparable(&files[0]), default.len()), (default, 1203));
+        let notes = exported(&server, folder, "/api/sync/vaults/notes/export?history=true").await;
+        assert_eq!(comparable(&files[1]), notes);
+        let mode = std::os::unix::fs::PermissionsExt::mode;
+        let is_private =
+            |file: &std::fs::DirEntry| mode(&file.metadata().unwrap().permissions()) & 0o77 == 0;
+        let left: Vec<_> = std::fs::read_dir(out.path()).unwrap().map(Result::unwrap).collect();
+        assert!(left.len() == 2 && left.iter().all(is_private), "{left:?}");
+
+        let again = fail(&format!("user export ada {out_flag}"), &settings, 1);
+        assert!(again.contains("exists already"), "{again}");
+        let other = tempfile::tempdir().unwrap();
+        let other_flag = format!("--out {}", other.path().display());
+        let only = format!("user export ada --vault notes --json {other_flag}");
+        let line: Value = serde_json::from_str(&succeed(&only, &settings)).unwrap();
+        assert_eq!(line["vault"], "notes");
+        let text = std::fs::read_to_string(line["file"].as_str().unwrap()).unwrap();
+        assert_eq!(
+            comparable(&text),
+            exported(&server, folder, "/api/sync/vaults/notes/export").await
+        );
     }
 }
 
