@@ -14,6 +14,7 @@ mod named_vaults;
 mod paging;
 mod post_pull;
 mod quotas;
+mod removed_tombstones;
 mod responses;
 mod retries;
 mod waiting;
