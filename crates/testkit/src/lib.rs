@@ -6,6 +6,7 @@
 pub mod clock;
 #[cfg(unix)]
 pub mod cluster;
+mod consistency;
 mod database;
 pub mod forge;
 pub mod history;
@@ -20,6 +21,7 @@ mod stored;
 pub mod workload;
 
 pub use clock::ManualClock;
+pub use consistency::inconsistencies;
 pub use database::{Backend, TestDatabase};
 pub use raw::RawClient;
 pub use server::{Answer, Setup, TestServer, operation, push_of, send};
