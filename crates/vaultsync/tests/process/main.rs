@@ -4,6 +4,7 @@ mod cluster;
 #[cfg(target_os = "linux")]
 mod descriptors;
 mod kill;
+mod kill_gc;
 mod kill_maintenance;
 #[cfg(target_os = "linux")]
 mod log;
