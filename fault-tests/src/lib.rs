@@ -17,6 +17,7 @@ pub mod scenario;
 pub mod scenarios;
 pub mod shell;
 pub mod verify;
+pub mod version_0_2;
 pub mod workload;
 
 pub use scenario::{Scale, Scenario, ScenarioContext, ScenarioReport};

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use vaultsync_testkit::{history::Counts, process::ServerConfig, process::ServerProcess};
 
 use crate::{
-    verify::{Database, verify},
+    verify::{Database, verify, verify_rows},
     workload::Workload,
 };
 
@@ -149,6 +149,15 @@ impl ScenarioReport {
     /// Checks the history of a workload against the database, and adds the result.
     pub fn verify(&mut self, workload: &Workload, database: &Database) -> anyhow::Result<()> {
         self.add(verify(workload, database)?);
+        Ok(())
+    }
+
+    /// Checks that the rows of the database do not contradict each other, and that each kept version is what a client
+    /// has written. To be called before [`Self::verify`], which takes the history.
+    pub fn verify_rows(&mut self, workload: &Workload, database: &Database) -> anyhow::Result<()> {
+        let (compared, broken) = verify_rows(workload, database)?;
+        self.count("replaced versions compared", compared);
+        self.broken.extend(broken);
         Ok(())
     }
 

@@ -87,6 +87,12 @@ impl Workload {
         Self { recorder: Recorder::default(), tally: Arc::default(), ..self.clone() }
     }
 
+    /// The same workload, whose clients are counted apart.
+    #[must_use]
+    pub fn with_own_tally(&self) -> Self {
+        Self { tally: Arc::default(), ..self.clone() }
+    }
+
     /// A user's token.
     pub fn token(&self, user: usize) -> &str {
         &self.tokens[user]

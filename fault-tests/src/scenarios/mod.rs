@@ -22,6 +22,7 @@ mod sqlite_file;
 mod sqlite_io_errors;
 mod sqlite_reader;
 mod table_locked;
+mod upgrade;
 mod vanished_peer;
 
 use crate::Scenario;
@@ -46,6 +47,8 @@ pub const ALL: &[Scenario] = &[
     lost_responses::SCENARIO,
     clock_steps::SCENARIO,
     rolling_upgrade::SCENARIO,
+    upgrade::ON_POSTGRES,
+    upgrade::ON_SQLITE,
     drain_delay::SCENARIO,
     log_sinks::SCENARIO,
     descriptors::SCENARIO,

@@ -65,6 +65,11 @@ impl Recorder {
         self.with(|recorded| recorded.faults.clone())
     }
 
+    /// A copy of the events so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.with(|recorded| recorded.events.clone())
+    }
+
     /// Takes the events and flushes the file.
     ///
     /// # Errors
