@@ -126,13 +126,13 @@ impl Device {
 
     /// Pulls a page, and returns whether there is more.
     async fn pull(&mut self, vault: &Vault) -> bool {
-        let mut path = "/api/sync/pull?limit=100".to_owned();
-        if let Some(cursor) = self.cursor.as_ref().and_then(Value::as_str) {
-            path += &format!("&cursor={cursor}");
-        }
-        if let Some(epoch) = self.epoch.as_str().filter(|_| self.sends_epoch) {
-            path += &format!("&epoch={epoch}");
-        }
+        let cursor = self.cursor.as_ref().and_then(Value::as_str);
+        let epoch = self.epoch.as_str().filter(|_| self.sends_epoch);
+        let parameter = |name: &str, value: Option<&str>| {
+            value.map(|value| format!("&{name}={value}")).unwrap_or_default()
+        };
+        let parameters = parameter("cursor", cursor) + &parameter("epoch", epoch);
+        let path = format!("/api/sync/pull?limit=100{parameters}");
         let answer = vault.call(Method::GET, &path, String::new()).await;
         assert_eq!(answer.status, 200, "{path} {answer:?}");
         let page = answer.json();

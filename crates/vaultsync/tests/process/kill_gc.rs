@@ -156,6 +156,40 @@ impl Filled {
         }
     }
 
+    /// Makes the removal of each vault's tombstones take some tenths of a second, so that a kill after the first
+    /// one comes before the last one.
+    fn slow_down(&self) {
+        let url = self.database.url();
+        match url.strip_prefix("sqlite:") {
+            Some(path) => execute_sqlite(
+                path,
+                "create trigger slow before delete on records when old.record_id = 'old-39' begin
+                   select count(*) from (
+                     with recursive n (i) as (select 1 union all select i + 1 from n where i < 500000)
+                     select i from n
+                   );
+                 end",
+            ),
+            None => drop(query(
+                &url,
+                "create function slow() returns trigger language plpgsql as
+                   $$ begin
+                     if old.record_id = 'old-39' then perform pg_sleep(0.2); end if;
+                     return old;
+                   end $$;
+                 create trigger slow before delete on records for each row execute function slow()",
+            )),
+        }
+    }
+
+    fn speed_up(&self) {
+        let url = self.database.url();
+        match url.strip_prefix("sqlite:") {
+            Some(path) => execute_sqlite(path, "drop trigger slow"),
+            None => drop(query(&url, "drop trigger slow on records")),
+        }
+    }
+
     /// Tombstones and versions that are still there.
     fn rows(&self) -> usize {
         self.count("select (select count(*) from records) + (select count(*) from revisions)")
@@ -257,6 +291,12 @@ impl Filled {
     }
 }
 
+fn execute_sqlite(path: &str, statement: &str) {
+    let connection = Connection::open(path).expect("the file opens");
+    connection.busy_timeout(REMOVED_MAX).expect("a timeout");
+    connection.execute_batch(statement).expect(statement);
+}
+
 /// Kills a process that has begun to remove, if it has not ended.
 fn kill(pid: u32) {
     let _ = std::process::Command::new("kill")
@@ -272,6 +312,7 @@ async fn a_gc_that_is_killed_is_finished_by_the_next_one(backend: Backend) {
         kill_inside_a_transaction(&filled).await;
         in_the_middle += 1;
     }
+    filled.slow_down();
     for _ in 0..KILLS {
         let before = filled.rows();
         let mut gc = filled.gc();
@@ -289,6 +330,7 @@ async fn a_gc_that_is_killed_is_finished_by_the_next_one(backend: Backend) {
     }
     assert!(in_the_middle > 0, "no kill came before the end");
     println!("{in_the_middle} kills in the middle");
+    filled.speed_up();
     let (code, out, err) = run(&mut filled.gc());
     assert_eq!(code, Some(0), "{out}{err}");
     filled.check_end().await;
@@ -344,6 +386,7 @@ async fn kill_inside_a_transaction(filled: &Filled) {
 async fn a_server_that_is_killed_in_its_gc_is_followed_by_the_next_one(backend: Backend) {
     let filled = Filled::new(backend).await;
     let mut in_the_middle = 0;
+    filled.slow_down();
     for _ in 0..KILLS {
         let before = filled.rows();
         let mut server = filled.server(&["--gc-interval-seconds", "1"]);
@@ -359,6 +402,7 @@ async fn a_server_that_is_killed_in_its_gc_is_followed_by_the_next_one(backend: 
     }
     assert!(in_the_middle > 0, "no kill came before the end");
     println!("{in_the_middle} kills in the middle");
+    filled.speed_up();
     // The claim of the killed server ends.
     let server = filled.server(&["--gc-interval-seconds", "1"]);
     let finished = async {

@@ -174,8 +174,9 @@ async fn vaults_are_exported_to_files_beside_a_server() {
         let notes = exported(&server, folder, "/api/sync/vaults/notes/export?history=true").await;
         assert_eq!(comparable(&files[1]), notes);
         let mode = std::os::unix::fs::PermissionsExt::mode;
-        let is_private =
-            |file: &std::fs::DirEntry| mode(&file.metadata().unwrap().permissions()) & 0o77 == 0;
+        let is_private = |file: &std::fs::DirEntry| {
+            mode(&file.metadata().unwrap().permissions()) & 0o777 == 0o600
+        };
         let left: Vec<_> = std::fs::read_dir(out.path()).unwrap().map(Result::unwrap).collect();
         assert!(left.len() == 2 && left.iter().all(is_private), "{left:?}");
 
