@@ -4,6 +4,7 @@
 //! Not here: promises. Tests check what must hold; a speed is only reported.
 
 mod cpu;
+mod first_sync;
 mod growth;
 mod load;
 mod record_ids;
@@ -56,6 +57,15 @@ enum Command {
         #[arg(long)]
         write_docs: bool,
     },
+    /// Measure the first sync of a device, streamed and page by page
+    FirstSync {
+        /// Ids of the records
+        #[arg(long, value_enum, default_value_t)]
+        ids: RecordIds,
+        /// Also update docs/PERFORMANCE.md
+        #[arg(long)]
+        write_docs: bool,
+    },
     #[command(hide = true)]
     Ceiling {
         #[arg(value_enum)]
@@ -75,6 +85,9 @@ struct Options {
     /// Another build of `vaultsync` to measure in the same rounds, for a comparison of both
     #[arg(long, value_name = "PROGRAM")]
     beside: Option<PathBuf>,
+    /// Flag of `serve` for the build that is measured beside; it can be this one with other settings
+    #[arg(long, value_name = "FLAG", requires = "beside", allow_hyphen_values = true)]
+    beside_flag: Vec<String>,
     /// Number of rounds; the tables show the medians
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -105,6 +118,7 @@ fn main() -> anyhow::Result<()> {
     let Cli { command, options } = Cli::parse();
     match command {
         Some(Command::Ceiling { ids }) => targets::serve_ceiling(ids),
+        Some(Command::FirstSync { ids, write_docs }) => first_sync::run(ids, write_docs),
         Some(Command::Growth { seconds, clients, ids, write_docs }) => {
             growth::run(seconds, clients, ids, write_docs)
         }
@@ -115,7 +129,8 @@ fn main() -> anyhow::Result<()> {
 fn measure(options: &Options) -> anyhow::Result<()> {
     let node_baseline = std::env::var_os("VAULTSYNC_BENCH_NODE_BASELINE").map(PathBuf::from);
     let environment = Environment::new(node_baseline, options.ids)?;
-    let other_build = options.beside.as_deref().map(Build::other).transpose()?;
+    let other = |program: &PathBuf| Build::other(program, &options.beside_flag);
+    let other_build = options.beside.as_ref().map(other).transpose()?;
     let (rounds, seconds) = if options.quick { (1, 2) } else { (options.rounds, options.seconds) };
     let Options { clients, ids, .. } = *options;
     let plan = Plan { workloads: options.only.clone(), rounds, seconds, clients, ids };

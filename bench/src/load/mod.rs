@@ -11,6 +11,7 @@ mod requests;
 pub(crate) use client::{Client, User};
 pub(crate) use connection::Connection;
 pub(crate) use event_streams::open_event_streams;
+pub(crate) use requests::{parse_page_end, write_pull};
 
 use std::time::Duration;
 

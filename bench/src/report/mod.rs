@@ -22,6 +22,7 @@ use crate::{
 
 /// The markers in the page between which the tables are replaced.
 const MEASURED: [&str; 2] = ["<!-- measured: begin -->", "<!-- measured: end -->"];
+const FIRST_SYNC: [&str; 2] = ["<!-- first-sync: begin -->", "<!-- first-sync: end -->"];
 const GROWTH: [&str; 2] = ["<!-- growth: begin -->", "<!-- growth: end -->"];
 
 /// The link to the chart in the page.
@@ -131,6 +132,15 @@ pub(crate) fn write_growth(tables: &str, docs: bool) -> anyhow::Result<()> {
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("growth.md"), tables)?;
     if docs { write_to_page(&root, GROWTH, tables) } else { Ok(()) }
+}
+
+/// Writes the table of `first-sync` to `target/bench`, and to the page if `docs` is set.
+pub(crate) fn write_first_sync(table: &str, docs: bool) -> anyhow::Result<()> {
+    let root = root()?;
+    let folder = root.join("target/bench");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("first-sync.md"), table)?;
+    if docs { write_to_page(&root, FIRST_SYNC, table) } else { Ok(()) }
 }
 
 fn write_to_page(root: &Path, markers: [&str; 2], tables: &str) -> anyhow::Result<()> {

@@ -160,7 +160,7 @@ impl HttpTarget {
         open_event_streams(self.runtime(), &self.host, tokens)
     }
 
-    fn runtime(&self) -> &Runtime {
+    pub(crate) fn runtime(&self) -> &Runtime {
         self.generator.runtime()
     }
 }

@@ -18,6 +18,8 @@ use crate::record_ids::RecordIds;
 #[derive(Debug)]
 pub(crate) struct Build {
     program: PathBuf,
+    /// Further flags of `serve`.
+    flags: Vec<String>,
     is_other: bool,
 }
 
@@ -27,13 +29,14 @@ impl Build {
         let this = std::env::current_exe()?;
         let program = this.parent().context("this program has no folder")?.join("vaultsync");
         ensure!(program.is_file(), "{} is not built", program.display());
-        Ok(Self { program, is_other: false })
+        Ok(Self { program, flags: Vec::new(), is_other: false })
     }
 
-    /// Another build, to compare with.
-    pub(crate) fn other(program: &Path) -> anyhow::Result<Self> {
+    /// Another build, or the same one with other settings, to compare with.
+    pub(crate) fn other(program: &Path, flags: &[String]) -> anyhow::Result<Self> {
         ensure!(program.is_file(), "{} is not a file", program.display());
-        Ok(Self { program: std::path::absolute(program)?, is_other: true })
+        let program = std::path::absolute(program)?;
+        Ok(Self { program, flags: flags.to_vec(), is_other: true })
     }
 
     fn pick(&self, this: &'static str, other: &'static str) -> &'static str {
@@ -50,14 +53,14 @@ pub(crate) fn on_postgres(environment: &Environment, build: &Build) -> anyhow::R
     let name = build.pick(PG, PG_OTHER);
     let folder = environment.folder(database)?;
     let database = Some(Database { url: postgres.url(database), process });
-    start(name, &build.program, &folder, database, environment.ids)
+    start(name, build, &folder, database, environment.ids)
 }
 
 /// The server on an SQLite file.
 pub(crate) fn on_sqlite(environment: &Environment, build: &Build) -> anyhow::Result<HttpTarget> {
     let name = build.pick(SQLITE, SQLITE_OTHER);
     let folder = environment.folder(build.pick("sqlite", "sqlite_other"))?;
-    start(name, &build.program, &folder, None, environment.ids)
+    start(name, build, &folder, None, environment.ids)
 }
 
 /// The names of the targets in tables.
@@ -75,14 +78,14 @@ struct Database {
 
 fn start(
     name: &'static str,
-    program: &Path,
+    build: &Build,
     folder: &Path,
     database: Option<Database>,
     ids: RecordIds,
 ) -> anyhow::Result<HttpTarget> {
     let key = LocalKey::load_or_create(folder)?;
     let host = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    let mut command = Command::new(program);
+    let mut command = Command::new(&build.program);
     for (name, _) in std::env::vars_os() {
         let shown = name.to_string_lossy();
         if ["VAULTSYNC_", "CLERK_", "DATABASE_URL"].iter().any(|prefix| shown.starts_with(prefix)) {
@@ -92,7 +95,8 @@ fn start(
     command
         .args(["serve", "--admin-listen", "off", "--rate-limit", "0", "--log", "warn"])
         .args(["--listen", &host, "--data-dir"])
-        .arg(folder);
+        .arg(folder)
+        .args(&build.flags);
     if let Some(database) = &database {
         command.args(["--database", &database.url]);
     }
