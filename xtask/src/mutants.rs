@@ -27,6 +27,8 @@ enum Rules {
     Requests,
     /// Whether a push is applied, and its receipt
     VersionChecks,
+    /// What a vault may hold, which versions are kept, what is removed, and where pages end
+    Contents,
     /// Who is authenticated
     SignIn,
 }
@@ -36,6 +38,7 @@ impl Rules {
         match self {
             Self::Requests => "requests",
             Self::VersionChecks => "version-checks",
+            Self::Contents => "contents",
             Self::SignIn => "sign-in",
         }
     }
@@ -43,18 +46,31 @@ impl Rules {
     const fn package(self) -> &'static str {
         match self {
             Self::Requests => "vaultsync-protocol",
-            Self::VersionChecks => "vaultsync-store",
+            Self::VersionChecks | Self::Contents => "vaultsync-store",
             Self::SignIn => "vaultsync-server",
         }
     }
 
     const fn files(self) -> &'static [&'static str] {
         match self {
-            Self::Requests => &["crates/protocol/src/*.rs"],
+            Self::Requests => &["crates/protocol/src/**/*.rs"],
             Self::VersionChecks => &[
                 "crates/store/src/check_version.rs",
                 "crates/store/src/push_plan.rs",
                 "crates/store/src/receipts.rs",
+            ],
+            Self::Contents => &[
+                "crates/store/src/counters.rs",
+                "crates/store/src/history.rs",
+                "crates/store/src/history_page.rs",
+                "crates/store/src/maintenance.rs",
+                "crates/store/src/manifest.rs",
+                "crates/store/src/pull.rs",
+                "crates/store/src/quotas.rs",
+                "crates/store/src/records.rs",
+                "crates/store/src/revisions.rs",
+                "crates/store/src/rewind.rs",
+                "crates/store/src/usage.rs",
             ],
             Self::SignIn => &[
                 "crates/server/src/auth/bearer.rs",
@@ -81,6 +97,10 @@ impl Rules {
                 },
                 Tests { files: &["--test=postgres"], names: &["push_batches"] },
             ],
+            Self::Contents => &[Tests {
+                files: &["--lib", "--test=conformance"],
+                names: &["sqlite", "history::", "quotas::", "rewind::", "maintenance::"],
+            }],
             Self::SignIn => &[
                 Tests { files: &["--test=sign_in"], names: &[] },
                 Tests { files: &["--lib"], names: &["auth"] },
