@@ -167,7 +167,10 @@ async fn usage(settings: &Settings, user: &UserName, is_json: bool) -> anyhow::R
         let name = summary.name.as_deref().unwrap_or("(default)");
         let [records, tombstones, bytes] =
             [usage.records, usage.tombstones, usage.bytes].map(count);
-        print(&format!("{name}\t{records} records\t{tombstones} tombstones\t{bytes} bytes"))?;
+        let history = usage.history_bytes;
+        print(&format!(
+            "{name}\t{records} records\t{tombstones} tombstones\t{bytes} bytes\t{history} bytes of history"
+        ))?;
     }
     close(store).await
 }
