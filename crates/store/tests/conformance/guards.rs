@@ -6,7 +6,7 @@ use vaultsync_store::{PushOutcome, Refused};
 
 use crate::{
     dsl::{NOW, conflicts, create, creates, delete, live, update, user, versions},
-    support::TestStore,
+    support::{TestStore, batch_with},
 };
 
 backends!(
@@ -19,23 +19,11 @@ backends!(
     two_pushes_with_guards_on_each_other_are_not_both_applied,
 );
 
-/// A push with guards, from the body that a client would send.
+/// A push with guards.
 fn guarded(operations: &[vaultsync_protocol::Operation], guards: &[(&str, i64)]) -> Push {
-    let operations: Vec<_> = operations
-        .iter()
-        .map(|one| {
-            json!({
-                "recordId": one.record_id,
-                "baseVersion": one.base_version,
-                "ciphertext": one.ciphertext,
-                "deleted": one.deleted,
-            })
-        })
-        .collect();
     let guards: Vec<_> =
         guards.iter().map(|(id, version)| json!({ "recordId": id, "version": version })).collect();
-    let body = json!({ "operations": operations, "guards": guards }).to_string();
-    Push::from_json(body.as_bytes(), usize::MAX).expect("a valid body")
+    batch_with(operations, json!({ "guards": guards }))
 }
 
 fn applied(outcome: PushOutcome) -> Vec<Written> {

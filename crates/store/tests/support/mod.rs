@@ -130,6 +130,11 @@ pub(crate) fn operation(
 
 /// A push of these operations, parsed from the body that a client would send.
 pub(crate) fn batch(operations: &[Operation], epoch: Option<&str>) -> Push {
+    batch_with(operations, json!({ "epoch": epoch }))
+}
+
+/// As [`batch`], with these members of the body besides the operations.
+pub(crate) fn batch_with(operations: &[Operation], mut body: serde_json::Value) -> Push {
     let operations: Vec<_> = operations
         .iter()
         .map(|operation| {
@@ -141,8 +146,8 @@ pub(crate) fn batch(operations: &[Operation], epoch: Option<&str>) -> Push {
             })
         })
         .collect();
-    let body = json!({ "operations": operations, "epoch": epoch }).to_string();
-    Push::from_json(body.as_bytes(), usize::MAX).expect("a valid body")
+    body["operations"] = operations.into();
+    Push::from_json(body.to_string().as_bytes(), usize::MAX).expect("a valid body")
 }
 
 /// The epoch as a client sends it back.
