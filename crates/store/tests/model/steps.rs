@@ -2,106 +2,92 @@
 
 use proptest::{prelude::*, sample::Index, strategy::BoxedStrategy};
 use proptest_state_machine::ReferenceStateMachine;
+use vaultsync_store::Quotas;
 
-use crate::reference::{
-    Answer, DEVICES, EPOCH, Page, PullAnswer, RECORDS, Request, VaultModel, Write,
+use crate::{
+    drafts::{
+        Context, DraftBatch, NamedEpoch, Since, another_version, context, draft_batch, vault,
+    },
+    maintenance::{Gc, GcCounts},
+    record::{DAY, MINUTE},
+    reference::{Answer, Batch, EpochName, Limits, PullRequest, Request, Status, VaultModel},
 };
 
-pub(crate) const USERS: usize = 2;
+/// The user and the name of each vault.
+pub(crate) const VAULTS: [(usize, Option<&str>); 4] =
+    [(0, None), (0, Some("notes")), (0, Some("keys")), (1, None)];
 
-/// One request of a step, and the response that the contract requires.
+/// One request of a step, and what the contract requires.
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {
     Push(Request, Answer),
-    Pull { user: usize, device: usize, limit: usize, page: Page },
-    PullWithEpoch { user: usize, cursor: Option<i64>, names_epoch: bool, answer: PullAnswer },
+    /// A follower reads its next page.
+    Follow {
+        vault: usize,
+        follower: usize,
+        limit: usize,
+    },
+    Pull {
+        vault: usize,
+        request: PullRequest,
+    },
+    States {
+        vault: usize,
+        at: i64,
+    },
+    Gc(Gc, GcCounts),
+    Erase {
+        vault: usize,
+        epoch: Option<EpochName>,
+        is_erased: bool,
+    },
+    FinishErasures {
+        finished: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     now: i64,
-    pub(crate) vaults: [VaultModel; USERS],
+    pub(crate) quotas: Quotas,
+    pub(crate) vaults: [VaultModel; VAULTS.len()],
     /// The requests of the last step.
     pub(crate) expected: Vec<Expected>,
 }
 
-/// The base version that a client sends.
-#[derive(Clone, Debug)]
-pub(crate) enum Base {
-    Null,
-    /// Relative to the current version, which is 0 for a record that does not exist.
-    Relative(i64),
-    Absolute(i64),
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Draft {
-    record: usize,
-    base: Base,
-    ciphertext: Vec<u8>,
-    deleted: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum KnownEpoch {
-    None,
-    Right,
-    Wrong,
-}
-
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Push {
-        user: usize,
-        drafts: Vec<Draft>,
-        epoch: KnownEpoch,
-        time: i64,
-    },
+    Push(Context, DraftBatch),
     /// Repeats an earlier batch, whatever its outcome was.
-    Retry {
-        user: usize,
-        which: Index,
-        epoch: KnownEpoch,
-        time: i64,
-    },
+    Retry(Context, Index),
     /// Pushes one record many times, so that receipts age out.
     PushMany {
-        user: usize,
+        vault: usize,
         pushes: usize,
+        apart: i64,
     },
-    Pull {
-        user: usize,
-        device: usize,
+    Follow {
+        vault: usize,
+        follower: usize,
         limit: usize,
     },
-    PullWithEpoch {
-        user: usize,
-        offset: Option<i64>,
-        names_epoch: bool,
+    /// Pulls from near the head.
+    Pull(Context, Option<i64>),
+    /// Reads the states near a time that a version has.
+    States {
+        vault: usize,
+        near: Index,
+        offset: i64,
     },
+    Gc {
+        history_days: i64,
+        tombstone_days: i64,
+        time: i64,
+        dry_run: bool,
+    },
+    Erase(Context),
+    FinishErasures,
     Reopen,
-}
-
-fn drafts() -> impl Strategy<Value = Vec<Draft>> {
-    let base = prop_oneof![
-        3 => Just(Base::Null),
-        6 => Just(Base::Relative(0)),
-        1 => (-2_i64..=2).prop_map(Base::Relative),
-        1 => (0_i64..4).prop_map(Base::Absolute),
-    ];
-    // Few different ciphertexts, so that two devices often write the same one.
-    let ciphertext = prop_oneof![Just(vec![1]), Just(vec![2; 5]), Just(vec![3; 11])];
-    let draft = (base, ciphertext, prop::bool::weighted(0.2), any::<bool>());
-    let records: Vec<_> = (0..RECORDS.len()).collect();
-    let records = prop::sample::subsequence(records, 0..=RECORDS.len()).prop_shuffle();
-    (records, prop::collection::vec(draft, RECORDS.len())).prop_map(|(records, drafts)| {
-        let zipped = records.into_iter().zip(drafts);
-        let draft = |(record, (base, ciphertext, deleted, empty)): (_, (_, Vec<u8>, _, bool))| {
-            let ciphertext = if deleted && empty { Vec::new() } else { ciphertext };
-            Draft { record, base, ciphertext, deleted }
-        };
-        zipped.map(draft).collect()
-    })
 }
 
 pub(crate) struct Reference;
@@ -111,36 +97,44 @@ impl ReferenceStateMachine for Reference {
     type Transition = Step;
 
     fn init_state() -> BoxedStrategy<State> {
-        let vaults = [VaultModel::default(), VaultModel::default()];
-        Just(State { now: 1_705_314_600_000, vaults, expected: Vec::new() }).boxed()
+        let quotas = prop_oneof![
+            3 => Just(Quotas::default()),
+            1 => (1_i64..6).prop_map(|records| Quotas { records: Some(records), bytes: None }),
+            1 => (1_i64..40).prop_map(|bytes| Quotas { records: None, bytes: Some(bytes) }),
+        ];
+        let state = |quotas| State {
+            now: 1_705_314_600_000,
+            quotas,
+            vaults: Default::default(),
+            expected: Vec::new(),
+        };
+        quotas.prop_map(state).boxed()
     }
 
     fn transitions(_: &State) -> BoxedStrategy<Step> {
-        let epoch = || {
-            prop_oneof![
-                6 => Just(KnownEpoch::None),
-                3 => Just(KnownEpoch::Right),
-                1 => Just(KnownEpoch::Wrong),
-            ]
-        };
-        let time = || {
-            prop_oneof![
-                5 => Just(0),
-                5 => 1_i64..20,
-                1 => -3_600_000_i64..0,
-                1 => 0_i64..3_600_000,
-            ]
-        };
+        let apart = prop_oneof![Just(0), Just(MINUTE), Just(13 * MINUTE)];
+        let erase = (context(), prop::bool::weighted(0.7)).prop_map(|(context, is_current)| {
+            let current = Context { epoch: NamedEpoch::Current, ..context };
+            Step::Erase(if is_current { current } else { context })
+        });
+        let gc =
+            (prop_oneof![Just(3_i64), Just(30)], 0_i64..3, 0..9 * DAY, prop::bool::weighted(0.2));
         prop_oneof![
-            10 => (0..USERS, drafts(), epoch(), time())
-                .prop_map(|(user, drafts, epoch, time)| Step::Push { user, drafts, epoch, time }),
-            5 => (0..USERS, any::<Index>(), epoch(), time())
-                .prop_map(|(user, which, epoch, time)| Step::Retry { user, which, epoch, time }),
-            1 => (0..USERS, 1_usize..34).prop_map(|(user, pushes)| Step::PushMany { user, pushes }),
-            5 => (0..USERS, 0..DEVICES, 1_usize..8)
-                .prop_map(|(user, device, limit)| Step::Pull { user, device, limit }),
-            1 => (0..USERS, prop::option::of(-8_i64..3), any::<bool>())
-                .prop_map(|(user, offset, names_epoch)| Step::PullWithEpoch { user, offset, names_epoch }),
+            12 => (context(), draft_batch()).prop_map(|(context, batch)| Step::Push(context, batch)),
+            4 => (context(), any::<Index>()).prop_map(|(context, which)| Step::Retry(context, which)),
+            1 => (vault(), 1_usize..34, apart)
+                .prop_map(|(vault, pushes, apart)| Step::PushMany { vault, pushes, apart }),
+            8 => (vault(), 0_usize..2, 1_usize..4)
+                .prop_map(|(vault, follower, limit)| Step::Follow { vault, follower, limit }),
+            1 => (context(), prop::option::of(-8_i64..3))
+                .prop_map(|(context, offset)| Step::Pull(context, offset)),
+            2 => (vault(), any::<Index>(), -1_i64..=1)
+                .prop_map(|(vault, near, offset)| Step::States { vault, near, offset }),
+            4 => gc.prop_map(|(history_days, tombstone_days, time, dry_run)| {
+                Step::Gc { history_days, tombstone_days, time, dry_run }
+            }),
+            2 => erase,
+            4 => Just(Step::FinishErasures),
             1 => Just(Step::Reopen),
         ]
         .boxed()
@@ -150,50 +144,70 @@ impl ReferenceStateMachine for Reference {
         state.expected.clear();
         match step {
             Step::Reopen => {}
-            Step::Push { user, drafts, epoch, time } => {
-                state.now += time;
-                let writes: Vec<_> =
-                    drafts.iter().map(|draft| write(&state.vaults[*user], draft)).collect();
-                state.vaults[*user].sent.push(writes.clone());
-                state.push(*user, writes, epoch);
+            Step::Push(context, drafts) => {
+                let vault = &mut state.vaults[context.vault];
+                let batch = vault.batch(drafts);
+                vault.sent.push(batch.clone());
+                state.push(*context, batch);
             }
-            Step::Retry { user, which, epoch, time } => {
-                state.now += time;
-                let sent = &state.vaults[*user].sent;
-                let writes = if sent.is_empty() { Vec::new() } else { which.get(sent).clone() };
-                state.push(*user, writes, epoch);
+            Step::Retry(context, which) => {
+                let sent = &state.vaults[context.vault].sent;
+                let batch =
+                    if sent.is_empty() { Batch::default() } else { which.get(sent).clone() };
+                state.push(*context, batch);
             }
-            Step::PushMany { user, pushes } => {
-                for _ in 0..*pushes {
-                    let draft = Draft {
-                        record: 0,
-                        base: Base::Relative(0),
-                        ciphertext: vec![4],
-                        deleted: false,
-                    };
-                    let writes = vec![write(&state.vaults[*user], &draft)];
-                    state.push(*user, writes, &KnownEpoch::None);
+            &Step::PushMany { vault, pushes, apart } => {
+                let (epoch, since) = (NamedEpoch::None, Since::None);
+                for _ in 0..pushes {
+                    let context = Context { vault, epoch, since, time: apart };
+                    let batch = state.vaults[vault].batch(&another_version());
+                    state.push(context, batch);
                 }
             }
-            Step::Pull { user, device, limit } => {
-                let vault = &mut state.vaults[*user];
-                let page = vault.page(vault.cursors[*device], *limit);
-                vault.cursors[*device] = page.next_cursor.or(vault.cursors[*device]);
-                let (user, device, limit) = (*user, *device, *limit);
-                state.expected.push(Expected::Pull { user, device, limit, page });
+            &Step::Follow { vault, follower, limit } => {
+                state.expected.push(Expected::Follow { vault, follower, limit });
             }
-            Step::PullWithEpoch { user, offset, names_epoch } => {
-                let (user, names_epoch) = (*user, *names_epoch);
-                let vault = &state.vaults[user];
+            Step::Pull(context, offset) => {
+                state.now += context.time;
+                let vault = &state.vaults[context.vault];
                 let cursor = offset.map(|offset| vault.clock.unwrap_or(state.now) + offset);
-                let answer = match vault.clock {
-                    Some(clock) if names_epoch && cursor.is_some_and(|cursor| cursor > clock) => {
-                        PullAnswer::CursorAhead
-                    }
-                    Some(_) if names_epoch => PullAnswer::Page(vault.page(cursor, 100)),
-                    _ => PullAnswer::EpochChanged,
+                let request = PullRequest {
+                    cursor,
+                    limit: 100,
+                    epoch: state.epoch(*context),
+                    since: vault.since(context.since),
                 };
-                state.expected.push(Expected::PullWithEpoch { user, cursor, names_epoch, answer });
+                state.expected.push(Expected::Pull { vault: context.vault, request });
+            }
+            Step::States { vault, near, offset } => {
+                let records = state.vaults[*vault].records.values();
+                let versions = records.flat_map(|record| &record.versions);
+                let times: Vec<_> = versions.map(|version| version.updated_at).collect();
+                let at = if times.is_empty() { state.now } else { *near.get(&times) + offset };
+                state.expected.push(Expected::States { vault: *vault, at });
+            }
+            &Step::Gc { history_days, tombstone_days, time, dry_run } => {
+                state.now += time;
+                let gc = Gc { history_days, tombstone_days, now: state.now, dry_run };
+                let mut counts = GcCounts::default();
+                for vault in &mut state.vaults {
+                    vault.gc(gc, &mut counts);
+                }
+                state.expected.push(Expected::Gc(gc, counts));
+            }
+            Step::Erase(context) => {
+                state.now += context.time;
+                let (vault, epoch) = (context.vault, state.epoch(*context));
+                let is_erased = match epoch {
+                    Some(EpochName::Own(epoch)) => state.vaults[vault].erase(epoch),
+                    _ => false,
+                };
+                state.expected.push(Expected::Erase { vault, epoch, is_erased });
+            }
+            Step::FinishErasures => {
+                let vaults = state.vaults.iter_mut();
+                let finished = vaults.map(VaultModel::finish_erasure).filter(|is| *is).count();
+                state.expected.push(Expected::FinishErasures { finished });
             }
         }
         state
@@ -201,33 +215,42 @@ impl ReferenceStateMachine for Reference {
 }
 
 impl State {
-    fn push(&mut self, user: usize, writes: Vec<Write>, epoch: &KnownEpoch) {
-        let (now, vault) = (self.now, &mut self.vaults[user]);
-        let answer = match epoch {
-            KnownEpoch::Wrong => Answer::EpochChanged,
-            KnownEpoch::Right if vault.clock.is_none() => Answer::EpochChanged,
-            KnownEpoch::Right => vault.push(&writes, true, now),
-            KnownEpoch::None => vault.push(&writes, false, now),
-        };
-        let epoch = match epoch {
-            KnownEpoch::None => None,
-            KnownEpoch::Right => Some(EPOCH.to_string()),
-            KnownEpoch::Wrong => Some("another".to_owned()),
-        };
-        self.expected.push(Expected::Push(Request { user, writes, epoch, now }, answer));
+    fn push(&mut self, context: Context, batch: Batch) {
+        self.now += context.time;
+        let Context { vault, since, .. } = context;
+        let (epoch, now, limits) = (self.epoch(context), self.now, self.limits(vault));
+        let model = &mut self.vaults[vault];
+        let request = Request { vault, batch, epoch, since: model.since(since), now };
+        let answer = model.push(&request, limits);
+        self.expected.push(Expected::Push(request, answer));
     }
-}
 
-/// The operation that a client sends which knows the vault's current versions.
-fn write(vault: &VaultModel, draft: &Draft) -> Write {
-    let id = RECORDS[draft.record];
-    let current = vault.records.get(id).map_or(0, |record| record.version);
-    let base = match draft.base {
-        Base::Null => None,
-        // For a record that the server does not have, a client sends `null`.
-        Base::Relative(0) if current == 0 => None,
-        Base::Relative(offset) => Some((current + offset).max(0)),
-        Base::Absolute(version) => Some(version),
-    };
-    Write { id: id.to_owned(), base, ciphertext: draft.ciphertext.clone(), deleted: draft.deleted }
+    /// What decides about a push to a vault besides the vault.
+    fn limits(&self, vault: usize) -> Limits {
+        let (user, name) = VAULTS[vault];
+        let others = VAULTS.iter().zip(&self.vaults).enumerate().filter(|(other, (of, model))| {
+            let exists = matches!(model.status, Status::Live | Status::Erasing);
+            *other != vault && of.0 == user && of.1.is_some() && exists
+        });
+        let other_named_vaults = name.map(|_| others.count());
+        Limits { quotas: self.quotas, other_named_vaults }
+    }
+
+    /// The epoch that a request names.
+    fn epoch(&self, context: Context) -> Option<EpochName> {
+        let vault = &self.vaults[context.vault];
+        let number = |back: usize| vault.epochs.checked_sub(back).map(EpochName::Own);
+        let name = match context.epoch {
+            NamedEpoch::None => return None,
+            NamedEpoch::Unknown => None,
+            NamedEpoch::Current => number(1),
+            NamedEpoch::Older => number(2),
+            NamedEpoch::OfAnotherVault => {
+                let mut others = self.vaults.iter().enumerate();
+                let other = others.find(|(other, of)| *other != context.vault && of.epochs > 0);
+                other.map(|(vault, of)| EpochName::Of { vault, epoch: of.epochs - 1 })
+            }
+        };
+        Some(name.unwrap_or(EpochName::Unknown))
+    }
 }
