@@ -63,7 +63,7 @@ macro_rules! histories {
             })]
 
             #[test]
-            fn $test(sequential 1..=40 => $name);
+            fn $test(sequential 1..=80 => $name);
         }
     };
 }
@@ -71,8 +71,8 @@ macro_rules! histories {
 histories!(OnSqlite, sqlite_responds_to_any_history_as_the_model_does, Backend::Sqlite);
 histories!(OnPostgres, postgres_responds_to_any_history_as_the_model_does, Backend::Postgres);
 
-/// The number of histories: 64, or `PROPTEST_CASES`.
+/// The number of histories: 40, or `PROPTEST_CASES`.
 fn cases() -> u32 {
     let configured = std::env::var_os("PROPTEST_CASES").map(|_| Config::default().cases);
-    configured.unwrap_or(64)
+    configured.unwrap_or(40)
 }

@@ -59,7 +59,7 @@ pub(crate) struct Context {
     pub(crate) time: i64,
 }
 
-fn base() -> impl Strategy<Value = Base> {
+pub(crate) fn base() -> impl Strategy<Value = Base> {
     prop_oneof![
         3 => Just(Base::Null),
         7 => Just(Base::Relative(0)),
@@ -129,14 +129,16 @@ pub(crate) fn vault() -> impl Strategy<Value = usize> {
 impl VaultModel {
     /// The batch of a client that knows the vault's current versions.
     pub(crate) fn batch(&self, draft: &DraftBatch) -> Batch {
-        let guards = draft.guards.iter().map(|&(record, version)| {
-            let id = RECORDS[record];
-            (id.to_owned(), self.base(id, version).unwrap_or(0))
-        });
+        let guards = draft.guards.iter().map(|&(record, version)| self.guard(record, version));
         Batch {
             writes: draft.writes.iter().map(|draft| self.write(draft)).collect(),
             guards: guards.collect(),
         }
+    }
+
+    pub(crate) fn guard(&self, record: usize, version: Base) -> (String, i64) {
+        let id = RECORDS[record];
+        (id.to_owned(), self.base(id, version).unwrap_or(0))
     }
 
     fn write(&self, draft: &Draft) -> Write {
@@ -169,7 +171,14 @@ impl VaultModel {
 
 /// The next version of the second record.
 pub(crate) fn another_version() -> DraftBatch {
-    let (base, ciphertext) = (Base::Relative(0), vec![4]);
-    let write = Draft { record: 1, base, ciphertext, deleted: false };
+    of_one(Draft { record: 1, base: Base::Relative(0), ciphertext: vec![4], deleted: false })
+}
+
+/// The next version of a record is a tombstone.
+pub(crate) fn deletion(record: usize) -> DraftBatch {
+    of_one(Draft { record, base: Base::Relative(0), ciphertext: Vec::new(), deleted: true })
+}
+
+fn of_one(write: Draft) -> DraftBatch {
     DraftBatch { writes: vec![write], guards: Vec::new() }
 }

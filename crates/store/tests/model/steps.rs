@@ -1,16 +1,21 @@
 //! Random steps of devices, and the response that the model expects to each.
 
+use std::collections::BTreeSet;
+
 use proptest::{prelude::*, sample::Index, strategy::BoxedStrategy};
 use proptest_state_machine::ReferenceStateMachine;
 use vaultsync_store::Quotas;
 
 use crate::{
     drafts::{
-        Context, DraftBatch, NamedEpoch, Since, another_version, context, draft_batch, vault,
+        Base, Context, DraftBatch, NamedEpoch, Since, another_version, base, context, deletion,
+        draft_batch, vault,
     },
     maintenance::{Gc, GcCounts},
     record::{DAY, MINUTE},
-    reference::{Answer, Batch, EpochName, Limits, PullRequest, Request, Status, VaultModel},
+    reference::{
+        Answer, Batch, EpochName, Limits, PullRequest, RECORDS, Request, Status, VaultModel,
+    },
 };
 
 /// The user and the name of each vault.
@@ -60,6 +65,8 @@ pub(crate) enum Step {
     Push(Context, DraftBatch),
     /// Repeats an earlier batch, whatever its outcome was.
     Retry(Context, Index),
+    /// Repeats the operations of an earlier batch with another guard.
+    RetryGuarded(Context, Index, (usize, Base)),
     /// Pushes one record many times, so that receipts age out.
     PushMany {
         vault: usize,
@@ -71,7 +78,7 @@ pub(crate) enum Step {
         follower: usize,
         limit: usize,
     },
-    /// Pulls from near the head.
+    /// Pulls from near the newest purged tombstone, or the head.
     Pull(Context, Option<i64>),
     /// Reads the states near a time that a version has.
     States {
@@ -85,9 +92,23 @@ pub(crate) enum Step {
         time: i64,
         dry_run: bool,
     },
+    /// Deletes a record, and removes its tombstone two days later.
+    DeleteAndPurge {
+        vault: usize,
+        record: usize,
+    },
     Erase(Context),
     FinishErasures,
-    Reopen,
+    /// The server is started again, maybe with other quotas.
+    Reopen(Quotas),
+}
+
+fn quotas() -> impl Strategy<Value = Quotas> {
+    prop_oneof![
+        3 => Just(Quotas::default()),
+        1 => (1_i64..6).prop_map(|records| Quotas { records: Some(records), bytes: None }),
+        1 => (1_i64..40).prop_map(|bytes| Quotas { records: None, bytes: Some(bytes) }),
+    ]
 }
 
 pub(crate) struct Reference;
@@ -97,18 +118,13 @@ impl ReferenceStateMachine for Reference {
     type Transition = Step;
 
     fn init_state() -> BoxedStrategy<State> {
-        let quotas = prop_oneof![
-            3 => Just(Quotas::default()),
-            1 => (1_i64..6).prop_map(|records| Quotas { records: Some(records), bytes: None }),
-            1 => (1_i64..40).prop_map(|bytes| Quotas { records: None, bytes: Some(bytes) }),
-        ];
         let state = |quotas| State {
             now: 1_705_314_600_000,
             quotas,
             vaults: Default::default(),
             expected: Vec::new(),
         };
-        quotas.prop_map(state).boxed()
+        quotas().prop_map(state).boxed()
     }
 
     fn transitions(_: &State) -> BoxedStrategy<Step> {
@@ -122,11 +138,16 @@ impl ReferenceStateMachine for Reference {
         prop_oneof![
             12 => (context(), draft_batch()).prop_map(|(context, batch)| Step::Push(context, batch)),
             4 => (context(), any::<Index>()).prop_map(|(context, which)| Step::Retry(context, which)),
+            1 => (context(), any::<Index>(), (0..RECORDS.len(), base())).prop_map(
+                |(context, which, guard)| Step::RetryGuarded(context, which, guard)
+            ),
             1 => (vault(), 1_usize..34, apart)
                 .prop_map(|(vault, pushes, apart)| Step::PushMany { vault, pushes, apart }),
             8 => (vault(), 0_usize..2, 1_usize..4)
                 .prop_map(|(vault, follower, limit)| Step::Follow { vault, follower, limit }),
-            1 => (context(), prop::option::of(-8_i64..3))
+            3 => (vault(), 0..RECORDS.len())
+                .prop_map(|(vault, record)| Step::DeleteAndPurge { vault, record }),
+            3 => (context(), prop::option::of(-4_i64..3))
                 .prop_map(|(context, offset)| Step::Pull(context, offset)),
             2 => (vault(), any::<Index>(), -1_i64..=1)
                 .prop_map(|(vault, near, offset)| Step::States { vault, near, offset }),
@@ -135,7 +156,7 @@ impl ReferenceStateMachine for Reference {
             }),
             2 => erase,
             4 => Just(Step::FinishErasures),
-            1 => Just(Step::Reopen),
+            2 => quotas().prop_map(Step::Reopen),
         ]
         .boxed()
     }
@@ -143,7 +164,7 @@ impl ReferenceStateMachine for Reference {
     fn apply(mut state: State, step: &Step) -> State {
         state.expected.clear();
         match step {
-            Step::Reopen => {}
+            Step::Reopen(quotas) => state.quotas = *quotas,
             Step::Push(context, drafts) => {
                 let vault = &mut state.vaults[context.vault];
                 let batch = vault.batch(drafts);
@@ -155,6 +176,19 @@ impl ReferenceStateMachine for Reference {
                 let batch =
                     if sent.is_empty() { Batch::default() } else { which.get(sent).clone() };
                 state.push(*context, batch);
+            }
+            Step::RetryGuarded(context, which, (record, version)) => {
+                let vault = &state.vaults[context.vault];
+                if !vault.sent.is_empty() {
+                    let guard = vault.guard(*record, *version);
+                    let mut batch = which.get(&vault.sent).clone();
+                    // A record has a write or a guard, and a push without operations has no guards.
+                    if batch.writes.iter().any(|write| write.id != guard.0) {
+                        batch.writes.retain(|write| write.id != guard.0);
+                        batch.guards = vec![guard];
+                    }
+                    state.push(*context, batch);
+                }
             }
             &Step::PushMany { vault, pushes, apart } => {
                 let (epoch, since) = (NamedEpoch::None, Since::None);
@@ -170,7 +204,8 @@ impl ReferenceStateMachine for Reference {
             Step::Pull(context, offset) => {
                 state.now += context.time;
                 let vault = &state.vaults[context.vault];
-                let cursor = offset.map(|offset| vault.clock.unwrap_or(state.now) + offset);
+                let near = vault.purged_at.or(vault.clock).unwrap_or(state.now);
+                let cursor = offset.map(|offset| near + offset);
                 let request = PullRequest {
                     cursor,
                     limit: 100,
@@ -188,12 +223,15 @@ impl ReferenceStateMachine for Reference {
             }
             &Step::Gc { history_days, tombstone_days, time, dry_run } => {
                 state.now += time;
-                let gc = Gc { history_days, tombstone_days, now: state.now, dry_run };
-                let mut counts = GcCounts::default();
-                for vault in &mut state.vaults {
-                    vault.gc(gc, &mut counts);
-                }
-                state.expected.push(Expected::Gc(gc, counts));
+                state.gc(Gc { history_days, tombstone_days, now: state.now, dry_run });
+            }
+            &Step::DeleteAndPurge { vault, record } => {
+                let (epoch, since) = (NamedEpoch::None, Since::None);
+                let batch = state.vaults[vault].batch(&deletion(record));
+                state.push(Context { vault, epoch, since, time: 0 }, batch);
+                state.now += 2 * DAY;
+                let (history_days, tombstone_days, now) = (30, 1, state.now);
+                state.gc(Gc { history_days, tombstone_days, now, dry_run: false });
             }
             Step::Erase(context) => {
                 state.now += context.time;
@@ -215,6 +253,14 @@ impl ReferenceStateMachine for Reference {
 }
 
 impl State {
+    fn gc(&mut self, gc: Gc) {
+        let mut counts = GcCounts::default();
+        for vault in &mut self.vaults {
+            vault.gc(gc, &mut counts);
+        }
+        self.expected.push(Expected::Gc(gc, counts));
+    }
+
     fn push(&mut self, context: Context, batch: Batch) {
         self.now += context.time;
         let Context { vault, since, .. } = context;
@@ -223,6 +269,17 @@ impl State {
         let request = Request { vault, batch, epoch, since: model.since(since), now };
         let answer = model.push(&request, limits);
         self.expected.push(Expected::Push(request, answer));
+    }
+
+    /// The vaults that the last step may have changed.
+    pub(crate) fn changed(&self) -> BTreeSet<usize> {
+        let of = |expected: &Expected| match expected {
+            Expected::Push(request, _) => request.vault..request.vault + 1,
+            Expected::Erase { vault, .. } => *vault..*vault + 1,
+            Expected::Gc(..) | Expected::FinishErasures { .. } => 0..VAULTS.len(),
+            Expected::Follow { .. } | Expected::Pull { .. } | Expected::States { .. } => 0..0,
+        };
+        self.expected.iter().flat_map(of).collect()
     }
 
     /// What decides about a push to a vault besides the vault.

@@ -66,14 +66,15 @@ impl System {
 
     /// Carries out a step, and compares each response with the model's.
     pub(crate) fn apply(mut self, model: &State, step: &Step) -> Self {
-        if matches!(step, Step::Reopen) {
+        if matches!(step, Step::Reopen(_)) {
+            self.store.options.quotas = model.quotas;
             self.store = self.runtime.block_on(self.store.reopen());
         }
         for expected in &model.expected {
             self.check(model, expected);
         }
-        for (vault, model) in model.vaults.iter().enumerate() {
-            self.check_usage(vault, model);
+        for vault in model.changed() {
+            self.check_usage(vault, &model.vaults[vault]);
         }
         self
     }
