@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, OpenFlags};
 use vaultsync_testkit::{
-    history::{Counts, Digest, Event, Outcome, RecordView, Request},
+    history::{Counts, Digest, Event, Outcome, RecordView, Request, VaultLabel},
     inconsistencies, stored_in_postgres,
 };
 
@@ -46,7 +46,7 @@ impl Database {
         match self {
             Self::Sqlite(path) => stored_in_sqlite(path, user)
                 .with_context(|| format!("{} cannot be read", path.display())),
-            Self::Postgres(url) => Ok(stored_in_postgres(url, user)),
+            Self::Postgres(url) => Ok(stored_in_postgres(url, &user.into())),
         }
     }
 }
@@ -63,7 +63,7 @@ pub fn verify(
     database: &Database,
 ) -> anyhow::Result<Result<Counts, Vec<String>>> {
     for user in &workload.users {
-        workload.recorder.state(user, database.records(user)?);
+        workload.recorder.state(&VaultLabel::from(&**user), database.records(user)?);
     }
     Ok(workload.recorder.verify())
 }
@@ -101,10 +101,12 @@ fn acknowledged(events: &[Event]) -> HashMap<VersionName, String> {
     let (mut pushes, mut digests) = (HashMap::new(), HashMap::new());
     for event in events {
         match event {
-            Event::Begin { operation, user, request: Request::Push { operations }, .. } => {
-                pushes.insert(operation, (user, operations));
+            Event::Begin {
+                operation, vault, request: Request::Push { operations, .. }, ..
+            } => {
+                pushes.insert(operation, (&vault.user, operations));
             }
-            Event::End { operation, outcome: Outcome::Acknowledged { results } } => {
+            Event::End { operation, outcome: Outcome::Acknowledged { results, .. } } => {
                 let Some((user, writes)) = pushes.get(operation) else { continue };
                 for (write, result) in writes.iter().zip(results) {
                     let name = (user.to_string(), result.record_id.to_string(), result.version);
@@ -134,7 +136,7 @@ fn stored_in_sqlite(path: &Path, user: &str) -> rusqlite::Result<Vec<RecordView>
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut statement = connection.prepare(
         "select record_id, version, deleted, updated_at, ciphertext
-         from records join vaults using (vault_key) where subject = ?1",
+         from records join vaults using (vault_key) where subject = ?1 and name = ''",
     )?;
     let rows = statement.query_map([user], |row| {
         let ciphertext: Vec<u8> = row.get(4)?;

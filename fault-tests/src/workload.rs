@@ -18,6 +18,7 @@ pub const WRITES: WriterConfig = WriterConfig {
     batch_max: 6,
     ciphertext_bytes_max: 1500,
     replay_one_in: 0,
+    guard_one_in: 0,
     pause: Duration::ZERO,
 };
 
@@ -108,7 +109,7 @@ impl Workload {
     ) -> Client<HttpService> {
         let (token, tally) = (self.tokens[user].clone(), Arc::clone(&self.tally));
         let service = HttpService::new(Arc::clone(addresses), token, first, tally);
-        Client::new(&self.recorder, &self.users[user], device, service)
+        Client::new(&self.recorder, &*self.users[user], device, service)
     }
 
     /// Starts all writers and followers of a plan.

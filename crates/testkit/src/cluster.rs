@@ -9,10 +9,22 @@ use tempfile::TempDir;
 use vaultsync_test_servers::{NatsServer, PostgresServer};
 
 use crate::{
-    history::{self, Recorder},
+    history::{self, Recorder, VaultLabel},
     process::{ServerConfig, ServerProcess, addresses},
     stored::stored_in_postgres,
-    workload::{Client, Clients, Follower, HttpService, Writer, WriterConfig, local_token},
+    workload::{Client, Clients, Eraser, Follower, HttpService, Writer, WriterConfig, local_token},
+};
+
+const NAME: &str = "notes";
+
+/// What the writers write.
+const WRITES: WriterConfig = WriterConfig {
+    records: 60,
+    batch_max: 5,
+    ciphertext_bytes_max: 0,
+    replay_one_in: 20,
+    guard_one_in: 4,
+    pause: Duration::ZERO,
 };
 
 /// The size of the cluster, and the length of the run.
@@ -22,7 +34,8 @@ pub struct Plan {
     pub program: PathBuf,
     /// Number of server processes.
     pub nodes: usize,
-    /// Number of users, each with one follower. The writers are spread over the users.
+    /// Number of users, each with one follower. The writers are spread over the users. The first user also has a
+    /// named vault with clients of its own, which is erased again and again.
     pub users: usize,
     /// Number of writers, several to a vault.
     pub writers: usize,
@@ -59,9 +72,9 @@ pub async fn run(plan: &Plan) -> Result<Counts, Vec<String>> {
     let (woken, recorder) = run_clients(plan, &config)
         .await
         .map_err(|error| vec![format!("the cluster cannot be run: {error:#}")])?;
-    for user in 0..plan.users {
-        let user = user_name(user);
-        recorder.state(&user.as_str().into(), stored_in_postgres(&database, &user));
+    let vaults = (0..plan.users).map(|user| VaultLabel::from(user_name(user).as_str()));
+    for vault in vaults.chain([named_vault()]) {
+        recorder.state(&vault, stored_in_postgres(&database, &vault));
     }
     recorder.verify().map(|history| Counts { history, woken })
 }
@@ -78,13 +91,24 @@ async fn run_clients(plan: &Plan, config: &ServerConfig) -> anyhow::Result<(usiz
     let client = |user: usize, device: &str, first: usize| {
         let (addresses, token) = (addresses.clone(), tokens[user].clone());
         let service = HttpService::new(addresses, token, first, std::sync::Arc::default());
-        Client::new(&recorder, &user_name(user).into(), device, service)
+        Client::new(&recorder, user_name(user).as_str(), device, service)
     };
     let mut clients = Clients::default();
     for number in 0..plan.writers {
         let client = client(number % plan.users, &format!("writer {number}"), number);
-        clients.start_writer(Writer::new(client, WriterConfig::default(), number as u64));
+        clients.start_writer(Writer::new(client, WRITES, number as u64));
     }
+    let in_named_vault = |device: &str, first: usize| {
+        let (addresses, token) = (addresses.clone(), tokens[0].clone());
+        let service = HttpService::new(addresses, token, first, std::sync::Arc::default());
+        Client::new(&recorder, named_vault(), device, service.in_vault(NAME))
+    };
+    for number in 0..2 {
+        let client = in_named_vault(&format!("writer {number}"), number).naming_epoch_in_pushes();
+        clients.start_writer(Writer::new(client, WRITES, number as u64));
+    }
+    clients.start_follower(Follower::new(in_named_vault("follower", 0)));
+    clients.start_eraser(Eraser::new(in_named_vault("eraser", 1)));
     for user in 0..plan.users {
         clients.start_follower(Follower::new(client(user, "follower", user)));
     }
@@ -111,6 +135,11 @@ async fn start_nodes(count: usize, config: &ServerConfig) -> anyhow::Result<Vec<
         node.wait_until_ready().await?;
     }
     Ok(nodes)
+}
+
+/// The first user's named vault.
+fn named_vault() -> VaultLabel {
+    VaultLabel::named(&user_name(0), NAME)
 }
 
 fn user_name(number: usize) -> String {

@@ -2,16 +2,18 @@
 //!
 //! Not here: whether they are right, see [`history`](crate::history).
 
-use crate::history::{Digest, RecordView};
+use crate::history::{Digest, RecordView, VaultLabel};
 
-/// The records of a user, read from the database at `url`.
-pub fn stored_in_postgres(url: &str, user: &str) -> Vec<RecordView> {
+/// The records of a vault, read from the database at `url`.
+pub fn stored_in_postgres(url: &str, vault: &VaultLabel) -> Vec<RecordView> {
+    let (user, name) = (&vault.user, vault.name.as_deref().unwrap_or_default());
     let rows = vaultsync_test_servers::query(
         url,
         &format!(
             "select r.record_id, r.version, r.deleted, r.updated_at,
                     translate(encode(r.ciphertext, 'base64'), E'\\n', '')
-             from records r join vaults v using (vault_id) where v.subject = '{user}'"
+             from records r join vaults v using (vault_id) where v.subject = '{user}'
+               and v.name = '{name}'"
         ),
     );
     rows.lines().filter(|row| !row.is_empty()).map(parse).collect()

@@ -11,12 +11,12 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use vaultsync_protocol::{Epoch, Timestamp};
+use vaultsync_protocol::{Epoch, Timestamp, VaultName};
 use vaultsync_store::{StoreOptions, Vault};
 use vaultsync_testkit::{
     Backend, TestDatabase, backends,
-    history::Recorder,
-    workload::{Client, Follower, StoreService, Writer, WriterConfig, state},
+    history::{Recorder, VaultLabel},
+    workload::{Client, Eraser, Follower, StoreService, Writer, WriterConfig, state},
 };
 
 backends!(
@@ -27,6 +27,10 @@ backends!(
 const USERS: usize = 3;
 const WRITERS: usize = 4;
 const PUSHES: usize = 60;
+
+/// The named vault, and how often it is erased.
+const NAME: &str = "notes";
+const ERASURES: usize = 3;
 
 /// A time in 2024.
 const NOW: i64 = 1_705_314_600_000;
@@ -45,25 +49,36 @@ fn bad_clock(seed: u64) -> impl FnMut() -> Timestamp {
     }
 }
 
+fn vault_of(label: &VaultLabel) -> Vault {
+    let vault = Vault::of("https://issuer.test", &*label.user);
+    match &label.name {
+        None => vault,
+        Some(name) => vault.named(VaultName::new(name).expect("a name")),
+    }
+}
+
 async fn writers_and_followers_see_no_broken_promise(backend: Backend) {
     let database = TestDatabase::new(backend);
     let new_epoch = || Epoch::new(Uuid::new_v4());
     let options = StoreOptions { page_bytes_max: 8 * 1024 * 1024, ..StoreOptions::new(new_epoch) };
     let store = Arc::new(database.open(options).await);
     let recorder = Recorder::default();
-    let names: Vec<_> = (0..USERS).map(|user| format!("user {user}")).collect();
-    let vault = |name: &str| Vault::of("https://issuer.test", name);
-    let client = |user: &str, device: &str, clock: u64| {
-        let service = StoreService::new(Arc::clone(&store), vault(user), bad_clock(clock));
-        Client::new(&recorder, &user.into(), device, service)
+    // Each user has a default vault, and the first one a named vault that is erased several times.
+    let mut vaults: Vec<_> =
+        (0..USERS).map(|user| VaultLabel::from(format!("user {user}").as_str())).collect();
+    vaults.push(VaultLabel::named("user 0", NAME));
+    let client = |vault: &VaultLabel, device: &str, clock: u64| {
+        let service = StoreService::new(Arc::clone(&store), vault_of(vault), bad_clock(clock));
+        let client = Client::new(&recorder, vault.clone(), device, service);
+        if vault.name.is_some() { client.naming_epoch_in_pushes() } else { client }
     };
-    let config = WriterConfig { records: 20, ..WriterConfig::default() };
+    let config = WriterConfig { records: 20, guard_one_in: 4, ..WriterConfig::default() };
     let written = CancellationToken::new();
 
     let (mut writers, mut followers) = (JoinSet::new(), JoinSet::new());
-    for user in &names {
+    for vault in &vaults {
         for number in 0..WRITERS as u64 {
-            let client = client(user, &format!("writer {number}"), number);
+            let client = client(vault, &format!("writer {number}"), number);
             let mut writer = Writer::new(client, config, number);
             writers.spawn(async move {
                 for _ in 0..PUSHES {
@@ -71,20 +86,27 @@ async fn writers_and_followers_see_no_broken_promise(backend: Backend) {
                 }
             });
         }
-        followers.spawn(Follower::new(client(user, "follower", 0)).run(written.clone()));
+        followers.spawn(Follower::new(client(vault, "follower", 0)).run(written.clone()));
+        if vault.name.is_some() {
+            let service = StoreService::new(Arc::clone(&store), vault_of(vault), bad_clock(0));
+            let client = Client::new(&recorder, vault.clone(), "eraser", service);
+            writers.spawn(Eraser::new(client).run(ERASURES, CancellationToken::new()));
+        }
     }
     writers.join_all().await;
     written.cancel();
     followers.join_all().await;
-    for user in &names {
-        let all = state(&store, &vault(user)).await.expect("the store answers");
-        recorder.state(&user.as_str().into(), all);
+    for vault in &vaults {
+        let all = state(&store, &vault_of(vault)).await.expect("the store answers");
+        recorder.state(vault, all);
     }
     store.close().await;
 
     let counts = recorder.verify().unwrap_or_else(|broken| panic!("{broken:#?}"));
     assert!(counts.pushes >= USERS * WRITERS * PUSHES, "{counts:?}");
     assert!(counts.acknowledged > 0 && counts.conflicts > 0 && counts.replays > 0, "{counts:?}");
-    assert_eq!((counts.followers, counts.vaults), (USERS, USERS), "{counts:?}");
+    assert!(counts.guarded > 0 && counts.refused_as_erased > 0, "{counts:?}");
+    assert_eq!((counts.erasures, counts.vaults), (ERASURES, USERS + 1), "{counts:?}");
+    assert!(counts.followers > USERS, "{counts:?}");
     println!("{backend:?}: {counts:?}");
 }

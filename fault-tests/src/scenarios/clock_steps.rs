@@ -72,7 +72,7 @@ async fn read_to_end(
 ) -> anyhow::Result<Option<i64>> {
     loop {
         match reader.pull(cursor, 100, false).await {
-            Outcome::Page { records, next_cursor, has_more } => {
+            Outcome::Page { records, next_cursor, has_more, .. } => {
                 cursor = next_cursor.or(cursor);
                 if records.is_empty() && !has_more {
                     return Ok(cursor);

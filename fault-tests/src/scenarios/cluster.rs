@@ -37,6 +37,7 @@ const PLAN: LoadPlan = LoadPlan {
         batch_max: 20,
         ciphertext_bytes_max: 300,
         replay_one_in: 0,
+        guard_one_in: 0,
         pause: Duration::from_millis(5),
     },
 };

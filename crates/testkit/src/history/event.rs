@@ -19,9 +19,10 @@ pub enum Event {
     Begin {
         /// Number of the operation, unique in the history.
         operation: u64,
-        /// Owner of the vault.
-        user: Arc<str>,
-        /// Name of the client, unique among those of the user.
+        /// The vault.
+        #[serde(flatten)]
+        vault: VaultLabel,
+        /// Name of the client, unique among those of the vault.
         device: Arc<str>,
         /// The request.
         request: Request,
@@ -36,11 +37,45 @@ pub enum Event {
     /// Records of the vault at the end of the history, tombstones included. The state of a vault may be
     /// split over several of these events; an empty one says that the vault was read.
     State {
-        /// Owner of the vault.
-        user: Arc<str>,
+        /// The vault.
+        #[serde(flatten)]
+        vault: VaultLabel,
         /// Some of its records.
         records: Vec<RecordView>,
     },
+}
+
+/// A vault by its user, and its name if it is not the user's default vault.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VaultLabel {
+    /// Owner of the vault.
+    pub user: Arc<str>,
+    /// Name of the vault.
+    #[serde(default, rename = "vault", skip_serializing_if = "Option::is_none")]
+    pub name: Option<Arc<str>>,
+}
+
+impl VaultLabel {
+    /// The user's vault of this name.
+    pub fn named(user: &str, name: &str) -> Self {
+        Self { user: user.into(), name: Some(name.into()) }
+    }
+}
+
+/// The default vault of a user.
+impl From<&str> for VaultLabel {
+    fn from(user: &str) -> Self {
+        Self { user: user.into(), name: None }
+    }
+}
+
+impl fmt::Display for VaultLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            None => write!(f, "{}", self.user),
+            Some(name) => write!(f, "{name} of {}", self.user),
+        }
+    }
 }
 
 /// A request of a device.
@@ -51,6 +86,12 @@ pub enum Request {
     Push {
         /// The writes in the order of the body.
         operations: Vec<Write>,
+        /// Conditions on records that it does not write.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        guards: Vec<GuardView>,
+        /// The epoch that it names.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<Arc<str>>,
     },
     /// Return the records that have changed.
     Pull {
@@ -58,6 +99,14 @@ pub enum Request {
         cursor: Option<i64>,
         /// Maximum number of records in the page.
         limit: usize,
+        /// The epoch that it names.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<Arc<str>>,
+    },
+    /// Erase the vault that has this epoch.
+    Erase {
+        /// The epoch.
+        epoch: Arc<str>,
     },
 }
 
@@ -73,6 +122,16 @@ pub struct Write {
     pub digest: Digest,
     /// Whether the write is a tombstone.
     pub deleted: bool,
+}
+
+/// A condition of a push: the record is at this version, 0 if there is no such record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardView {
+    /// Id of the record.
+    pub record_id: Arc<str>,
+    /// The version.
+    pub version: u64,
 }
 
 /// The outcome of a request, as the device saw it.
@@ -91,6 +150,10 @@ pub enum Outcome {
     },
     /// The response was 429, 503 `unavailable` or similar: nothing is written or read.
     Refused,
+    /// The response was 410 `vault_erased`: nothing is written or read, and never will be in this epoch.
+    VaultErased,
+    /// An erasure was answered 200.
+    Erased,
     /// There was no response, half of one, or one that says that the server does not know the outcome.
     Unknown,
     /// A pull was answered 200.
@@ -101,6 +164,9 @@ pub enum Outcome {
         next_cursor: Option<i64>,
         /// Whether there is more to read.
         has_more: bool,
+        /// The vault's epoch; `None` if nothing was ever pushed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<Arc<str>>,
     },
 }
 

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    Digest, Event,
+    Digest, Event, VaultLabel,
+    epochs::Epochs,
     indexer::{Indexer, Malformed},
 };
 
@@ -15,29 +16,53 @@ pub(super) type Position = usize;
 
 pub(super) const NEVER: Position = Position::MAX;
 
-/// Indices of users, of records of a user, and of batches.
-pub(super) type UserIndex = usize;
+/// Indices of the epochs of vaults, of records in them, and of batches.
+pub(super) type VaultIndex = usize;
 pub(super) type RecordIndex = usize;
 pub(super) type BatchIndex = usize;
 
 /// A history that can be checked.
 #[derive(Debug, Default)]
 pub struct History {
-    pub(super) users: Vec<Arc<str>>,
+    /// Each epoch of each vault: an erased vault begins anew, as another one.
+    pub(super) vaults: Vec<VaultEpoch>,
     pub(super) records: Vec<RecordName>,
     pub(super) batches: Vec<Batch>,
     /// In the order of their begins.
     pub(super) attempts: Vec<Attempt>,
     /// In the order of their begins.
     pub(super) pulls: Vec<Pull>,
-    /// The final state of each record; `None` if there is no such record.
+    /// The final state of each record; `None` if there is no such record, or its epoch was erased.
     pub(super) finals: Vec<Option<Observation>>,
 }
 
-/// A record and its owner: the same id in two vaults names two records.
+/// One epoch of a vault.
+#[derive(Debug)]
+pub(super) struct VaultEpoch {
+    pub(super) label: VaultLabel,
+    /// How many epochs of the vault were erased before.
+    pub(super) number: usize,
+    /// `None` if it was not erased.
+    pub(super) erasure: Option<Erasure>,
+}
+
+/// The erasure of an epoch.
+#[derive(Clone, Debug)]
+pub(super) struct Erasure {
+    /// The request that was acknowledged first.
+    pub(super) operation: u64,
+    /// The erased epoch.
+    pub(super) epoch: Arc<str>,
+    /// No request to erase it was sent before this.
+    pub(super) begin: Position,
+    /// From here on a client knew that it is erased.
+    pub(super) acknowledged: Position,
+}
+
+/// A record and its vault: the same id in two vaults names two records.
 #[derive(Debug)]
 pub(super) struct RecordName {
-    pub(super) user: UserIndex,
+    pub(super) vault: VaultIndex,
     pub(super) id: Arc<str>,
 }
 
@@ -68,11 +93,20 @@ impl Operation {
     }
 }
 
+/// A condition of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Guard {
+    pub(super) record: RecordIndex,
+    /// 0 if there must be no such record.
+    pub(super) version: u64,
+}
+
 /// All pushes with the same body.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) user: UserIndex,
+    pub(super) vault: VaultIndex,
     pub(super) operations: Vec<Operation>,
+    pub(super) guards: Vec<Guard>,
     pub(super) attempts: Vec<usize>,
     /// Whether it may have been applied: an attempt was acknowledged or has an unknown outcome.
     pub(super) possible: bool,
@@ -94,6 +128,7 @@ pub(super) enum PushOutcome {
     Acknowledged(Vec<(u64, Option<i64>)>),
     Conflict(Vec<ConflictEntry>),
     Refused,
+    VaultErased,
     Unknown,
 }
 
@@ -115,13 +150,14 @@ impl ConflictEntry {
 #[derive(Debug)]
 pub(super) struct Pull {
     pub(super) number: u64,
-    pub(super) user: UserIndex,
+    pub(super) vault: VaultIndex,
     pub(super) device: Arc<str>,
     pub(super) begin: Position,
     pub(super) end: Position,
     pub(super) cursor: Option<i64>,
     pub(super) limit: usize,
     pub(super) page: Option<Page>,
+    pub(super) is_erased: bool,
 }
 
 #[derive(Debug)]
@@ -143,7 +179,7 @@ pub(super) struct Observation {
 impl History {
     /// Indexes the events of a recorder or a file.
     pub fn new(events: &[Event]) -> Result<Self, Malformed> {
-        let mut indexer = Indexer::default();
+        let mut indexer = Indexer::new(Epochs::of(events)?);
         for (position, event) in events.iter().enumerate() {
             indexer.add(position, event)?;
         }
@@ -155,8 +191,13 @@ impl History {
         &self.records[record].id
     }
 
-    pub(super) fn user_of(&self, record: RecordIndex) -> UserIndex {
-        self.records[record].user
+    pub(super) fn vault_of(&self, record: RecordIndex) -> VaultIndex {
+        self.records[record].vault
+    }
+
+    /// Whether the record's epoch was erased, so that its final state is not known.
+    pub(super) fn is_erased(&self, record: RecordIndex) -> bool {
+        self.vaults[self.vault_of(record)].erasure.is_some()
     }
 
     /// Every observed record, with the operation that returned it; `None` for the final state.

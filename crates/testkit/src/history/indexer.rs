@@ -8,10 +8,11 @@ use std::{
 };
 
 use super::{
-    ConflictEntry, Event, Outcome, RecordView, Request, Write,
+    ConflictEntry, Event, GuardView, Outcome, RecordView, Request, VaultLabel, Write,
+    epochs::Epochs,
     index::{
-        self, Attempt, Batch, BatchIndex, Content, History, NEVER, Observation, Operation, Page,
-        Position, Pull, PushOutcome, RecordIndex, RecordName, UserIndex,
+        self, Attempt, Batch, BatchIndex, Content, Guard, History, NEVER, Observation, Operation,
+        Page, Position, Pull, PushOutcome, RecordIndex, RecordName, VaultEpoch, VaultIndex,
     },
 };
 
@@ -27,53 +28,68 @@ pub enum Malformed {
     /// An outcome does not fit its request.
     #[error("operation {0} has an outcome that does not fit its request")]
     EndsOddly(u64),
-    /// The final state of a user's vault was not recorded.
+    /// The final state of a vault was not recorded.
     #[error("there is no final state of {0}")]
-    NoState(Arc<str>),
+    NoState(VaultLabel),
     /// A final state contains a record twice.
     #[error("the final state of {0} contains {1} twice")]
-    StateTwice(Arc<str>, Arc<str>),
+    StateTwice(VaultLabel, Arc<str>),
+    /// It is not known whether an epoch was erased.
+    #[error("operation {0} erases an epoch, and no request to do so was acknowledged")]
+    UndecidedErasure(u64),
+    /// A push names no epoch, and the vault may have been erased before it was applied or after.
+    #[error("operation {0} pushes without an epoch during an erasure")]
+    AmbiguousPush(u64),
 }
 
 enum Open {
     Push(usize),
     Pull(usize),
+    Erase,
 }
 
 /// A history that is being built.
 #[derive(Default)]
 pub(super) struct Indexer {
     history: History,
-    users: HashMap<Arc<str>, UserIndex>,
-    records: HashMap<(UserIndex, Arc<str>), RecordIndex>,
-    batches: HashMap<(UserIndex, Vec<Operation>), BatchIndex>,
+    epochs: Epochs,
+    vaults: HashMap<(VaultLabel, usize), VaultIndex>,
+    records: HashMap<(VaultIndex, Arc<str>), RecordIndex>,
+    batches: HashMap<(VaultIndex, Vec<Operation>, Vec<Guard>), BatchIndex>,
     open: HashMap<u64, Open>,
     ended: HashSet<u64>,
-    users_with_state: HashSet<UserIndex>,
+    vaults_with_state: HashSet<VaultIndex>,
 }
 
 impl Indexer {
+    pub(super) fn new(epochs: Epochs) -> Self {
+        Self { epochs, ..Self::default() }
+    }
+
     pub(super) fn add(&mut self, position: Position, event: &Event) -> Result<(), Malformed> {
         match event {
-            Event::Begin { operation, user, device, request } => {
+            Event::Begin { operation, vault, device, request } => {
                 if self.open.contains_key(operation) || self.ended.contains(operation) {
                     return Err(Malformed::BeginsTwice(*operation));
                 }
-                let user = self.user(user);
+                let epoch = self.epochs.number(vault, position, *operation, request)?;
+                let vault = self.vault(vault, epoch);
                 let open = match request {
-                    Request::Push { operations } => {
-                        self.push(position, *operation, user, operations)
+                    Request::Push { operations, guards, .. } => {
+                        self.push(position, *operation, vault, operations, guards)
                     }
-                    Request::Pull { cursor, limit } => {
+                    Request::Erase { .. } => Open::Erase,
+                    Request::Pull { cursor, limit, .. } => {
                         self.history.pulls.push(Pull {
                             number: *operation,
-                            user,
+                            vault,
                             device: Arc::clone(device),
                             begin: position,
                             end: NEVER,
                             cursor: *cursor,
                             limit: *limit,
                             page: None,
+                            is_erased: false,
                         });
                         Open::Pull(self.history.pulls.len() - 1)
                     }
@@ -82,7 +98,7 @@ impl Indexer {
                 Ok(())
             }
             Event::End { operation, outcome } => self.end(position, *operation, outcome),
-            Event::State { user, records } => self.state(user, records),
+            Event::State { vault, records } => self.state(vault, records),
         }
     }
 
@@ -90,24 +106,34 @@ impl Indexer {
         &mut self,
         begin: Position,
         number: u64,
-        user: UserIndex,
+        vault: VaultIndex,
         operations: &[Write],
+        guards: &[GuardView],
     ) -> Open {
         let operations: Vec<_> = operations
             .iter()
             .map(|write| Operation {
-                record: self.record(user, &write.record_id),
+                record: self.record(vault, &write.record_id),
                 base: write.base_version,
                 content: Content { digest: write.digest, deleted: write.deleted },
             })
             .collect();
+        let guards: Vec<_> = guards
+            .iter()
+            .map(|guard| Guard {
+                record: self.record(vault, &guard.record_id),
+                version: guard.version,
+            })
+            .collect();
         let history = &mut self.history;
-        let batch =
-            *self.batches.entry((user, operations)).or_insert_with_key(|(_, operations)| {
-                let operations = operations.clone();
-                history.batches.push(Batch { user, operations, attempts: vec![], possible: false });
+        let batch = *self.batches.entry((vault, operations, guards)).or_insert_with_key(
+            |(_, operations, guards)| {
+                let (operations, guards) = (operations.clone(), guards.clone());
+                let (attempts, possible) = (vec![], false);
+                history.batches.push(Batch { vault, operations, guards, attempts, possible });
                 history.batches.len() - 1
-            });
+            },
+        );
         let attempt = history.attempts.len();
         history.batches[batch].attempts.push(attempt);
         let outcome = PushOutcome::Unknown;
@@ -128,32 +154,38 @@ impl Indexer {
                 attempt.end = end;
             }
             Open::Pull(index) => {
-                let user = self.history.pulls[index].user;
+                let vault = self.history.pulls[index].vault;
                 let page = match outcome {
-                    Outcome::Page { records, next_cursor, has_more } => Some(Page {
-                        records: records.iter().map(|view| self.observation(user, view)).collect(),
+                    Outcome::Page { records, next_cursor, has_more, .. } => Some(Page {
+                        records: records.iter().map(|view| self.observation(vault, view)).collect(),
                         next_cursor: *next_cursor,
                         has_more: *has_more,
                     }),
-                    Outcome::Refused | Outcome::Unknown => None,
+                    Outcome::Refused | Outcome::Unknown | Outcome::VaultErased => None,
                     _ => return Err(Malformed::EndsOddly(number)),
                 };
                 let pull = &mut self.history.pulls[index];
                 pull.page = page;
+                pull.is_erased = *outcome == Outcome::VaultErased;
                 pull.end = end;
+            }
+            Open::Erase => {
+                if !matches!(outcome, Outcome::Erased | Outcome::Refused | Outcome::Unknown) {
+                    return Err(Malformed::EndsOddly(number));
+                }
             }
         }
         Ok(())
     }
 
-    fn state(&mut self, user: &Arc<str>, records: &[RecordView]) -> Result<(), Malformed> {
-        let index = self.user(user);
-        self.users_with_state.insert(index);
+    fn state(&mut self, vault: &VaultLabel, records: &[RecordView]) -> Result<(), Malformed> {
+        let index = self.vault(vault, self.epochs.erasures(vault).len());
+        self.vaults_with_state.insert(index);
         for view in records {
             let observed = self.observation(index, view);
             if self.history.finals[observed.record].replace(observed).is_some() {
                 let id = Arc::clone(&view.record_id);
-                return Err(Malformed::StateTwice(Arc::clone(user), id));
+                return Err(Malformed::StateTwice(vault.clone(), id));
             }
         }
         Ok(())
@@ -172,46 +204,48 @@ impl Indexer {
                 fits.then(|| PushOutcome::Acknowledged(versions.collect()))
             }
             Outcome::Conflict { conflicts } => {
-                let user = self.history.batches[batch].user;
+                let vault = self.history.batches[batch].vault;
                 let entries = conflicts.iter().map(|conflict| match conflict {
                     ConflictEntry::Record(view) => {
-                        let observed = self.observation(user, view);
+                        let observed = self.observation(vault, view);
                         index::ConflictEntry { record: observed.record, observed: Some(observed) }
                     }
                     ConflictEntry::Missing(id) => {
-                        index::ConflictEntry { record: self.record(user, id), observed: None }
+                        index::ConflictEntry { record: self.record(vault, id), observed: None }
                     }
                 });
                 Some(PushOutcome::Conflict(entries.collect()))
             }
             Outcome::Refused => Some(PushOutcome::Refused),
+            Outcome::VaultErased => Some(PushOutcome::VaultErased),
             Outcome::Unknown => Some(PushOutcome::Unknown),
-            Outcome::Page { .. } => None,
+            Outcome::Page { .. } | Outcome::Erased => None,
         }
     }
 
-    fn user(&mut self, name: &Arc<str>) -> UserIndex {
-        if let Some(&user) = self.users.get(name) {
-            return user;
+    fn vault(&mut self, label: &VaultLabel, number: usize) -> VaultIndex {
+        if let Some(&vault) = self.vaults.get(&(label.clone(), number)) {
+            return vault;
         }
-        let user = self.history.users.len();
-        self.history.users.push(Arc::clone(name));
-        self.users.insert(Arc::clone(name), user);
-        user
+        let vault = self.history.vaults.len();
+        let erasure = self.epochs.erasures(label).get(number).cloned();
+        self.history.vaults.push(VaultEpoch { label: label.clone(), number, erasure });
+        self.vaults.insert((label.clone(), number), vault);
+        vault
     }
 
-    fn record(&mut self, user: UserIndex, id: &Arc<str>) -> RecordIndex {
+    fn record(&mut self, vault: VaultIndex, id: &Arc<str>) -> RecordIndex {
         let history = &mut self.history;
-        *self.records.entry((user, Arc::clone(id))).or_insert_with(|| {
-            history.records.push(RecordName { user, id: Arc::clone(id) });
+        *self.records.entry((vault, Arc::clone(id))).or_insert_with(|| {
+            history.records.push(RecordName { vault, id: Arc::clone(id) });
             history.finals.push(None);
             history.records.len() - 1
         })
     }
 
-    fn observation(&mut self, user: UserIndex, view: &RecordView) -> Observation {
+    fn observation(&mut self, vault: VaultIndex, view: &RecordView) -> Observation {
         Observation {
-            record: self.record(user, &view.record_id),
+            record: self.record(vault, &view.record_id),
             version: view.version,
             content: Content { digest: view.digest, deleted: view.deleted },
             updated_at: view.updated_at,
@@ -219,9 +253,9 @@ impl Indexer {
     }
 
     pub(super) fn finish(mut self) -> Result<History, Malformed> {
-        for (user, name) in self.history.users.iter().enumerate() {
-            if !self.users_with_state.contains(&user) {
-                return Err(Malformed::NoState(Arc::clone(name)));
+        for (index, vault) in self.history.vaults.iter().enumerate() {
+            if vault.erasure.is_none() && !self.vaults_with_state.contains(&index) {
+                return Err(Malformed::NoState(vault.label.clone()));
             }
         }
         for batch in &mut self.history.batches {

@@ -10,6 +10,7 @@
 //! Not here: the clients, and how the final state is read.
 
 mod check;
+mod epochs;
 mod event;
 mod index;
 mod indexer;
@@ -17,7 +18,8 @@ mod recorder;
 
 pub use check::{Counts, Promise, Violation, check};
 pub use event::{
-    ConflictEntry, Digest, Event, Outcome, ReadError, RecordView, Request, Write, WriteResult, read,
+    ConflictEntry, Digest, Event, GuardView, Outcome, ReadError, RecordView, Request, VaultLabel,
+    Write, WriteResult, read,
 };
 pub use index::History;
 pub use indexer::Malformed;

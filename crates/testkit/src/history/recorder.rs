@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Counts, Event, History, Outcome, RecordView, Request, check};
+use super::{Counts, Event, History, Outcome, RecordView, Request, VaultLabel, check};
 
 /// A history that is being recorded. Clones write to the same history.
 ///
@@ -34,12 +34,12 @@ impl Recorder {
     /// Records that a request is about to be sent, and returns the number to pass to [`Self::end`].
     ///
     /// If it is never ended because its client was dropped, its outcome is unknown.
-    pub fn begin(&self, user: &Arc<str>, device: &Arc<str>, request: Request) -> u64 {
+    pub fn begin(&self, vault: &VaultLabel, device: &Arc<str>, request: Request) -> u64 {
         self.with(|recorded| {
             let operation = recorded.operations;
             recorded.operations += 1;
-            let (user, device) = (Arc::clone(user), Arc::clone(device));
-            recorded.append(Event::Begin { operation, user, device, request });
+            let (vault, device) = (vault.clone(), Arc::clone(device));
+            recorded.append(Event::Begin { operation, vault, device, request });
             operation
         })
     }
@@ -50,9 +50,9 @@ impl Recorder {
     }
 
     /// Records what a vault holds at the end.
-    pub fn state(&self, user: &Arc<str>, records: Vec<RecordView>) {
-        let user = Arc::clone(user);
-        self.with(|recorded| recorded.append(Event::State { user, records }));
+    pub fn state(&self, vault: &VaultLabel, records: Vec<RecordView>) {
+        let vault = vault.clone();
+        self.with(|recorded| recorded.append(Event::State { vault, records }));
     }
 
     /// Notes a response that no server should give. It is no event: [`Self::verify`] reports it.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Follower, Service, Writer};
+use super::{Eraser, Follower, Service, Writer};
 
 /// How long followers may take to read everything that was written, on a busy machine.
 const CATCH_UP_MAX: Duration = Duration::from_secs(120);
@@ -24,6 +24,11 @@ impl Clients {
     /// Starts a writer.
     pub fn start_writer<S: Service + 'static>(&mut self, writer: Writer<S>) {
         self.writers.spawn(writer.run(self.stop.clone()));
+    }
+
+    /// Starts an eraser, which stops with the writers.
+    pub fn start_eraser<S: Service + 'static>(&mut self, eraser: Eraser<S>) {
+        self.writers.spawn(eraser.run(usize::MAX, self.stop.clone()));
     }
 
     /// Starts a follower.

@@ -45,12 +45,14 @@ impl<S: Service> Follower<S> {
                 // The next pull reads what this one would have returned, without a wait.
                 () = written.cancelled(), if !all_is_written => continue,
             };
-            if let Outcome::Page { records, next_cursor, has_more } = outcome {
+            if let Outcome::Page { records, next_cursor, has_more, .. } = outcome {
                 self.woken += usize::from(!all_is_written && !records.is_empty());
                 self.cursor = next_cursor.or(self.cursor);
                 if all_is_written && records.is_empty() && !has_more {
                     break;
                 }
+            } else if outcome == Outcome::VaultErased {
+                self.cursor = None;
             } else if self.client.has_fault() {
                 break;
             } else {

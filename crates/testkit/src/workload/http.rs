@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use reqwest::RequestBuilder;
 use serde::Deserialize;
 use serde_json::Value;
-use vaultsync_protocol::{Cursor, Operation, Timestamp};
+use vaultsync_protocol::{Cursor, Timestamp};
 
-use super::{Service, Tally, push_body::push_body};
+use super::{PullRequest, PushRequest, Service, Tally, push_body::push_body};
 use crate::history::{ConflictEntry, Digest, Outcome, RecordView, WriteResult};
 
 /// How long an empty page waits for a change.
@@ -34,9 +34,8 @@ pub struct HttpService {
     tally: Arc<Tally>,
     /// Number of requests sent; selects the address of the next one.
     sent: usize,
-    /// The vault's epoch, once it is known. Every pull names it, so that a server that takes the cursor for
-    /// one of another epoch, or for one ahead of the vault's clock, has to say so.
-    epoch: Option<String>,
+    /// The vault's name, if it is not the default one.
+    vault: Option<String>,
 }
 
 impl HttpService {
@@ -44,7 +43,13 @@ impl HttpService {
     pub fn new(addresses: Addresses, token: String, first: usize, tally: Arc<Tally>) -> Self {
         let client = reqwest::Client::builder().connect_timeout(CONNECT_MAX).build();
         let client = client.unwrap_or_default();
-        Self { addresses, token, client, tally, sent: first, epoch: None }
+        Self { addresses, token, client, tally, sent: first, vault: None }
+    }
+
+    /// A service for the user's vault of this name.
+    #[must_use]
+    pub fn in_vault(self, name: &str) -> Self {
+        Self { vault: Some(name.to_owned()), ..self }
     }
 
     /// Replaces the token.
@@ -52,10 +57,15 @@ impl HttpService {
         token.clone_into(&mut self.token);
     }
 
-    /// The address for the next request: each server in turn, because none may contradict another.
-    fn next_address(&mut self) -> &str {
+    /// The URL of a route of the vault, for the next request: each server in turn, because none may contradict
+    /// another.
+    fn next_url(&mut self, route: &str) -> String {
         self.sent += 1;
-        &self.addresses[(self.sent - 1) % self.addresses.len()]
+        let address = &self.addresses[(self.sent - 1) % self.addresses.len()];
+        match &self.vault {
+            None => format!("{address}/api/sync/{route}"),
+            Some(name) => format!("{address}/api/sync/vaults/{name}/{route}"),
+        }
     }
 
     /// Sends a request, and returns the response; the outcome if there is none, or half of one.
@@ -86,9 +96,9 @@ impl HttpService {
 }
 
 impl Service for HttpService {
-    async fn push(&mut self, operations: &[Operation]) -> Result<Outcome, String> {
-        let url = format!("{}/api/sync/push", self.next_address());
-        let request = self.client.post(url).body(push_body(operations));
+    async fn push(&mut self, push: PushRequest<'_>) -> Result<Outcome, String> {
+        let url = self.next_url("push");
+        let request = self.client.post(url).body(push_body(&push));
         let response = match self.send(request, RESPONSE_MAX).await {
             Ok(response) => response,
             Err(outcome) => return Ok(outcome),
@@ -113,21 +123,17 @@ impl Service for HttpService {
         }
     }
 
-    async fn pull(
-        &mut self,
-        cursor: Option<i64>,
-        limit: usize,
-        wait: bool,
-    ) -> Result<Outcome, String> {
+    async fn pull(&mut self, pull: PullRequest<'_>) -> Result<Outcome, String> {
+        let PullRequest { cursor, limit, wait, epoch } = pull;
         let wait = if wait { WAIT } else { Duration::ZERO };
         let cursor = cursor.map(|cursor| Timestamp::from_millis(cursor).to_string());
         let query = format!(
             "limit={limit}&wait={}&cursor={}&epoch={}",
             wait.as_secs(),
             cursor.unwrap_or_default(),
-            self.epoch.as_deref().unwrap_or_default(),
+            epoch.unwrap_or_default(),
         );
-        let url = format!("{}/api/sync/pull?{query}", self.next_address());
+        let url = self.next_url(&format!("pull?{query}"));
         let response = match self.send(self.client.get(url), RESPONSE_MAX + wait).await {
             Ok(response) => response,
             Err(outcome) => return Ok(outcome),
@@ -136,10 +142,20 @@ impl Service for HttpService {
             return response.unserved();
         }
         let page: Page = response.parse()?;
-        self.epoch = page.epoch.or(self.epoch.take());
+        let epoch = page.epoch.map(Into::into);
         let next_cursor = page.next_cursor.as_deref().map(millis).transpose()?;
         let records = page.records.into_iter().map(RecordBody::view).collect::<Result<_, _>>()?;
-        Ok(Outcome::Page { records, next_cursor, has_more: page.has_more })
+        Ok(Outcome::Page { records, next_cursor, has_more: page.has_more, epoch })
+    }
+
+    async fn erase(&mut self, epoch: &str) -> Result<Outcome, String> {
+        let route = if self.vault.is_some() { "" } else { "vault" };
+        let url = format!("{}?confirm={epoch}", self.next_url(route).trim_end_matches('/'));
+        match self.send(self.client.delete(url), RESPONSE_MAX).await {
+            Ok(response) if response.status == 200 => Ok(Outcome::Erased),
+            Ok(response) => response.unserved(),
+            Err(outcome) => Ok(outcome),
+        }
     }
 
     async fn pause(&mut self) {
@@ -169,6 +185,7 @@ impl Response {
                 Err(format!("{status} without Retry-After: {text}"))
             }
             (503, Some("outcome_unknown")) => Ok(Outcome::Unknown),
+            (410, Some("vault_erased")) => Ok(Outcome::VaultErased),
             (429 | 503, Some(_)) => Ok(Outcome::Refused),
             _ => Err(format!("a request was answered {status}: {text}")),
         }

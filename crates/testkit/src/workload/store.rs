@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use vaultsync_protocol::{Conflict, Cursor, Operation, Pull, Push, Record, Timestamp};
-use vaultsync_store::{PullOutcome, PushOutcome, Store, StoreError, Unbounded, Vault};
+use vaultsync_protocol::{Conflict, Cursor, KnownEpoch, Pull, Push, Record, Timestamp};
+use vaultsync_store::{
+    EraseOutcome, PullOutcome, PushOutcome, Store, StoreError, Unbounded, Vault,
+};
 
-use super::{Service, push_body::push_body};
+use super::{PullRequest, PushRequest, Service, push_body::push_body};
 use crate::history::{ConflictEntry, Digest, Outcome, RecordView, WriteResult};
 
 /// A vault of a store. `C` is the clock, which may step in either direction.
@@ -24,8 +26,8 @@ impl<C: FnMut() -> Timestamp> StoreService<C> {
 }
 
 impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
-    async fn push(&mut self, operations: &[Operation]) -> Result<Outcome, String> {
-        let push = parse(operations)?;
+    async fn push(&mut self, push: PushRequest<'_>) -> Result<Outcome, String> {
+        let push = parse(&push)?;
         match self.store.push(&self.vault, push, (self.now)(), ()).await {
             Ok(PushOutcome::Applied { results: written, .. }) => {
                 let results = written.into_iter().map(|one| WriteResult {
@@ -39,30 +41,48 @@ impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
                 let conflicts = refused.conflicts.iter().map(conflict_entry).collect();
                 Ok(Outcome::Conflict { conflicts })
             }
+            Ok(PushOutcome::VaultErased) => Ok(Outcome::VaultErased),
+            Ok(PushOutcome::Erasing) => Ok(Outcome::Refused),
             Ok(
                 outcome @ (PushOutcome::EpochChanged
-                | PushOutcome::VaultErased
-                | PushOutcome::Erasing
                 | PushOutcome::TooManyVaults
                 | PushOutcome::QuotaExceeded(_)
                 | PushOutcome::CursorExpired),
-            ) => Err(format!("neither an epoch nor a limit is set: {outcome:?}")),
+            ) => Err(format!("no limit is set, and no database was put back: {outcome:?}")),
             Err(error) => outcome_of(&error),
         }
     }
 
-    async fn pull(
-        &mut self,
-        cursor: Option<i64>,
-        limit: usize,
-        _: bool,
-    ) -> Result<Outcome, String> {
+    async fn pull(&mut self, request: PullRequest<'_>) -> Result<Outcome, String> {
         // Nothing waits here, so a follower must not take the writers' time by polling without a break.
         tokio::task::yield_now().await;
-        match page(&self.store, &self.vault, cursor, limit).await {
-            Ok((records, next_cursor, has_more)) => {
-                Ok(Outcome::Page { records, next_cursor, has_more })
-            }
+        let (cursor, limit) = (request.cursor.map(cursor), request.limit);
+        let epoch = request.epoch.map(known_epoch).transpose()?;
+        let pull = Pull { cursor, limit, epoch, ..Pull::default() };
+        match self.store.pull(&self.vault, &pull, Unbounded).await {
+            Ok((PullOutcome::Page(page), _)) => Ok(Outcome::Page {
+                records: page.records.iter().map(view).collect(),
+                next_cursor: page.next_cursor.map(Timestamp::as_millis),
+                has_more: page.has_more,
+                epoch: page.epoch.map(|epoch| epoch.to_string().into()),
+            }),
+            Ok((PullOutcome::VaultErased, _)) => Ok(Outcome::VaultErased),
+            Ok((outcome, _)) => Err(format!("no database was put back: {outcome:?}")),
+            Err(error) => outcome_of(&error),
+        }
+    }
+
+    /// Erases the vault and removes its rows.
+    async fn erase(&mut self, epoch: &str) -> Result<Outcome, String> {
+        let (epoch, now) = (known_epoch(epoch)?, (self.now)());
+        let erased = self.store.erase(&self.vault, &epoch, now).await;
+        match erased {
+            Ok(EraseOutcome::Erased) => {}
+            Ok(EraseOutcome::EpochChanged) => return Err("an epoch is not erased".to_owned()),
+            Err(error) => return outcome_of(&error),
+        }
+        match self.store.finish_erasures(now).await {
+            Ok(_) => Ok(Outcome::Erased),
             Err(error) => outcome_of(&error),
         }
     }
@@ -76,35 +96,32 @@ impl<C: FnMut() -> Timestamp + Send> Service for StoreService<C> {
 pub async fn state(store: &Store, vault: &Vault) -> Result<Vec<RecordView>, StoreError> {
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
-        let (records, next_cursor, has_more) = page(store, vault, cursor, 100).await?;
-        all.extend(records);
-        cursor = next_cursor.or(cursor);
-        if !has_more {
+        let pull = Pull { cursor, ..Pull::default() };
+        let page = match store.pull(vault, &pull, Unbounded).await?.0 {
+            PullOutcome::Page(page) => page,
+            refused => {
+                return Err(StoreError::Internal(format!("{refused:?}, but no epoch was sent")));
+            }
+        };
+        all.extend(page.records.iter().map(view));
+        cursor = page.next_cursor.map(Cursor::from).or(cursor);
+        if !page.has_more {
             return Ok(all);
         }
     }
 }
 
-async fn page(
-    store: &Store,
-    vault: &Vault,
-    cursor: Option<i64>,
-    limit: usize,
-) -> Result<(Vec<RecordView>, Option<i64>, bool), StoreError> {
-    let cursor = cursor.map(|millis| Cursor::from(Timestamp::from_millis(millis)));
-    let pull = Pull { cursor, limit, ..Pull::default() };
-    match store.pull(vault, &pull, Unbounded).await?.0 {
-        PullOutcome::Page(page) => {
-            let records = page.records.iter().map(view).collect();
-            Ok((records, page.next_cursor.map(Timestamp::as_millis), page.has_more))
-        }
-        refused => Err(StoreError::Internal(format!("{refused:?}, but no epoch was sent"))),
-    }
+fn cursor(millis: i64) -> Cursor {
+    Cursor::from(Timestamp::from_millis(millis))
+}
+
+fn known_epoch(text: &str) -> Result<KnownEpoch, String> {
+    KnownEpoch::new(text).ok_or_else(|| format!("{text} cannot be an epoch"))
 }
 
 /// Parses the body of a push: a [`Push`] is only made from a body, so that every push is valid.
-fn parse(operations: &[Operation]) -> Result<Push, String> {
-    let body = push_body(operations);
+fn parse(push: &PushRequest<'_>) -> Result<Push, String> {
+    let body = push_body(push);
     Push::from_json(body.as_bytes(), usize::MAX).map_err(|error| format!("{error:?}"))
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use vaultsync_protocol::{Ciphertext, Operation, RecordId, Version};
+use vaultsync_protocol::{Ciphertext, Guard, Operation, RecordId, Version};
 
 use super::{Client, Service};
 use crate::history::{ConflictEntry, Outcome};
@@ -25,6 +25,8 @@ pub struct WriterConfig {
     /// One push in this many is sent again after its 200, as by a client that lost the response; 0 for
     /// none.
     pub replay_one_in: u32,
+    /// One push in this many has a guard on a record that it does not write; 0 for none.
+    pub guard_one_in: u32,
     /// Pause after each push.
     pub pause: Duration,
 }
@@ -36,6 +38,7 @@ impl Default for WriterConfig {
             batch_max: 5,
             ciphertext_bytes_max: 0,
             replay_one_in: 20,
+            guard_one_in: 0,
             pause: Duration::ZERO,
         }
     }
@@ -71,25 +74,34 @@ impl<S: Service> Writer<S> {
 
     /// Draws one push, and sends it until it is settled.
     pub async fn write_once(&mut self) {
+        if self.client.lacks_epoch() {
+            self.client.pull(None, 1, false).await;
+            if self.client.lacks_epoch() {
+                self.client.service.pause().await;
+                return;
+            }
+        }
         self.pushes += 1;
-        let operations = self.draw();
-        self.settle(&operations).await;
+        let (operations, guards) = self.draw();
+        let is_erased = self.settle(&operations, &guards).await;
         let replay_one_in = self.config.replay_one_in;
-        if replay_one_in > 0 && self.random.random_ratio(1, replay_one_in) {
-            self.settle(&operations).await;
+        if !is_erased && replay_one_in > 0 && self.random.random_ratio(1, replay_one_in) {
+            self.settle(&operations, &guards).await;
         }
     }
 
-    /// Draws some records, each with the version that this writer knows as its base version.
-    fn draw(&mut self) -> Vec<Operation> {
-        let WriterConfig { records, batch_max, ciphertext_bytes_max, .. } = self.config;
+    /// Draws some records, each with the version that this writer knows as its base version, and perhaps a guard
+    /// on another one.
+    fn draw(&mut self) -> (Vec<Operation>, Vec<Guard>) {
+        let WriterConfig { records, batch_max, ciphertext_bytes_max, guard_one_in, .. } =
+            self.config;
         let (push, name, random) = (self.pushes, self.client.name(), &mut self.random);
         let mut numbers: Vec<_> = (0..records).collect();
         let count = random.random_range(1..=batch_max.min(records));
-        (0..count)
+        let operations = (0..count)
             .map(|_| {
                 let drawn = numbers.swap_remove(random.random_range(0..numbers.len()));
-                let record_id = RecordId::new(&format!("record-{drawn}")).expect("a short id");
+                let record_id = record_id(drawn);
                 // No other write has this text, so it identifies its writer.
                 let mut ciphertext = format!("{push} of {name} for {record_id}").into_bytes();
                 let length = random.random_range(0..=ciphertext_bytes_max);
@@ -101,19 +113,27 @@ impl<S: Service> Writer<S> {
                     deleted: random.random_ratio(1, 20),
                 }
             })
-            .collect()
+            .collect();
+        let is_guarded = guard_one_in > 0 && random.random_ratio(1, guard_one_in);
+        let other = numbers.first().filter(|_| is_guarded).map(|&number| record_id(number));
+        let guard = other.map(|record_id| {
+            let version = self.versions.get(&record_id).copied().unwrap_or(Version::NONE);
+            Guard { record_id, version }
+        });
+        (operations, guard.into_iter().collect())
     }
 
-    /// Sends the same push until it is applied, gets a conflict, or the server is at fault.
-    async fn settle(&mut self, operations: &[Operation]) {
+    /// Sends the same push until it is applied, gets a conflict, its vault is erased, or the server is at fault.
+    /// Returns whether the vault was erased.
+    async fn settle(&mut self, operations: &[Operation], guards: &[Guard]) -> bool {
         let started = Instant::now();
         while !self.client.has_fault() {
-            match self.client.push(operations).await {
+            match self.client.push_guarded(operations, guards).await {
                 Outcome::Acknowledged { results } => {
                     for result in results {
                         self.learn(&result.record_id, result.version);
                     }
-                    return;
+                    return false;
                 }
                 Outcome::Conflict { conflicts } => {
                     for conflict in conflicts {
@@ -124,7 +144,11 @@ impl<S: Service> Writer<S> {
                             ConflictEntry::Missing(id) => self.forget(&id),
                         }
                     }
-                    return;
+                    return false;
+                }
+                Outcome::VaultErased => {
+                    self.versions.clear();
+                    return true;
                 }
                 _ if started.elapsed() > UNSETTLED_MAX => {
                     self.client.fault(&format!("a push was not served for {UNSETTLED_MAX:?}"));
@@ -132,6 +156,7 @@ impl<S: Service> Writer<S> {
                 _ => self.client.service.pause().await,
             }
         }
+        false
     }
 
     fn learn(&mut self, id: &str, version: u64) {
@@ -149,4 +174,8 @@ impl<S: Service> Writer<S> {
             self.versions.remove(&id);
         }
     }
+}
+
+fn record_id(number: usize) -> RecordId {
+    RecordId::new(&format!("record-{number}")).expect("a short id")
 }

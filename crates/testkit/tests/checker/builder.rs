@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use vaultsync_testkit::history::{
-    ConflictEntry, Counts, Digest, Event, History, Outcome, Promise, RecordView, Recorder, Request,
-    Violation, Write, WriteResult, check,
+    ConflictEntry, Counts, Digest, Event, GuardView, History, Outcome, Promise, RecordView,
+    Recorder, Request, VaultLabel, Violation, Write, WriteResult, check,
 };
 
 /// A write of a text on a base version.
@@ -19,6 +19,21 @@ pub(crate) fn view(id: &str, version: u64, text: &str, updated_at: i64) -> Recor
     RecordView { record_id: id.into(), version, digest, deleted: false, updated_at }
 }
 
+/// A push with guards on `(id, version)`.
+pub(crate) fn push(operations: &[Write], guards: &[(&str, u64)], epoch: Option<&str>) -> Request {
+    let guards = guards.iter();
+    let guards = guards.map(|&(id, version)| GuardView { record_id: id.into(), version });
+    Request::Push {
+        operations: operations.to_vec(),
+        guards: guards.collect(),
+        epoch: epoch.map(Into::into),
+    }
+}
+
+pub(crate) fn pull(cursor: Option<i64>, epoch: Option<&str>) -> Request {
+    Request::Pull { cursor, limit: 10, epoch: epoch.map(Into::into) }
+}
+
 /// A history that is being built.
 #[derive(Default)]
 pub(crate) struct Builder(Recorder);
@@ -30,7 +45,7 @@ impl Builder {
     }
 
     pub(crate) fn begin_push_by(&self, user: &str, operations: &[Write]) -> u64 {
-        self.begin(user, "phone", Request::Push { operations: operations.to_vec() })
+        self.begin(user, "phone", push(operations, &[], None))
     }
 
     /// Adds a push that is acknowledged with these versions before anything else happens.
@@ -60,12 +75,13 @@ impl Builder {
 
     /// Begins a pull by ada's laptop.
     pub(crate) fn begin_pull(&self, cursor: impl Into<Option<i64>>) -> u64 {
-        self.begin("ada", "laptop", Request::Pull { cursor: cursor.into(), limit: 10 })
+        self.begin("ada", "laptop", pull(cursor.into(), None))
     }
 
     pub(crate) fn page(&self, pull: u64, records: &[RecordView], has_more: bool) {
         let next_cursor = records.last().map(|last| last.updated_at);
-        self.0.end(pull, Outcome::Page { records: records.to_vec(), next_cursor, has_more });
+        let records = records.to_vec();
+        self.0.end(pull, Outcome::Page { records, next_cursor, has_more, epoch: None });
     }
 
     /// Adds a pull that is answered before anything else happens.
@@ -84,8 +100,8 @@ impl Builder {
         self.state_of("ada", records);
     }
 
-    pub(crate) fn state_of(&self, user: &str, records: &[RecordView]) {
-        self.0.state(&user.into(), records.to_vec());
+    pub(crate) fn state_of(&self, vault: impl Into<VaultLabel>, records: &[RecordView]) {
+        self.0.state(&vault.into(), records.to_vec());
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {
@@ -123,7 +139,12 @@ impl Builder {
         assert!(of_first.any(|one| one.to_string().contains(what)), "{what}: {violations:#?}");
     }
 
-    pub(crate) fn begin(&self, user: &str, device: &str, request: Request) -> u64 {
-        self.0.begin(&user.into(), &device.into(), request)
+    pub(crate) fn begin(
+        &self,
+        vault: impl Into<VaultLabel>,
+        device: &str,
+        request: Request,
+    ) -> u64 {
+        self.0.begin(&vault.into(), &device.into(), request)
     }
 }

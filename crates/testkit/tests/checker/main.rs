@@ -3,4 +3,5 @@
 mod builder;
 mod malformed;
 mod valid;
+mod vaults;
 mod violations;

@@ -3,28 +3,35 @@
 use std::fs::File;
 use std::io::BufReader;
 
-use vaultsync_testkit::history::{History, Malformed, Outcome, Recorder, Request, check, read};
+use vaultsync_testkit::history::{
+    History, Malformed, Outcome, Recorder, Request, VaultLabel, check, read,
+};
 
-use crate::builder::{Builder, view, write};
+use crate::builder::{Builder, pull as pull_of, push as push_of, view, write};
 
 #[test]
 fn a_history_recorded_to_a_file_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history.jsonl");
     let recorder = Recorder::to_file(&path).unwrap();
-    let (user, device) = ("ada".into(), "phone".into());
+    let (user, notes) = (VaultLabel::from("ada"), VaultLabel::named("ada", "notes"));
+    let device = "phone".into();
     let operations = vec![write("a", None, "one"), write("b", 3, "one")];
-    let push = recorder.begin(&user, &device, Request::Push { operations: operations.clone() });
+    let push = recorder.begin(&user, &device, push_of(&operations, &[("c", 4)], Some("e")));
     recorder.end(push, Outcome::Unknown);
-    let retry = recorder.begin(&user, &device, Request::Push { operations });
+    let retry = recorder.begin(&user, &device, push_of(&operations, &[], None));
     recorder.end(retry, Outcome::Conflict { conflicts: vec![] });
-    let pull = recorder.begin(&user, &device, Request::Pull { cursor: Some(-5), limit: 7 });
+    let pull = recorder.begin(&user, &device, pull_of(Some(-5), Some("e")));
     let records = vec![view("a", 1, "one", 10)];
-    recorder.end(pull, Outcome::Page { records, next_cursor: Some(10), has_more: false });
+    let epoch = Some("e".into());
+    let page = Outcome::Page { records, next_cursor: Some(10), has_more: false, epoch };
+    recorder.end(pull, page);
+    let erase = recorder.begin(&notes, &device, Request::Erase { epoch: "e".into() });
+    recorder.end(erase, Outcome::Erased);
     recorder.state(&user, vec![view("a", 1, "one", 10), view("b", 1, "one", 11)]);
     let events = recorder.finish().unwrap();
     assert_eq!(read(BufReader::new(File::open(&path).unwrap())).unwrap(), events);
-    assert_eq!(events.len(), 7);
+    assert_eq!(events.len(), 9);
 }
 
 #[test]

@@ -27,6 +27,9 @@ fn the_counts_of_a_history_are_right() {
         pages: 2,
         pulled: 2,
         followers: 1,
+        guarded: 0,
+        erasures: 0,
+        refused_as_erased: 0,
         vaults: 1,
         records: 2,
     };

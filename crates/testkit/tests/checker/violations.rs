@@ -262,8 +262,9 @@ fn a_page_is_well_formed() {
         records: records.to_vec(),
         next_cursor,
         has_more,
+        epoch: None,
     };
-    let from = |cursor, limit| Request::Pull { cursor, limit };
+    let from = |cursor, limit| Request::Pull { cursor, limit, epoch: None };
     check(from(None, 1), page(&both, Some(11), false), "more records than were requested");
     check(from(None, 9), page(&[], None, true), "is empty but says that there is more");
     check(from(None, 9), page(&both, Some(12), false), "cursor is not that of its last record");
@@ -374,5 +375,5 @@ fn no_user_gets_another_s_content() {
     history.begin_push(&[write("secret", None, "ada's")]);
     history.state(&[view("secret", 1, "bob's", 10)]);
     history.state_of("bob", &[view("secret", 1, "bob's", 10)]);
-    history.breaks(Promise::Tenancy, "it has content that only bob wrote");
+    history.breaks(Promise::Tenancy, "it has content that was written only to bob");
 }

@@ -32,6 +32,42 @@ pub(crate) enum Commit {
     EachWrite,
 }
 
+/// When a push checks its guards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guards {
+    /// Together with its operations.
+    UnderLock,
+    /// Before it takes the lock.
+    BeforeLock,
+    /// It ignores them, as a server of version 0.2 does.
+    Never,
+}
+
+/// Which requests find the vault that they name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    All,
+    /// None: they reach the default vault.
+    None,
+    /// All but pulls, which read all vaults of the user.
+    NotPulls,
+}
+
+/// What an erasure does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Erasure {
+    /// Removes the records, and remembers the epoch for ever. The clock goes on.
+    Remembered,
+    /// Removes the records, and forgets the epoch: who names it is served.
+    Forgotten,
+    /// Begins a new epoch, and leaves the records where they are.
+    LeavesRecords,
+    /// As it should, but in the new epoch the clock begins again.
+    ClockBeginsAgain,
+    /// As it should, but it is on disk only later, and a crash may come first.
+    AfterResponse,
+}
+
 /// The rules of a store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
@@ -42,6 +78,9 @@ pub(crate) struct Rules {
     pub(crate) receipts: bool,
     /// Whether a pull reads only the user's own records.
     pub(crate) pulls_filter_by_user: bool,
+    pub(crate) guards: Guards,
+    pub(crate) names: Names,
+    pub(crate) erasure: Erasure,
 }
 
 impl Rules {
@@ -52,6 +91,9 @@ impl Rules {
         commit: Commit::BeforeResponse,
         receipts: true,
         pulls_filter_by_user: true,
+        guards: Guards::UnderLock,
+        names: Names::All,
+        erasure: Erasure::Remembered,
     };
 
     /// The naive design: a push reads the version, compares, and writes with `NOW()` in a transaction; a pull

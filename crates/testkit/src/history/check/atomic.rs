@@ -71,7 +71,7 @@ fn check_unknown(
 }
 
 /// The versions that a write can make.
-fn versions(operation: &Operation) -> impl Iterator<Item = u64> {
+pub(super) fn versions(operation: &Operation) -> impl Iterator<Item = u64> {
     let next = operation.next_version();
     std::iter::once(next).chain((next != 1).then_some(1))
 }
@@ -95,7 +95,7 @@ fn is_missing(history: &History, evidence: &Evidence, operation: &Operation, ver
     let is_another_write =
         !claims.is_empty() && claims.iter().all(|claim| claim.content != operation.content);
     let last = history.finals[operation.record].map_or(0, |last| last.version);
-    is_another_write || last < version
+    is_another_write || !history.is_erased(operation.record) && last < version
 }
 
 /// The only push that can have made a version, if there is only one.

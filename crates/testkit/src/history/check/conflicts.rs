@@ -1,9 +1,7 @@
 //! G3 for conflict responses: a conflict lists conflicting records, as they were when the push arrived.
 
-use super::{Promise, Report, evidence::Evidence};
-use crate::history::index::{
-    Attempt, Batch, ConflictEntry, History, NEVER, Position, PushOutcome, RecordIndex,
-};
+use super::{Promise, Report, acknowledged::AcknowledgedVersions, evidence::Evidence};
+use crate::history::index::{Attempt, Batch, ConflictEntry, History, PushOutcome};
 
 pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<'_>) {
     let acknowledged = AcknowledgedVersions::of(history, evidence);
@@ -12,7 +10,7 @@ pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<
         let batch = &history.batches[attempt.batch];
         if entries.is_empty() {
             let what = "a push was answered with a conflict that lists no record";
-            report.add_for_user(Promise::Versions, batch.user, [attempt.number], what);
+            report.add_for_vault(Promise::Versions, batch.vault, [attempt.number], what);
         }
         for entry in entries {
             let (record, version) = (entry.record, entry.version());
@@ -34,7 +32,7 @@ pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<
     }
 }
 
-/// Whether a record in that state conflicts with one of the writes. The epoch that a client sends is not in
+/// Whether a record in that state conflicts with one of the writes, or fails a guard. The epoch that a client sends is not in
 /// a history: with an epoch, a missing record conflicts with any base version.
 fn is_conflicting(
     history: &History,
@@ -42,6 +40,10 @@ fn is_conflicting(
     attempt: &Attempt,
     entry: &ConflictEntry,
 ) -> bool {
+    if batch.guards.iter().any(|guard| guard.record == entry.record) {
+        let mut guards = batch.guards.iter();
+        return guards.any(|one| one.record == entry.record && one.version != entry.version());
+    }
     let mut on_record = batch.operations.iter().filter(|one| one.record == entry.record);
     on_record.any(|operation| {
         let Some(observed) = entry.observed else { return operation.base.is_some() };
@@ -52,39 +54,8 @@ fn is_conflicting(
         let was_inserted_ahead = operation.next_version() > 2
             && batch.attempts.iter().map(|&other| &history.attempts[other]).any(|other| {
                 other.begin < attempt.begin
-                    && !matches!(other.outcome, PushOutcome::Conflict(_) | PushOutcome::Refused)
+                    && matches!(other.outcome, PushOutcome::Acknowledged(_) | PushOutcome::Unknown)
             });
         !is_already_applied && (!is_at_base || was_inserted_ahead)
     })
-}
-
-/// For each record, the positions at which versions were acknowledged, each with the highest version
-/// until then.
-struct AcknowledgedVersions(Vec<Vec<(Position, u64)>>);
-
-impl AcknowledgedVersions {
-    fn of(history: &History, evidence: &Evidence) -> Self {
-        let mut acknowledged = vec![Vec::new(); history.records.len()];
-        for (&(record, number), version) in &evidence.versions {
-            if version.acknowledged != NEVER {
-                acknowledged[record].push((version.acknowledged, number));
-            }
-        }
-        for of_record in &mut acknowledged {
-            of_record.sort_unstable();
-            let mut highest = 0;
-            for (_, number) in of_record {
-                highest = highest.max(*number);
-                *number = highest;
-            }
-        }
-        Self(acknowledged)
-    }
-
-    /// The highest version of a record that was acknowledged before a position, or 0.
-    fn latest(&self, record: RecordIndex, before: Position) -> u64 {
-        let of_record = &self.0[record];
-        let count = of_record.partition_point(|(position, _)| *position < before);
-        count.checked_sub(1).map_or(0, |last| of_record[last].1)
-    }
 }

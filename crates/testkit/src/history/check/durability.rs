@@ -5,6 +5,9 @@ use crate::history::index::History;
 
 pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<'_>) {
     for (&(record, number), version) in &evidence.versions {
+        if history.is_erased(record) {
+            continue;
+        }
         for claim in &version.claims {
             let final_state = match &history.finals[record] {
                 None => "does not exist".to_owned(),

@@ -8,7 +8,7 @@ use crate::history::{
     Digest,
     index::{
         Attempt, Batch, BatchIndex, Content, History, NEVER, Observation, Position, PushOutcome,
-        RecordIndex, UserIndex,
+        RecordIndex, VaultIndex,
     },
 };
 
@@ -19,9 +19,9 @@ pub(super) struct Evidence {
     pub(super) unexplained: Vec<UnexplainedContent>,
     /// The batches that write a content to a record.
     writers: HashMap<(RecordIndex, Content), Vec<BatchIndex>>,
-    /// The users who have written a ciphertext to any record, and the first of them.
-    owners: HashSet<(Digest, UserIndex)>,
-    first_owner: HashMap<Digest, UserIndex>,
+    /// The vaults in which a ciphertext was written to any record, and the first of them.
+    owners: HashSet<(Digest, VaultIndex)>,
+    first_owner: HashMap<Digest, VaultIndex>,
 }
 
 /// The evidence about one version of a record.
@@ -63,8 +63,10 @@ pub(super) enum Origin {
     RefusedPush(BatchIndex),
     /// No push makes this version of it, but a push writes the same content on another base version.
     OtherBase,
-    /// No push wrote it to this record, and only other users wrote it at all; one of them.
-    OtherUser(UserIndex),
+    /// No push wrote it to this record, and it was written only to other vaults; one of them.
+    OtherVault(VaultIndex),
+    /// No push wrote it to this record in this epoch, but one did before the vault was erased.
+    ErasedEpoch(VaultIndex),
     /// No push wrote it to this record.
     Unknown,
 }
@@ -95,8 +97,8 @@ impl Evidence {
                 let key = (operation.record, operation.content);
                 evidence.writers.entry(key).or_default().push(index);
                 let digest = operation.content.digest;
-                evidence.owners.insert((digest, batch.user));
-                evidence.first_owner.entry(digest).or_insert(batch.user);
+                evidence.owners.insert((digest, batch.vault));
+                evidence.first_owner.entry(digest).or_insert(batch.vault);
             }
             if batch.possible {
                 evidence.add_begins(history, batch);
@@ -169,16 +171,23 @@ impl Evidence {
             (Some(&batch), _) => Origin::RefusedPush(batch),
             (None, Some(_)) => Origin::OtherBase,
             (None, None) => match self.first_owner.get(&content.digest) {
-                Some(&owner) if !self.is_written_by(history.user_of(record), content) => {
-                    Origin::OtherUser(owner)
+                Some(&owner) if !self.is_written_by(history.vault_of(record), content) => {
+                    let label = |vault: VaultIndex| &history.vaults[vault].label;
+                    let is_same_vault = label(owner) == label(history.vault_of(record));
+                    let is_erased = history.vaults[owner].erasure.is_some();
+                    if is_same_vault && is_erased {
+                        Origin::ErasedEpoch(owner)
+                    } else {
+                        Origin::OtherVault(owner)
+                    }
                 }
                 _ => Origin::Unknown,
             },
         })
     }
 
-    fn is_written_by(&self, user: UserIndex, content: Content) -> bool {
-        self.owners.contains(&(content.digest, user))
+    fn is_written_by(&self, vault: VaultIndex, content: Content) -> bool {
+        self.owners.contains(&(content.digest, vault))
     }
 
     fn writers_of(&self, record: RecordIndex, content: Content) -> &[BatchIndex] {
@@ -194,7 +203,9 @@ impl Evidence {
             match &attempt.outcome {
                 PushOutcome::Acknowledged(results) => acknowledged.push(results),
                 PushOutcome::Unknown => unknown = true,
-                PushOutcome::Conflict(_) | PushOutcome::Refused => continue,
+                PushOutcome::Conflict(_) | PushOutcome::Refused | PushOutcome::VaultErased => {
+                    continue;
+                }
             }
             begin = begin.min(attempt.begin);
         }

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{Promise, Report, evidence::Evidence};
-use crate::history::index::{History, NEVER, Observation, Position, RecordIndex, UserIndex};
+use crate::history::index::{History, NEVER, Observation, Position, RecordIndex, VaultIndex};
 
 /// A device that has followed the cursor since it started without one.
 struct Follower {
@@ -18,21 +18,22 @@ struct Follower {
 /// Returns how many devices have followed to the end.
 pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<'_>) -> usize {
     let last_writes = last_writes(history);
-    let mut records_of = vec![Vec::new(); history.users.len()];
+    let mut records_of = vec![Vec::new(); history.vaults.len()];
     for (record, name) in history.records.iter().enumerate() {
-        records_of[name.user].push(record);
+        records_of[name.vault].push(record);
     }
-    let mut followers = HashMap::<(UserIndex, &Arc<str>), Follower>::new();
+    let mut followers = HashMap::<(VaultIndex, &Arc<str>), Follower>::new();
     for pull in &history.pulls {
-        let device = (pull.user, &pull.device);
+        let device = (pull.vault, &pull.device);
         let has_moved = |follower: &Follower| follower.cursor.is_some();
         if pull.cursor.is_none() && followers.get(&device).is_none_or(has_moved) {
             let new = Follower { records: HashMap::new(), cursor: None, caught_up: None };
             // A follower that has caught up is checked before it starts again, and only once.
             if let Some(before) = followers.insert(device, new)
                 && before.caught_up.is_some()
+                && history.vaults[pull.vault].erasure.is_none()
             {
-                check_follower(history, evidence, &records_of[pull.user], &before, report);
+                check_follower(history, evidence, &records_of[pull.vault], &before, report);
             }
         }
         let Some(follower) = followers.get_mut(&device) else { continue };
@@ -46,26 +47,26 @@ pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<
             follower.records.insert(observed.record, *observed);
         }
         follower.cursor = page.next_cursor.or(follower.cursor);
-        let has_caught_up = !page.has_more && pull.begin > last_writes[pull.user];
+        let has_caught_up = !page.has_more && pull.begin > last_writes[pull.vault];
         follower.caught_up = has_caught_up.then_some(pull.number);
     }
     let mut count = 0;
-    for ((user, _), follower) in &followers {
-        if follower.caught_up.is_some() {
+    for ((vault, _), follower) in &followers {
+        if follower.caught_up.is_some() && history.vaults[*vault].erasure.is_none() {
             count += 1;
-            check_follower(history, evidence, &records_of[*user], follower, report);
+            check_follower(history, evidence, &records_of[*vault], follower, report);
         }
     }
     count
 }
 
-/// When the last push of each user ended. A push without an end may be running for longer.
+/// When the last push of each vault ended. A push without an end may be running for longer.
 fn last_writes(history: &History) -> Vec<Position> {
-    let mut last_writes = vec![0; history.users.len()];
+    let mut last_writes = vec![0; history.vaults.len()];
     for attempt in &history.attempts {
         let end = if attempt.end == NEVER { attempt.begin } else { attempt.end };
-        let user = history.batches[attempt.batch].user;
-        last_writes[user] = last_writes[user].max(end);
+        let vault = history.batches[attempt.batch].vault;
+        last_writes[vault] = last_writes[vault].max(end);
     }
     last_writes
 }

@@ -33,7 +33,7 @@ fn check_unique(history: &History, evidence: &Evidence, report: &mut Report<'_>)
         .versions
         .iter()
         .filter_map(|(&(record, number), version)| {
-            Some((history.user_of(record), version.updated_at?, record, number))
+            Some((history.vault_of(record), version.updated_at?, record, number))
         })
         .collect();
     times.sort_unstable();
@@ -95,27 +95,27 @@ fn check_versions(evidence: &Evidence, report: &mut Report<'_>) {
 
 /// Checks that everything acknowledged before a push was sent is earlier than what the push wrote.
 fn check_real_time(history: &History, evidence: &Evidence, report: &mut Report<'_>) {
-    let mut acknowledged = vec![Vec::<(Position, i64)>::new(); history.users.len()];
+    let mut acknowledged = vec![Vec::<(Position, i64)>::new(); history.vaults.len()];
     for (&(record, _), version) in &evidence.versions {
         if let Some(at) = version.updated_at
             && version.acknowledged != NEVER
         {
-            acknowledged[history.user_of(record)].push((version.acknowledged, at));
+            acknowledged[history.vault_of(record)].push((version.acknowledged, at));
         }
     }
-    for of_user in &mut acknowledged {
-        of_user.sort_unstable();
+    for of_vault in &mut acknowledged {
+        of_vault.sort_unstable();
         let mut latest = i64::MIN;
-        for (_, at) in of_user {
+        for (_, at) in of_vault {
             latest = latest.max(*at);
             *at = latest;
         }
     }
     for (&(record, number), version) in &evidence.versions {
         let Some(at) = version.updated_at.filter(|_| version.begin != NEVER) else { continue };
-        let of_user = &acknowledged[history.user_of(record)];
-        let before = of_user.partition_point(|(end, _)| *end < version.begin);
-        if before > 0 && of_user[before - 1].1 >= at {
+        let of_vault = &acknowledged[history.vault_of(record)];
+        let before = of_vault.partition_point(|(end, _)| *end < version.begin);
+        if before > 0 && of_vault[before - 1].1 >= at {
             let what = format!(
                 "version {number} is earlier than a write that was acknowledged before it was sent"
             );

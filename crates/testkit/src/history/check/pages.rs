@@ -18,7 +18,7 @@ pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<
 
 fn check_form(pull: &Pull, page: &Page, report: &mut Report<'_>) {
     let mut broken = |what: &str| {
-        report.add_for_user(Promise::Following, pull.user, [pull.number], what);
+        report.add_for_vault(Promise::Following, pull.vault, [pull.number], what);
     };
     if page.records.len() > pull.limit {
         broken("the page has more records than were requested");
@@ -55,17 +55,17 @@ type VersionKey = (i64, RecordIndex, u64);
 /// version between its cursors is on it unless a later version may exist. A page without more has
 /// everything that was acknowledged before it was requested.
 fn check_skips(history: &History, evidence: &Evidence, report: &mut Report<'_>) {
-    let mut current = vec![BTreeSet::<VersionKey>::new(); history.users.len()];
+    let mut current = vec![BTreeSet::<VersionKey>::new(); history.vaults.len()];
     for (_, step) in steps(history, evidence) {
         match step {
             Step::Appears(key) => {
-                current[history.user_of(key.1)].insert(key);
+                current[history.vault_of(key.1)].insert(key);
             }
             Step::Superseded(key) => {
-                current[history.user_of(key.1)].remove(&key);
+                current[history.vault_of(key.1)].remove(&key);
             }
             Step::Returned(pull, page) => {
-                check_page(evidence, pull, page, &current[pull.user], report);
+                check_page(evidence, pull, page, &current[pull.vault], report);
             }
         }
     }

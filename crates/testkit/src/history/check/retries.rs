@@ -52,14 +52,14 @@ fn check_batch(
     let mut replays = 0;
     for retry in attempts.iter().filter(|retry| retry.begin > first.end) {
         let own = attempts.iter().filter(|own| may_apply(own) && own.begin <= retry.end).count();
-        if spans.between(batch.user, begin, retry.end).saturating_sub(own) >= RECEIPTS_MAX {
+        if spans.between(batch.vault, begin, retry.end).saturating_sub(own) >= RECEIPTS_MAX {
             continue;
         }
         let versions = |results: &[(u64, Option<i64>)]| {
             results.iter().map(|(version, _)| *version).collect::<Vec<_>>()
         };
         let what = match &retry.outcome {
-            PushOutcome::Refused | PushOutcome::Unknown => continue,
+            PushOutcome::Refused | PushOutcome::VaultErased | PushOutcome::Unknown => continue,
             PushOutcome::Acknowledged(results) if versions(results) == versions(answered) => {
                 replays += 1;
                 continue;
@@ -70,7 +70,7 @@ fn check_batch(
         let operations = [first.number, retry.number];
         match batch.operations.as_slice() {
             [only] => report.add_for_record(Promise::Retries, only.record, operations, what),
-            _ => report.add_for_user(Promise::Retries, batch.user, operations, what),
+            _ => report.add_for_vault(Promise::Retries, batch.vault, operations, what),
         }
     }
     replays
@@ -80,14 +80,14 @@ fn may_apply(attempt: &Attempt) -> bool {
     matches!(attempt.outcome, PushOutcome::Acknowledged(_) | PushOutcome::Unknown)
 }
 
-/// For each user, the begins and the ends of the pushes that may have been applied, both sorted.
+/// For each vault, the begins and the ends of the pushes that may have been applied, both sorted.
 struct Spans(Vec<(Vec<Position>, Vec<Position>)>);
 
 impl Spans {
     fn of(history: &History) -> Self {
-        let mut spans = vec![(Vec::new(), Vec::new()); history.users.len()];
+        let mut spans = vec![(Vec::new(), Vec::new()); history.vaults.len()];
         for attempt in history.attempts.iter().filter(|attempt| may_apply(attempt)) {
-            let (begins, ends) = &mut spans[history.batches[attempt.batch].user];
+            let (begins, ends) = &mut spans[history.batches[attempt.batch].vault];
             begins.push(attempt.begin);
             ends.push(attempt.end);
         }
@@ -100,8 +100,8 @@ impl Spans {
 
     /// How many pushes may have been running between two positions: those that neither began after nor
     /// ended before.
-    fn between(&self, user: usize, from: Position, to: Position) -> usize {
-        let (begins, ends) = &self.0[user];
+    fn between(&self, vault: usize, from: Position, to: Position) -> usize {
+        let (begins, ends) = &self.0[vault];
         let began = begins.partition_point(|&begin| begin <= to);
         let ended = ends.partition_point(|&end| end < from);
         began.saturating_sub(ended)

@@ -34,7 +34,7 @@ fn check_origins(evidence: &Evidence, report: &mut Report<'_>) {
             Origin::OtherBase => "has a write that was made on another base version",
             Origin::Unknown => "has content that no push wrote to it",
             // Reported under their own promises.
-            Origin::RefusedPush(_) | Origin::OtherUser(_) => continue,
+            Origin::RefusedPush(_) | Origin::OtherVault(_) | Origin::ErasedEpoch(_) => continue,
         };
         let what = format!("version {} {what}", unexplained.version);
         let operation = unexplained.operation;

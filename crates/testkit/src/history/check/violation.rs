@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-/// What a server promises within one epoch of a vault.
+use crate::history::VaultLabel;
+
+/// What a server promises. All but the last are about one epoch of a vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Promise {
     /// G1: a version that was acknowledged or returned exists or was superseded.
@@ -17,8 +19,12 @@ pub enum Promise {
     Order,
     /// G6: a push sent again after its 200 gets the same 200.
     Retries,
-    /// G7: no user gets the content of another.
+    /// G7: no vault shows the content of another, of the same user or not.
     Tenancy,
+    /// G9: a push with guards is applied only if each of them holds at that moment.
+    Guards,
+    /// G10: nothing of an erased epoch is returned, and no push that names it is acknowledged.
+    Erasure,
 }
 
 impl fmt::Display for Promise {
@@ -30,7 +36,9 @@ impl fmt::Display for Promise {
             Self::Following => ("G4", "no reader skips a record"),
             Self::Order => ("G5", "times are unique and increase"),
             Self::Retries => ("G6", "a retry gets the same response"),
-            Self::Tenancy => ("G7", "no user reads another's content"),
+            Self::Tenancy => ("G7", "no vault shows another's content"),
+            Self::Guards => ("G9", "a push is applied only if its guards hold"),
+            Self::Erasure => ("G10", "an erased epoch is gone for ever"),
         };
         write!(f, "{name} ({promise})")
     }
@@ -41,8 +49,8 @@ impl fmt::Display for Promise {
 pub struct Violation {
     /// The broken promise.
     pub promise: Promise,
-    /// Owner of the vault.
-    pub user: Arc<str>,
+    /// The vault.
+    pub vault: VaultLabel,
     /// The record in which it shows, if it is one record.
     pub record: Option<Arc<str>>,
     /// The operations in which it shows; empty if only the final state shows it.
@@ -53,8 +61,8 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { promise, user, record, operations, what } = self;
-        write!(f, "{promise}: {user}")?;
+        let Self { promise, vault, record, operations, what } = self;
+        write!(f, "{promise}: {vault}")?;
         if let Some(record) = record {
             write!(f, ", record {record}")?;
         }
