@@ -102,7 +102,7 @@ pub(crate) fn context() -> impl Strategy<Value = Context> {
         1 => Just(NamedEpoch::Unknown),
     ];
     let since = prop_oneof![
-        2 => Just(Since::None),
+        1 => Just(Since::None),
         1 => (-2_i64..=2).prop_map(Since::NearPurged),
     ];
     let time = prop_oneof![

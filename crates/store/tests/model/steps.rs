@@ -63,7 +63,7 @@ pub(crate) struct State {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Push(Context, DraftBatch),
-    /// Repeats an earlier batch, whatever its outcome was.
+    /// Repeats one of the last batches, whatever its outcome was.
     Retry(Context, Index),
     /// Repeats the operations of an earlier batch with another guard.
     RetryGuarded(Context, Index, (usize, Base)),
@@ -105,9 +105,9 @@ pub(crate) enum Step {
 
 fn quotas() -> impl Strategy<Value = Quotas> {
     prop_oneof![
-        3 => Just(Quotas::default()),
+        2 => Just(Quotas::default()),
         1 => (1_i64..6).prop_map(|records| Quotas { records: Some(records), bytes: None }),
-        1 => (1_i64..40).prop_map(|bytes| Quotas { records: None, bytes: Some(bytes) }),
+        2 => (5_i64..40).prop_map(|bytes| Quotas { records: None, bytes: Some(bytes) }),
     ]
 }
 
@@ -147,7 +147,7 @@ impl ReferenceStateMachine for Reference {
                 .prop_map(|(vault, follower, limit)| Step::Follow { vault, follower, limit }),
             3 => (vault(), 0..RECORDS.len())
                 .prop_map(|(vault, record)| Step::DeleteAndPurge { vault, record }),
-            3 => (context(), prop::option::of(-4_i64..3))
+            4 => (context(), prop::option::of(-3_i64..4))
                 .prop_map(|(context, offset)| Step::Pull(context, offset)),
             2 => (vault(), any::<Index>(), -1_i64..=1)
                 .prop_map(|(vault, near, offset)| Step::States { vault, near, offset }),
@@ -156,7 +156,7 @@ impl ReferenceStateMachine for Reference {
             }),
             2 => erase,
             4 => Just(Step::FinishErasures),
-            2 => quotas().prop_map(Step::Reopen),
+            3 => quotas().prop_map(Step::Reopen),
         ]
         .boxed()
     }
@@ -173,8 +173,9 @@ impl ReferenceStateMachine for Reference {
             }
             Step::Retry(context, which) => {
                 let sent = &state.vaults[context.vault].sent;
+                let last = &sent[sent.len().saturating_sub(3)..];
                 let batch =
-                    if sent.is_empty() { Batch::default() } else { which.get(sent).clone() };
+                    if last.is_empty() { Batch::default() } else { which.get(last).clone() };
                 state.push(*context, batch);
             }
             Step::RetryGuarded(context, which, (record, version)) => {
