@@ -71,10 +71,20 @@ pub(crate) fn base() -> impl Strategy<Value = Base> {
 pub(crate) fn draft_batch() -> impl Strategy<Value = DraftBatch> {
     // Few different ciphertexts, so that two devices often write the same one.
     let ciphertext = prop_oneof![Just(vec![1]), Just(vec![2; 5]), Just(vec![3; 11])];
-    let draft = (base(), ciphertext, prop::bool::weighted(0.4), any::<bool>());
-    let records: Vec<_> = (0..RECORDS.len()).collect();
-    let records = prop::sample::subsequence(records, RECORDS.len()).prop_shuffle();
-    let drafts = prop::collection::vec(draft, 0..=4);
+    let draft = (base().boxed(), ciphertext, prop::bool::weighted(0.4), any::<bool>());
+    let shuffled =
+        |records: std::ops::Range<usize>| Just(records.collect::<Vec<_>>()).prop_shuffle();
+    // Most writes are to three records, so that these often exist.
+    let records = prop_oneof![
+        2 => (shuffled(0..3), shuffled(3..RECORDS.len()))
+            .prop_map(|(first, others)| [first, others].concat())
+            .boxed(),
+        1 => shuffled(0..RECORDS.len()).boxed(),
+    ];
+    let drafts = prop_oneof![
+        3 => prop::collection::vec(draft.clone(), 1..=2),
+        1 => prop::collection::vec(draft, 0..=4),
+    ];
     let guards = prop_oneof![
         2 => Just(Vec::new()).boxed(),
         1 => prop::collection::vec(base(), 1..=2).boxed(),
@@ -177,6 +187,21 @@ pub(crate) fn another_version() -> DraftBatch {
 /// The next version of a record is a tombstone.
 pub(crate) fn deletion(record: usize) -> DraftBatch {
     of_one(Draft { record, base: Base::Relative(0), ciphertext: Vec::new(), deleted: true })
+}
+
+/// The next versions of all records that exist.
+pub(crate) fn rewrite(
+    vault: &VaultModel,
+    bytes: usize,
+    every_other_is_deleted: bool,
+) -> DraftBatch {
+    let exists = |record: &usize| vault.records.contains_key(RECORDS[*record]);
+    let writes = (0..RECORDS.len()).filter(exists).enumerate().map(|(index, record)| {
+        let ciphertext = vec![5; bytes];
+        let deleted = every_other_is_deleted && index % 2 == 0;
+        Draft { record, base: Base::Relative(0), ciphertext, deleted }
+    });
+    DraftBatch { writes: writes.collect(), guards: Vec::new() }
 }
 
 fn of_one(write: Draft) -> DraftBatch {

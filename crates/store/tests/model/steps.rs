@@ -9,7 +9,7 @@ use vaultsync_store::Quotas;
 use crate::{
     drafts::{
         Base, Context, DraftBatch, NamedEpoch, Since, another_version, base, context, deletion,
-        draft_batch, vault,
+        draft_batch, rewrite, vault,
     },
     maintenance::{Gc, GcCounts},
     record::{DAY, MINUTE},
@@ -78,6 +78,13 @@ pub(crate) enum Step {
         follower: usize,
         limit: usize,
     },
+    /// Writes every record again, as a client does that changes its passphrase. Every other one may become a
+    /// tombstone.
+    Rewrite {
+        vault: usize,
+        bytes: usize,
+        deletes: bool,
+    },
     /// Pulls from near the newest purged tombstone, or the head.
     Pull(Context, Option<i64>),
     /// Reads the states near a time that a version has.
@@ -143,6 +150,8 @@ impl ReferenceStateMachine for Reference {
             ),
             1 => (vault(), 1_usize..34, apart)
                 .prop_map(|(vault, pushes, apart)| Step::PushMany { vault, pushes, apart }),
+            2 => (vault(), 1_usize..12, any::<bool>())
+                .prop_map(|(vault, bytes, deletes)| Step::Rewrite { vault, bytes, deletes }),
             8 => (vault(), 0_usize..2, 1_usize..4)
                 .prop_map(|(vault, follower, limit)| Step::Follow { vault, follower, limit }),
             3 => (vault(), 0..RECORDS.len())
@@ -225,6 +234,12 @@ impl ReferenceStateMachine for Reference {
             &Step::Gc { history_days, tombstone_days, time, dry_run } => {
                 state.now += time;
                 state.gc(Gc { history_days, tombstone_days, now: state.now, dry_run });
+            }
+            &Step::Rewrite { vault, bytes, deletes } => {
+                let (epoch, since) = (NamedEpoch::None, Since::None);
+                let model = &state.vaults[vault];
+                let batch = model.batch(&rewrite(model, bytes, deletes));
+                state.push(Context { vault, epoch, since, time: 0 }, batch);
             }
             &Step::DeleteAndPurge { vault, record } => {
                 let (epoch, since) = (NamedEpoch::None, Since::None);
