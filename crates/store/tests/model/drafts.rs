@@ -119,7 +119,7 @@ pub(crate) fn context() -> impl Strategy<Value = Context> {
         5 => Just(0),
         4 => 1_i64..20,
         3 => 0..3 * MINUTE,
-        1 => -HOUR..0,
+        2 => -HOUR..0,
         1 => 0..3 * HOUR,
         1 => 0..2 * DAY,
     ];

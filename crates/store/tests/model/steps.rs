@@ -250,7 +250,6 @@ impl ReferenceStateMachine for Reference {
                 state.gc(Gc { history_days, tombstone_days, now, dry_run: false });
             }
             Step::Erase(context) => {
-                state.now += context.time;
                 let (vault, epoch) = (context.vault, state.epoch(*context));
                 let is_erased = match epoch {
                     Some(EpochName::Own(epoch)) => state.vaults[vault].erase(epoch),
