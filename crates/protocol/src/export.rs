@@ -115,10 +115,12 @@ impl ExportWriter {
 
     /// The name of the file. It needs no quoting.
     pub fn file_name(&self) -> String {
-        let name = if self.vault.is_empty() { "default" } else { &self.vault };
         let time = self.exported_at.to_string();
         let date = time.split('T').next().unwrap_or_default();
-        format!("vaultsync-{name}-{date}.ndjson")
+        match self.vault.as_str() {
+            "" => format!("vaultsync-{date}.ndjson"),
+            name => format!("vaultsync-{name}-{date}.ndjson"),
+        }
     }
 
     /// Whether kept versions follow the records.

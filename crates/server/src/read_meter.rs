@@ -10,9 +10,10 @@ use std::{
 };
 
 use tokio::time::timeout;
-use vaultsync_protocol::{Page, Pull, RecordVersion};
+use vaultsync_protocol::{Page, Pull};
 use vaultsync_store::{
-    PullOutcome, ReadBudget, RevisionsOutcome, RevisionsRequest, StoreError, UserId, Vault,
+    PullOutcome, ReadBudget, Revisions, RevisionsOutcome, RevisionsRequest, StoreError, UserId,
+    Vault,
 };
 
 use crate::{
@@ -76,12 +77,12 @@ pub(crate) async fn read_versions(
     app: &App,
     vault: &Vault,
     request: &RevisionsRequest,
-) -> Result<(Vec<RecordVersion>, Reservation), ApiError> {
+) -> Result<(Revisions, Reservation), ApiError> {
     let read = |budget| app.store.revisions(vault, request, budget);
     match read_page(app, vault.user(), read).await? {
-        (RevisionsOutcome::Page(versions), budget) => {
-            let memory = budget.into_reservation(versions.len())?;
-            Ok((versions, memory))
+        (RevisionsOutcome::Page(page), budget) => {
+            let memory = budget.into_reservation(page.versions.len())?;
+            Ok((page, memory))
         }
         (RevisionsOutcome::EpochChanged, _) => Err(ApiError::EpochChanged),
         (RevisionsOutcome::VaultErased, _) => Err(ApiError::VaultErased),

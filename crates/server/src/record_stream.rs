@@ -21,7 +21,7 @@ use vaultsync_protocol::{
     Cursor, Epoch, KnownEpoch, Page, Pull, Record, RecordVersion, StreamProgress, StreamRange,
     Timestamp,
 };
-use vaultsync_store::RevisionsRequest;
+use vaultsync_store::{Revisions, RevisionsRequest};
 
 use crate::{
     accept::NDJSON,
@@ -96,7 +96,7 @@ struct RecordStream<L> {
     caller: Caller,
     lines: L,
     range: StreamRange,
-    /// Whether the vault had changed since the stream began when its last record was read.
+    /// Whether the vault had changed since the stream began when it was read last.
     has_more: bool,
     next: Next,
     /// Ends when the last part is written.
@@ -203,7 +203,7 @@ impl<L: StreamLines> RecordStream<L> {
             }
             StreamProgress::Ended => Next::Nothing,
         };
-        self.has_more = page.head > self.range.head();
+        self.has_more |= page.head > self.range.head();
         metrics::counter!("vaultsync_records_pulled_total").increment(page.records.len() as u64);
         Ok((Part::Records { page, is_first }, memory))
     }
@@ -215,7 +215,9 @@ impl<L: StreamLines> RecordStream<L> {
     ) -> Result<(Part, Reservation), BrokenOff> {
         self.wait_until_written().await?;
         let vault = &self.caller.vault;
-        let (versions, memory) = read_versions(&self.app, vault, &request).await?;
+        let (Revisions { versions, head }, memory) =
+            read_versions(&self.app, vault, &request).await?;
+        self.has_more |= head > self.range.head();
         let last = versions.last().map(|last| (last.record_id.clone(), last.version));
         self.next = match last {
             Some(last) => Next::Versions(RevisionsRequest { after: Some(last), ..request }),
@@ -279,9 +281,11 @@ impl<L: StreamLines> RecordStream<L> {
         let (text, lines, mut memory) = offload::run(bytes, encode).await;
         memory.shrink(text.len());
         let (written, is_written) = oneshot::channel::<()>();
-        self.app.rates.debit_user(self.caller.vault.user(), text.len());
+        // Versions that were written after the stream began are read, and not sent.
+        let bytes = bytes.max(text.len());
+        self.app.rates.debit_user(self.caller.vault.user(), bytes);
         if let Some(address) = self.caller.address {
-            self.app.rates.debit_address(address, text.len());
+            self.app.rates.debit_address(address, bytes);
         }
         let rest = Self { lines, written: Some(is_written), ..self };
         (guarded(text, (memory, written)), rest)
@@ -313,6 +317,27 @@ mod tests {
 
         fn end(&mut self, lines: &mut Vec<u8>, _: Option<Timestamp>, has_more: bool) {
             lines.extend(format!("end {has_more}\n").into_bytes());
+        }
+    }
+
+    /// As the other lines, and then the kept versions.
+    struct WithHistory(Ids);
+
+    impl StreamLines for WithHistory {
+        fn has_history(&self) -> bool {
+            true
+        }
+
+        fn start(&mut self, lines: &mut Vec<u8>, epoch: Option<Epoch>, head: Option<Timestamp>) {
+            self.0.start(lines, epoch, head);
+        }
+
+        fn record(&mut self, lines: &mut Vec<u8>, record: &Record) {
+            self.0.record(lines, record);
+        }
+
+        fn end(&mut self, lines: &mut Vec<u8>, next_cursor: Option<Timestamp>, has_more: bool) {
+            self.0.end(lines, next_cursor, has_more);
         }
     }
 
@@ -404,6 +429,25 @@ mod tests {
         let (text, reason) = rest(stream).await;
         assert_eq!((text[1..251].to_vec(), reason), (lines(0, 250), None));
         assert_eq!(text[251..], ["end true"]);
+    }
+
+    #[tokio::test]
+    async fn a_change_while_kept_versions_are_read_shows_in_the_last_line() {
+        let (app, _folder) = server(Limits::default()).await;
+        let expires_at = app.clock.now().plus_millis(60_000);
+        let caller = Caller { vault: vault(), expires_at, address: None };
+        let lines = WithHistory(Ids);
+        let mut stream =
+            RecordStream::open(app.clone(), caller, Pull::default(), lines).await.unwrap();
+        let mut text = Vec::new();
+        while let Some((part, rest)) = stream.next().await {
+            text.extend_from_slice(&part.unwrap());
+            if matches!(rest.next, Next::Versions(_)) {
+                push(&app, ["new".to_owned()], "x").await;
+            }
+            stream = rest;
+        }
+        assert!(text.ends_with(b"r249\nend true\n"));
     }
 
     #[tokio::test]

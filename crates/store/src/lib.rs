@@ -63,7 +63,7 @@ pub use pull::VaultHead;
 pub use quotas::{QuotaExceeded, Quotas};
 pub use read_budget::{ReadBudget, Unbounded};
 pub use receipts::RECEIPTS_MAX;
-pub use revisions::{RevisionsOutcome, RevisionsRequest, VersionKey};
+pub use revisions::{Revisions, RevisionsOutcome, RevisionsRequest, VersionKey};
 pub use sqlite::{SqliteReader, verify_sqlite};
 pub use store::{
     HistoryOutcome, ManifestOutcome, PullOutcome, PushOutcome, RecordsOutcome, Refused, Store,

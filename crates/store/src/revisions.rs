@@ -4,9 +4,9 @@
 //! Not here: SQL; which versions are kept (`history`); the parts of a history that clients ask for
 //! (`vaultsync_protocol::history`).
 
-use vaultsync_protocol::{KnownEpoch, RecordId, RecordVersion, Version};
+use vaultsync_protocol::{KnownEpoch, RecordId, RecordVersion, Timestamp, Version};
 
-use crate::ReadBudget;
+use crate::{ReadBudget, pull::VaultHead};
 
 /// Maximum number of versions in one page: what a statement reads at most.
 pub(crate) const PAGE_VERSIONS_MAX: i64 = 1000;
@@ -23,11 +23,20 @@ pub struct RevisionsRequest {
 /// A record's id and one of its versions.
 pub type VersionKey = (RecordId, Version);
 
+/// One page of a vault's kept versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revisions {
+    /// The versions in the order of record ids and versions. There are none only if no version follows.
+    pub versions: Vec<RecordVersion>,
+    /// The vault's clock when they were read; `None` if nothing was ever pushed.
+    pub head: Option<Timestamp>,
+}
+
 /// Outcome of a read of a vault's kept versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevisionsOutcome {
-    /// One page, in the order of record ids and versions. It is empty only if no version follows.
-    Page(Vec<RecordVersion>),
+    /// One page.
+    Page(Revisions),
     /// The client names another epoch than the vault's.
     EpochChanged,
     /// The client names an epoch of the vault that was erased.
@@ -48,13 +57,14 @@ pub(crate) struct RevisionsPage<'a, R> {
     budget: &'a mut R,
     bytes: usize,
     bytes_max: usize,
-    versions: Vec<RecordVersion>,
+    page: Revisions,
 }
 
 impl<'a, R: ReadBudget> RevisionsPage<'a, R> {
-    /// Nothing yet. `bytes_max` limits the ciphertext.
-    pub(crate) fn new(bytes_max: usize, budget: &'a mut R) -> Self {
-        Self { budget, bytes: 0, bytes_max, versions: Vec::new() }
+    /// Nothing yet, from one snapshot with the vault's row. `bytes_max` limits the ciphertext.
+    pub(crate) fn new(head: Option<VaultHead>, bytes_max: usize, budget: &'a mut R) -> Self {
+        let page = Revisions { versions: Vec::new(), head: head.map(|head| head.clock) };
+        Self { budget, bytes: 0, bytes_max, page }
     }
 
     /// Takes room for the next version. If there is none the page ends before it. The first version has room in
@@ -62,16 +72,16 @@ impl<'a, R: ReadBudget> RevisionsPage<'a, R> {
     pub(crate) fn take(&mut self, ciphertext_bytes: usize) -> bool {
         self.bytes += ciphertext_bytes;
         let fits = self.budget.take(ciphertext_bytes) && self.bytes <= self.bytes_max;
-        fits || self.versions.is_empty()
+        fits || self.page.versions.is_empty()
     }
 
     /// Adds a version for which there was room.
     pub(crate) fn add(&mut self, version: RecordVersion) {
-        self.versions.push(version);
+        self.page.versions.push(version);
     }
 
     /// The page.
     pub(crate) fn finish(self) -> RevisionsOutcome {
-        RevisionsOutcome::Page(self.versions)
+        RevisionsOutcome::Page(self.page)
     }
 }

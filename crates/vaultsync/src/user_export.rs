@@ -3,17 +3,20 @@
 //! Read page by page, so that a server beside it goes on undisturbed.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::Write as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
+use tempfile::NamedTempFile;
 use vaultsync_protocol::{
-    Cursor, ExportRequest, ExportWriter, KnownEpoch, PAGE_RECORDS_MAX, Page, Pull, RecordVersion,
-    StreamProgress, StreamRange, Timestamp,
+    Cursor, ExportRequest, ExportWriter, KnownEpoch, PAGE_RECORDS_MAX, Page, Pull, StreamProgress,
+    StreamRange, Timestamp,
 };
-use vaultsync_store::{OperatorStore, PullOutcome, RevisionsOutcome, RevisionsRequest, Vault};
+use vaultsync_store::{
+    OperatorStore, PullOutcome, Revisions, RevisionsOutcome, RevisionsRequest, Vault,
+};
 
 /// Writes a vault to a file in `folder`, which must not have it yet. The file has its name only once it is
 /// complete.
@@ -27,26 +30,15 @@ pub(crate) async fn export(
     let writer = ExportWriter::new(vault.name(), request, now);
     let path = folder.join(writer.file_name());
     ensure!(!path.exists(), "{} exists already", path.display());
-    let part = path.with_extension("ndjson.part");
-    let file = create(&part).with_context(|| format!("cannot create {}", part.display()))?;
-    let written = Export { store, vault, writer, file, lines: Vec::new() }.write().await;
-    let renamed = written.and_then(|()| {
-        fs::rename(&part, &path).with_context(|| format!("cannot create {}", path.display()))
-    });
-    if renamed.is_err() {
-        // The error that is returned says more than one of this.
-        let _ = fs::remove_file(&part);
-    }
-    renamed.map(|()| path)
-}
-
-/// Only the operator may read it: it shows when the user wrote what, although not what.
-fn create(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    // Only its owner may read it: it shows when the user wrote what, although not what.
+    let file = NamedTempFile::new_in(folder)
+        .with_context(|| format!("cannot create a file in {}", folder.display()))?;
+    let export = Export { store, vault, writer, file: file.as_file(), lines: Vec::new() };
+    export.write().await?;
+    file.persist_noclobber(&path)
+        .map_err(|error| error.error)
+        .with_context(|| format!("cannot create {}", path.display()))?;
+    Ok(path)
 }
 
 /// An export that is being written.
@@ -54,7 +46,7 @@ struct Export<'a> {
     store: &'a OperatorStore,
     vault: &'a Vault,
     writer: ExportWriter,
-    file: File,
+    file: &'a File,
     /// Lines that are not in the file yet.
     lines: Vec<u8>,
 }
@@ -78,19 +70,24 @@ impl Export<'_> {
             pull.cursor = range.last().map(Cursor::from);
             page = self.page(&pull).await?;
         }
+        let mut head = page.head;
         if self.writer.has_history() {
-            self.write_history(pull.epoch).await?;
+            head = head.max(self.write_history(pull.epoch).await?);
         }
-        self.writer.end(&mut self.lines, page.head > range.head());
+        self.writer.end(&mut self.lines, head > range.head());
         self.flush()?;
         self.file.sync_all().context("cannot write the export")
     }
 
-    async fn write_history(&mut self, epoch: Option<KnownEpoch>) -> anyhow::Result<()> {
+    /// Writes the kept versions. Returns the vault's head when the last ones were read.
+    async fn write_history(
+        &mut self,
+        epoch: Option<KnownEpoch>,
+    ) -> anyhow::Result<Option<Timestamp>> {
         let mut request = RevisionsRequest { epoch, after: None };
         loop {
-            let versions = self.versions(&request).await?;
-            let Some(last) = versions.last() else { return Ok(()) };
+            let Revisions { versions, head } = self.revisions(&request).await?;
+            let Some(last) = versions.last() else { return Ok(head) };
             request.after = Some((last.record_id.clone(), last.version));
             for version in &versions {
                 self.writer.version(&mut self.lines, version);
@@ -106,9 +103,9 @@ impl Export<'_> {
         }
     }
 
-    async fn versions(&self, request: &RevisionsRequest) -> anyhow::Result<Vec<RecordVersion>> {
+    async fn revisions(&self, request: &RevisionsRequest) -> anyhow::Result<Revisions> {
         match self.store.revisions(self.vault, request).await? {
-            RevisionsOutcome::Page(versions) => Ok(versions),
+            RevisionsOutcome::Page(revisions) => Ok(revisions),
             _ => bail!("the vault was erased or replaced meanwhile"),
         }
     }

@@ -2,10 +2,11 @@
 
 import * as z from "zod";
 
-import { parameterSchema } from "./query.js";
+import { PARAMETER_BYTES_MAX, parameterSchema } from "./query.js";
 import { timestampSchema, vaultNameSchema } from "./scalars.js";
 
 function areVaultNames(names: string): boolean {
+  if (names.length > PARAMETER_BYTES_MAX) return false;
   return names.split(",").every((name) => vaultNameSchema.safeParse(name).success);
 }
 

@@ -64,8 +64,11 @@ export const exportedVersionSchema = recordVersionSchema.extend({
 /** Kept version in an export with history. */
 export type ExportedVersion = z.infer<typeof exportedVersionSchema>;
 
+// A version whose time is not valid is no record.
+const exportedRecordSchema = digestedRecordSchema.extend({ replaced_at: z.undefined().optional() });
+
 /** Schema of {@link ExportLine}. */
-export const exportLineSchema = z.union([exportedVersionSchema, digestedRecordSchema, exportEndSchema]);
+export const exportLineSchema = z.union([exportedVersionSchema, exportedRecordSchema, exportEndSchema]);
 
 /**
  * Line of an export after the first: a kept version, a record, or the end. Only the end has `hasMore`, and only a kept

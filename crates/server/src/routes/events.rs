@@ -13,9 +13,14 @@ use axum::{
     },
     routing::MethodRouter,
 };
-use futures_util::{Stream, StreamExt as _, future::ready, stream};
+use futures_util::{
+    Stream, StreamExt as _,
+    future::{ready, try_join_all},
+    stream,
+};
 use serde::Serialize;
 use vaultsync_protocol::EventsRequest;
+use vaultsync_store::Vault;
 
 use crate::{
     app::App,
@@ -68,14 +73,21 @@ pub(super) async fn events(
         return Ok(respond(events));
     };
     let others = names.into_iter().filter(|name| name.as_str() != vault.name());
-    let others = others.map(|name| vault.clone().named(name)).collect::<Vec<_>>();
-    let mut streams = Vec::new();
-    for followed in std::iter::once(vault).chain(others) {
-        let name = Some(followed.name()).filter(|name| !name.is_empty()).map(str::to_owned);
-        let events = Events::open(app.clone(), followed, expires_at).await?;
-        streams.push(one_of_several(events, name, streams.is_empty()));
+    let others: Vec<_> = others.map(|name| vault.clone().named(name)).collect();
+    if others.len() >= app.limits.waits_per_user_max {
+        // Before any of them takes the place of an older stream.
+        return Err(ApiError::TooManyWaits);
     }
-    let events = stream::select_all(streams);
+    let vaults: Vec<_> = std::iter::once(vault).chain(others).collect();
+    let name =
+        |vault: &Vault| Some(vault.name()).filter(|name| !name.is_empty()).map(str::to_owned);
+    let names: Vec<_> = vaults.iter().map(name).collect();
+    let open = |vault| Events::open(app.clone(), vault, expires_at);
+    let opened = try_join_all(vaults.into_iter().map(open)).await?;
+    let streams = opened.into_iter().zip(names).enumerate();
+    let events = stream::select_all(
+        streams.map(|(index, (events, name))| one_of_several(events, name, index == 0)),
+    );
     Ok(respond(events.take_while(|event| ready(event.is_some())).filter_map(ready)))
 }
 

@@ -99,10 +99,10 @@ async fn the_last_line_has_the_sha_256_of_the_others(backend: Backend) {
 
 async fn an_export_is_a_file_with_the_name_of_the_vault(backend: Backend) {
     let server = TestServer::start(backend).await;
-    for (vault, name) in [("", "default"), ("vaults/app.notes_1/", "app.notes_1")] {
+    for (vault, name) in [("", ""), ("vaults/app.notes_1/", "app.notes_1-")] {
         let answer = export(&server, vault).await;
         let exported_at = lines(&answer)[0]["exportedAt"].as_str().expect("a time").to_owned();
-        let file = format!("vaultsync-{name}-{}.ndjson", &exported_at[..10]);
+        let file = format!("vaultsync-{name}{}.ndjson", &exported_at[..10]);
         let expected = format!("attachment; filename=\"{file}\"");
         assert_eq!(answer.header("content-disposition"), expected);
         assert_eq!(answer.header("cache-control"), "no-store");

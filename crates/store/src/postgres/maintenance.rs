@@ -295,7 +295,8 @@ impl Inner {
     async fn claim_maintenance(&self, values: &[&(dyn ToSql + Sync)]) -> Result<bool, DbError> {
         let deadlines = Deadlines::new(self.timeout, 0);
         let connection = self.primaries.connect_to_write(NO_VAULT, 0, deadlines).await?;
-        let claimed = connection.read(&CLAIM, values, deadlines.deadline).await;
+        let sent = connection.read(&CLAIM, values, deadlines.deadline);
+        let claimed = connection.endpoint().watch(sent).await;
         Ok(!connection.settle(claimed)?.is_empty())
     }
 

@@ -17,7 +17,18 @@ impl Inner {
         sql: &'static Sql,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DbError> {
-        let deadlines = Deadlines::new(self.timeout, 0);
+        self.read_large_rows(vault, sql, values, 0).await
+    }
+
+    /// As [`Self::read_rows`], with the time that this many bytes may take.
+    pub(super) async fn read_large_rows(
+        &self,
+        vault: VaultId,
+        sql: &'static Sql,
+        values: &[&(dyn ToSql + Sync)],
+        bytes_max: usize,
+    ) -> Result<Vec<Row>, DbError> {
+        let deadlines = Deadlines::new(self.timeout, bytes_max);
         let mut number = 0;
         loop {
             let tried = Box::pin(self.try_read_rows(vault, sql, values, number, deadlines)).await;

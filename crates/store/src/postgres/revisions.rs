@@ -58,8 +58,9 @@ impl Inner {
         let bytes_max = i64::try_from(self.options.page_bytes_max).unwrap_or(i64::MAX);
         let values: [&(dyn ToSql + Sync); 5] =
             [&id, &after_id, &after_version, &PAGE_VERSIONS_MAX, &bytes_max];
-        let rows = self.read_rows(vault, &REVISIONS, &values).await?;
-        let outcome = outcome(&rows, request, self.options.page_bytes_max, &mut budget)?;
+        let page_bytes_max = self.options.page_bytes_max;
+        let rows = self.read_large_rows(vault, &REVISIONS, &values, page_bytes_max).await?;
+        let outcome = outcome(&rows, request, page_bytes_max, &mut budget)?;
         Ok((outcome, budget))
     }
 }
@@ -74,7 +75,7 @@ fn outcome(
     if is_another_epoch(request.epoch.as_ref(), head) {
         return Ok(RevisionsOutcome::EpochChanged);
     }
-    let mut page = RevisionsPage::new(bytes_max, budget);
+    let mut page = RevisionsPage::new(head, bytes_max, budget);
     for row in rows {
         // Beside the vault's row there may be no version.
         if column::<Option<&str>>(row, 3)?.is_none() {

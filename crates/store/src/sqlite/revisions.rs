@@ -43,7 +43,7 @@ pub(super) fn read_page<R: ReadBudget>(
     if is_another_epoch(request.epoch.as_ref(), head) {
         return Ok(RevisionsOutcome::EpochChanged);
     }
-    let mut page = RevisionsPage::new(bytes_max, budget);
+    let mut page = RevisionsPage::new(head, bytes_max, budget);
     if let Some(VaultKey(key)) = key {
         let mut select = snapshot.prepare_cached(
             "select record_id, version, deleted, updated_at, replaced_at, digest, ciphertext

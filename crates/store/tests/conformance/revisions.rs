@@ -2,7 +2,8 @@
 
 use vaultsync_protocol::{Epoch, RecordDigest, RecordVersion, Timestamp};
 use vaultsync_store::{
-    OperatorStore, ReadBudget, RevisionsOutcome, RevisionsRequest, StoreOptions, Unbounded, Vault,
+    OperatorStore, ReadBudget, Revisions, RevisionsOutcome, RevisionsRequest, StoreOptions,
+    Unbounded, Vault,
 };
 
 use crate::{
@@ -23,7 +24,7 @@ backends!(
 
 async fn page(store: &TestStore, vault: &Vault, request: &RevisionsRequest) -> Vec<RecordVersion> {
     match store.store.revisions(vault, request, Unbounded).await.expect("a page").0 {
-        RevisionsOutcome::Page(versions) => versions,
+        RevisionsOutcome::Page(page) => page.versions,
         other => panic!("no page: {other:?}"),
     }
 }
@@ -112,8 +113,8 @@ async fn a_page_ends_when_memory_is_used_up_but_has_one_version(store: TestStore
     for (room, expected) in [(0, 1), (1, 1), (3, 3), (5, 5), (9, 5)] {
         let request = RevisionsRequest::default();
         let read = store.store.revisions(&vault, &request, Room(room)).await.expect("a page");
-        let RevisionsOutcome::Page(versions) = read.0 else { panic!("no page: {:?}", read.0) };
-        assert_eq!(keys(&versions), FILLED[..expected], "room for {room}");
+        let RevisionsOutcome::Page(page) = read.0 else { panic!("no page: {:?}", read.0) };
+        assert_eq!(keys(&page.versions), FILLED[..expected], "room for {room}");
     }
 }
 
@@ -126,7 +127,7 @@ async fn another_epoch_is_reported_with_kept_versions(store: TestStore) {
     };
     assert_eq!(read(Epoch::from_bytes([9; 16])).await, RevisionsOutcome::EpochChanged);
     let epoch = store.page(&vault, None, 1).await.epoch.expect("an epoch");
-    assert!(matches!(read(epoch).await, RevisionsOutcome::Page(page) if page.len() == 5));
+    assert!(matches!(read(epoch).await, RevisionsOutcome::Page(page) if page.versions.len() == 5));
     let now = Timestamp::from_millis(NOW + 3 * MINUTE);
     store.store.erase(&vault, &known_epoch(epoch), now).await.expect("an erasure");
     assert_eq!(read(epoch).await, RevisionsOutcome::VaultErased);
@@ -147,6 +148,7 @@ async fn an_operator_reads_the_same_versions(store: TestStore) {
     let vault = user();
     fill(&store, &vault).await;
     let (versions, _) = all(&store, &vault).await;
+    let head = store.page(&vault, None, 1).await.head;
     let operator = match store.backend {
         Backend::Sqlite => {
             OperatorStore::open_sqlite(&TestStore::sqlite_path(&store.folder)).expect("it opens")
@@ -155,5 +157,5 @@ async fn an_operator_reads_the_same_versions(store: TestStore) {
     };
     let request = RevisionsRequest::default();
     let outcome = operator.revisions(&vault, &request).await.expect("a page");
-    assert_eq!(outcome, RevisionsOutcome::Page(versions));
+    assert_eq!(outcome, RevisionsOutcome::Page(Revisions { versions, head }));
 }

@@ -113,7 +113,7 @@ async fn commands_of_users_fail_with_a_reason() {
             ("user erase ada --confirm ada --vault none", 1, "no vault of this name"),
             ("user erase ada --confirm ada --vault NOTES", 2, "name of a vault"),
             ("user show ada --issuer https://other.example", 1, "has no vault"),
-            ("user export ada --out /nowhere/at/all", 1, "cannot create /nowhere/at/all"),
+            ("user export ada --out /nowhere/at/all", 1, "cannot create a file in /nowhere/at/all"),
             ("user export ada --vault none", 1, "no vault of this name"),
             ("user export dora", 1, "has no vault"),
             ("user dance", 2, "unrecognized subcommand"),
@@ -156,7 +156,7 @@ async fn vaults_are_exported_to_files_beside_a_server() {
             let ids: Vec<_> = ids.iter().map(String::as_str).collect();
             push(&server, folder, "ada", "/api/sync/push", &ids).await;
         }
-        push(&server, folder, "ada", "/api/sync/vaults/notes/push", &["a"]).await;
+        push(&server, folder, "ada", "/api/sync/vaults/default/push", &["a"]).await;
         push(&server, folder, "bob", "/api/sync/push", &["bob's"]).await;
         let deleted = push_of([operation("0 0", Some(1), b"")]);
         let request = reqwest::Client::new().post(format!("{}/api/sync/push", server.url));
@@ -171,7 +171,7 @@ async fn vaults_are_exported_to_files_beside_a_server() {
         assert_eq!(files.len(), 2);
         let default = exported(&server, folder, "/api/sync/export?history=true").await;
         assert_eq!((comparable(&files[0]), default.len()), (default, 1203));
-        let notes = exported(&server, folder, "/api/sync/vaults/notes/export?history=true").await;
+        let notes = exported(&server, folder, "/api/sync/vaults/default/export?history=true").await;
         assert_eq!(comparable(&files[1]), notes);
         let mode = std::os::unix::fs::PermissionsExt::mode;
         let is_private = |file: &std::fs::DirEntry| {
@@ -184,13 +184,13 @@ async fn vaults_are_exported_to_files_beside_a_server() {
         assert!(again.contains("exists already"), "{again}");
         let other = tempfile::tempdir().unwrap();
         let other_flag = format!("--out {}", other.path().display());
-        let only = format!("user export ada --vault notes --json {other_flag}");
+        let only = format!("user export ada --vault default --json {other_flag}");
         let line: Value = serde_json::from_str(&succeed(&only, &settings)).unwrap();
-        assert_eq!(line["vault"], "notes");
+        assert_eq!(line["vault"], "default");
         let text = std::fs::read_to_string(line["file"].as_str().unwrap()).unwrap();
         assert_eq!(
             comparable(&text),
-            exported(&server, folder, "/api/sync/vaults/notes/export").await
+            exported(&server, folder, "/api/sync/vaults/default/export").await
         );
     }
 }

@@ -225,6 +225,7 @@ export const cases: readonly Case[] = [
   ["events", "no names", "vaults=,", ["vaults"]],
   ["events", "an empty name", "vaults=a,,b", ["vaults"]],
   ["events", "a name in capitals", "vaults=a,Notes", ["vaults"]],
+  ["events", "names of 259 bytes", `vaults=${["a", "b", "c", "d"].map((letter) => letter.repeat(64)).join()}`, ["vaults"]],
   ["events", "names twice", "vaults=a&vaults=b", ["vaults"]],
   ["export", "no parameters", "", valid],
   ["export", "history", "history=true", valid],
