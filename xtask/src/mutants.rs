@@ -53,7 +53,13 @@ impl Rules {
 
     const fn files(self) -> &'static [&'static str] {
         match self {
-            Self::Requests => &["crates/protocol/src/**/*.rs"],
+            Self::Requests => &[
+                "crates/protocol/src/*.rs",
+                "crates/protocol/src/history/*.rs",
+                "crates/protocol/src/pull/*.rs",
+                "crates/protocol/src/push/*.rs",
+                "crates/protocol/src/records/*.rs",
+            ],
             Self::VersionChecks => &[
                 "crates/store/src/check_version.rs",
                 "crates/store/src/push_plan.rs",
