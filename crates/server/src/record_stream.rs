@@ -21,7 +21,7 @@ use vaultsync_protocol::{
     Cursor, Epoch, KnownEpoch, Page, Pull, Record, RecordVersion, StreamProgress, StreamRange,
     Timestamp,
 };
-use vaultsync_store::{Revisions, RevisionsRequest};
+use vaultsync_store::RevisionsRequest;
 
 use crate::{
     accept::NDJSON,
@@ -215,15 +215,10 @@ impl<L: StreamLines> RecordStream<L> {
     ) -> Result<(Part, Reservation), BrokenOff> {
         self.wait_until_written().await?;
         let vault = &self.caller.vault;
-        let (Revisions { versions, head }, memory) =
-            read_versions(&self.app, vault, &request).await?;
-        self.has_more |= head > self.range.head();
-        let last = versions.last().map(|last| (last.record_id.clone(), last.version));
-        self.next = match last {
-            Some(last) => Next::Versions(RevisionsRequest { after: Some(last), ..request }),
-            None => Next::Nothing,
-        };
-        Ok((Part::Versions(versions), memory))
+        let (page, memory) = read_versions(&self.app, vault, &request).await?;
+        self.has_more |= page.head > self.range.head();
+        self.next = request.after_page(&page).map_or(Next::Nothing, Next::Versions);
+        Ok((Part::Versions(page.versions), memory))
     }
 
     /// Waits until the previous part is written, and until another may be read.

@@ -44,6 +44,13 @@ pub enum RevisionsOutcome {
 }
 
 impl RevisionsRequest {
+    /// The request for the page after one; `None` after the last page.
+    #[must_use]
+    pub fn after_page(self, page: &Revisions) -> Option<Self> {
+        let last = page.versions.last()?;
+        Some(Self { after: Some((last.record_id.clone(), last.version)), ..self })
+    }
+
     /// The key after which the page begins. Every key is later than the default.
     pub(crate) fn after(&self) -> (&str, i64) {
         self.after

@@ -86,13 +86,13 @@ impl Export<'_> {
     ) -> anyhow::Result<Option<Timestamp>> {
         let mut request = RevisionsRequest { epoch, after: None };
         loop {
-            let Revisions { versions, head } = self.revisions(&request).await?;
-            let Some(last) = versions.last() else { return Ok(head) };
-            request.after = Some((last.record_id.clone(), last.version));
-            for version in &versions {
+            let page = self.revisions(&request).await?;
+            for version in &page.versions {
                 self.writer.version(&mut self.lines, version);
             }
             self.flush()?;
+            let Some(next) = request.after_page(&page) else { return Ok(page.head) };
+            request = next;
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Not here: when an event is due (`crate::events`).
 
-use std::pin::Pin;
+use std::{collections::BTreeSet, pin::Pin};
 
 use axum::{
     extract::State,
@@ -19,7 +19,7 @@ use futures_util::{
     stream,
 };
 use serde::Serialize;
-use vaultsync_protocol::EventsRequest;
+use vaultsync_protocol::{EventsRequest, Timestamp, VaultName};
 use vaultsync_store::Vault;
 
 use crate::{
@@ -64,14 +64,23 @@ pub(super) async fn events(
     Caller { vault, expires_at, .. }: Caller,
     Query(request): Query<EventsRequest>,
 ) -> Result<Response, ApiError> {
-    let Some(names) = request.vaults else {
-        let events = Events::open(app, vault, expires_at).await?;
-        let events = stream::unfold(events, async |mut events| {
-            let event = encode(events.next().await?, |head| head);
-            Some((event, events))
-        });
-        return Ok(respond(events));
-    };
+    if let Some(names) = request.vaults {
+        return Ok(respond(of_several(app, vault, names, expires_at).await?));
+    }
+    let events = Events::open(app, vault, expires_at).await?;
+    Ok(respond(stream::unfold(events, async |mut events| {
+        let event = encode(events.next().await?, |head| head);
+        Some((event, events))
+    })))
+}
+
+/// The events of a vault and of its user's vaults with these names. They end when those of one vault do.
+async fn of_several(
+    app: App,
+    vault: Vault,
+    names: BTreeSet<VaultName>,
+    expires_at: Timestamp,
+) -> Result<impl Stream<Item = Result<Event, axum::Error>>, ApiError> {
     let others = names.into_iter().filter(|name| name.as_str() != vault.name());
     let others: Vec<_> = others.map(|name| vault.clone().named(name)).collect();
     if others.len() >= app.limits.waits_per_user_max {
@@ -88,7 +97,7 @@ pub(super) async fn events(
     let events = stream::select_all(
         streams.map(|(index, (events, name))| one_of_several(events, name, index == 0)),
     );
-    Ok(respond(events.take_while(|event| ready(event.is_some())).filter_map(ready)))
+    Ok(events.take_while(|event| ready(event.is_some())).filter_map(ready))
 }
 
 /// The events of a vault whose name each event has, and `None` at their end. Only one of the streams that are

@@ -56,6 +56,7 @@ pub use self::{
 };
 use self::{
     batcher::Batcher,
+    db_error::DbError,
     endpoints::Endpoints,
     head_reads::HEAD_READ_BATCHES,
     open::Checks,
@@ -258,9 +259,7 @@ impl Postgres {
         request: &RecordsRequest,
         budget: R,
     ) -> Result<(RecordsOutcome, R), StoreError> {
-        let outcome = self.inner.records(vault, request, budget).await.map_err(StoreError::from);
-        self.results.record_read(&outcome);
-        outcome
+        self.recorded(self.inner.records(vault, request, budget).await)
     }
 
     pub(crate) async fn manifest<R: ReadBudget>(
@@ -269,15 +268,11 @@ impl Postgres {
         request: &ManifestRequest,
         budget: R,
     ) -> Result<(ManifestOutcome, R), StoreError> {
-        let outcome = self.inner.manifest(vault, request, budget).await.map_err(StoreError::from);
-        self.results.record_read(&outcome);
-        outcome
+        self.recorded(self.inner.manifest(vault, request, budget).await)
     }
 
     pub(crate) async fn usage(&self, vault: VaultId) -> Result<Usage, StoreError> {
-        let usage = self.inner.usage(vault).await.map_err(StoreError::from);
-        self.results.record_read(&usage);
-        usage
+        self.recorded(self.inner.usage(vault).await)
     }
 
     pub(crate) async fn history<R: ReadBudget>(
@@ -286,9 +281,7 @@ impl Postgres {
         request: &HistoryRequest,
         budget: R,
     ) -> Result<(HistoryOutcome, R), StoreError> {
-        let outcome = self.inner.history(vault, request, budget).await.map_err(StoreError::from);
-        self.results.record_read(&outcome);
-        outcome
+        self.recorded(self.inner.history(vault, request, budget).await)
     }
 
     pub(crate) async fn revisions<R: ReadBudget>(
@@ -297,9 +290,7 @@ impl Postgres {
         request: &RevisionsRequest,
         budget: R,
     ) -> Result<(RevisionsOutcome, R), StoreError> {
-        let outcome = self.inner.revisions(vault, request, budget).await.map_err(StoreError::from);
-        self.results.record_read(&outcome);
-        outcome
+        self.recorded(self.inner.revisions(vault, request, budget).await)
     }
 
     pub(crate) async fn head(&self, vault: VaultId) -> Result<Option<VaultHead>, StoreError> {
@@ -309,9 +300,14 @@ impl Postgres {
     }
 
     pub(crate) async fn vaults(&self, of: &Vault) -> Result<Vec<VaultSummary>, StoreError> {
-        let vaults = self.inner.vaults(of).await.map_err(StoreError::from);
-        self.results.record_read(&vaults);
-        vaults
+        self.recorded(self.inner.vaults(of).await)
+    }
+
+    /// The result of a read from the primary, which shows whether pushes could be served.
+    fn recorded<T>(&self, read: Result<T, DbError>) -> Result<T, StoreError> {
+        let read = read.map_err(StoreError::from);
+        self.results.record_read(&read);
+        read
     }
 
     /// A read from a replica shows nothing about the primary, which pushes need.

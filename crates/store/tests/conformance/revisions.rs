@@ -22,23 +22,23 @@ backends!(
     an_operator_reads_the_same_versions,
 );
 
-async fn page(store: &TestStore, vault: &Vault, request: &RevisionsRequest) -> Vec<RecordVersion> {
+async fn page(store: &TestStore, vault: &Vault, request: &RevisionsRequest) -> Revisions {
     match store.store.revisions(vault, request, Unbounded).await.expect("a page").0 {
-        RevisionsOutcome::Page(page) => page.versions,
+        RevisionsOutcome::Page(page) => page,
         other => panic!("no page: {other:?}"),
     }
 }
 
 /// The versions of all pages, and the number of pages that are not empty.
 async fn all(store: &TestStore, vault: &Vault) -> (Vec<RecordVersion>, usize) {
-    let (mut versions, mut request) = (Vec::new(), RevisionsRequest::default());
-    for pages in 0.. {
-        let next = page(store, vault, &request).await;
-        let Some(last) = next.last() else { return (versions, pages) };
-        request.after = Some((last.record_id.clone(), last.version));
-        versions.extend(next);
+    let (mut versions, mut request, mut pages) = (Vec::new(), RevisionsRequest::default(), 0);
+    loop {
+        let read = page(store, vault, &request).await;
+        let next = request.after_page(&read);
+        versions.extend(read.versions);
+        let Some(next) = next else { return (versions, pages) };
+        (request, pages) = (next, pages + 1);
     }
-    unreachable!("a last page is empty")
 }
 
 /// The id and number of each version.
