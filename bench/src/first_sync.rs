@@ -18,6 +18,7 @@ use crate::{
     record_ids::RecordIds,
     report::{grouped, write_first_sync},
     rounds::to_f64,
+    tally::median,
     targets::{Build, Environment, HttpTarget, Target as _, on_postgres, on_sqlite},
 };
 
@@ -53,8 +54,11 @@ pub(crate) fn run(ids: RecordIds, docs: bool) -> anyhow::Result<()> {
             let token = fill(&mut target, records)?;
             for delay in DELAYS {
                 let times = measure(&target, &token, records, delay)?;
-                let [paged, streamed, peak] =
-                    [times.paged, times.streamed, times.peak_kib].map(median);
+                let [Some(paged), Some(streamed), Some(peak)] =
+                    [times.paged, times.streamed, times.peak_kib].map(median)
+                else {
+                    unreachable!("there is a round")
+                };
                 writeln!(
                     text,
                     "| {} | {} | {} ms | {paged:.2} | {streamed:.2} | {:.2} | {:.0} |",
@@ -70,11 +74,6 @@ pub(crate) fn run(ids: RecordIds, docs: bool) -> anyhow::Result<()> {
     }
     println!("{text}");
     write_first_sync(&text, docs)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Fills the vault of a new user. Returns the user's token.

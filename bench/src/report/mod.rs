@@ -127,20 +127,20 @@ fn root() -> anyhow::Result<PathBuf> {
 
 /// Writes the tables of `growth` to `target/bench`, and to the page if `docs` is set.
 pub(crate) fn write_growth(tables: &str, docs: bool) -> anyhow::Result<()> {
-    let root = root()?;
-    let folder = root.join("target/bench");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("growth.md"), tables)?;
-    if docs { write_to_page(&root, GROWTH, tables) } else { Ok(()) }
+    write_tables("growth.md", GROWTH, tables, docs)
 }
 
 /// Writes the table of `first-sync` to `target/bench`, and to the page if `docs` is set.
 pub(crate) fn write_first_sync(table: &str, docs: bool) -> anyhow::Result<()> {
+    write_tables("first-sync.md", FIRST_SYNC, table, docs)
+}
+
+fn write_tables(file: &str, markers: [&str; 2], tables: &str, docs: bool) -> anyhow::Result<()> {
     let root = root()?;
     let folder = root.join("target/bench");
     fs::create_dir_all(&folder)?;
-    fs::write(folder.join("first-sync.md"), table)?;
-    if docs { write_to_page(&root, FIRST_SYNC, table) } else { Ok(()) }
+    fs::write(folder.join(file), tables)?;
+    if docs { write_to_page(&root, markers, tables) } else { Ok(()) }
 }
 
 fn write_to_page(root: &Path, markers: [&str; 2], tables: &str) -> anyhow::Result<()> {

@@ -88,10 +88,12 @@ async fn run_clients(plan: &Plan, config: &ServerConfig) -> anyhow::Result<(usiz
     let tokens = users.map(|user| local_token(&plan.program, &config.data_dir, &user, &[]));
     let tokens = tokens.collect::<anyhow::Result<Vec<_>>>()?;
     let recorder = Recorder::default();
-    let client = |user: usize, device: &str, first: usize| {
+    let service = |user: usize, first: usize| {
         let (addresses, token) = (addresses.clone(), tokens[user].clone());
-        let service = HttpService::new(addresses, token, first, std::sync::Arc::default());
-        Client::new(&recorder, user_name(user).as_str(), device, service)
+        HttpService::new(addresses, token, first, std::sync::Arc::default())
+    };
+    let client = |user: usize, device: &str, first: usize| {
+        Client::new(&recorder, user_name(user).as_str(), device, service(user, first))
     };
     let mut clients = Clients::default();
     for number in 0..plan.writers {
@@ -99,9 +101,7 @@ async fn run_clients(plan: &Plan, config: &ServerConfig) -> anyhow::Result<(usiz
         clients.start_writer(Writer::new(client, WRITES, number as u64));
     }
     let in_named_vault = |device: &str, first: usize| {
-        let (addresses, token) = (addresses.clone(), tokens[0].clone());
-        let service = HttpService::new(addresses, token, first, std::sync::Arc::default());
-        Client::new(&recorder, named_vault(), device, service.in_vault(NAME))
+        Client::new(&recorder, named_vault(), device, service(0, first).in_vault(NAME))
     };
     for number in 0..2 {
         let client = in_named_vault(&format!("writer {number}"), number).naming_epoch_in_pushes();

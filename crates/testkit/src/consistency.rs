@@ -35,7 +35,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn check_record(&mut self, row: &'a RecordRow) {
-        let [vault, id, version, deleted, bytes, digest, expected, updated_at, created_at] = row;
+        let [vault, id, version, deleted, bytes, digest, updated_at, created_at, expected] = row;
         let name = format!("record {id} of vault {vault}");
         self.check_digest(&name, digest, expected);
         if (created_at == updated_at) != (version == "1") {
@@ -53,7 +53,7 @@ impl<'a> Search<'a> {
     }
 
     fn check_revision(&mut self, row: &'a RevisionRow) {
-        let [vault, id, version, bytes, digest, expected, updated_at, replaced_at] = row;
+        let [vault, id, version, bytes, digest, updated_at, replaced_at, expected] = row;
         let name = format!("replaced version {version} of record {id} of vault {vault}");
         self.check_digest(&name, digest, expected);
         let is_before = |(current, written): &(i64, i64)| {
@@ -92,11 +92,11 @@ impl<'a> Search<'a> {
 /// Key, issuer, subject, name, live records, all records, their bytes, bytes of replaced versions.
 type VaultRow = [String; 8];
 
-/// Vault, id, version, whether it is a tombstone, bytes, digest, digest of the ciphertext, `updated_at`,
-/// `created_at`.
+/// Vault, id, version, whether it is a tombstone, bytes, digest, `updated_at`, `created_at`, digest of the
+/// ciphertext.
 type RecordRow = [String; 9];
 
-/// Vault, id, version, bytes, digest, digest of the ciphertext, `updated_at`, `replaced_at`.
+/// Vault, id, version, bytes, digest, `updated_at`, `replaced_at`, digest of the ciphertext.
 type RevisionRow = [String; 8];
 
 /// The columns that are compared, as text. An unknown value is empty, and a flag is 0 or 1.
@@ -108,7 +108,8 @@ struct Tables {
 
 fn in_postgres(url: &str) -> Tables {
     let vault = "translate(vault_id::text, '-', '')";
-    let digests = "encode(digest, 'hex'), encode(substr(sha256(ciphertext), 1, 16), 'hex')";
+    let digest = "encode(digest, 'hex')";
+    let of_ciphertext = "encode(substr(sha256(ciphertext), 1, 16), 'hex')";
     Tables {
         vaults: rows_of_postgres(
             url,
@@ -120,16 +121,16 @@ fn in_postgres(url: &str) -> Tables {
         records: rows_of_postgres(
             url,
             &format!(
-                "select {vault}, record_id, version, deleted::int, octet_length(ciphertext), {digests},
-                   updated_at, created_at
+                "select {vault}, record_id, version, deleted::int, octet_length(ciphertext), {digest},
+                   updated_at, created_at, {of_ciphertext}
                  from records"
             ),
         ),
         revisions: rows_of_postgres(
             url,
             &format!(
-                "select {vault}, record_id, version, octet_length(ciphertext), {digests}, updated_at,
-                   replaced_at
+                "select {vault}, record_id, version, octet_length(ciphertext), {digest}, updated_at,
+                   replaced_at, {of_ciphertext}
                  from revisions"
             ),
         ),
@@ -149,11 +150,12 @@ fn in_sqlite(path: &str) -> Tables {
     // Read and write: the last reader of a leftover log may have to recover it.
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .unwrap_or_else(|error| panic!("{path}: {error}"));
-    let of_ciphertext = |columns: &mut Vec<ValueRef<'_>>| match columns.pop() {
-        Some(ValueRef::Blob(ciphertext)) => Digest::of(ciphertext).to_string(),
-        other => panic!("a ciphertext, not {other:?}"),
+    // SQLite has no SHA-256, so the last column is the ciphertext.
+    let with_digest = |mut columns: Vec<ValueRef<'_>>| {
+        let Some(ValueRef::Blob(ciphertext)) = columns.pop() else { panic!("a ciphertext") };
+        let digest = Digest::of(ciphertext).to_string();
+        columns.iter().map(text).chain([digest]).collect()
     };
-    // The digest of the ciphertext is computed here, and stands at the position that Tables gives it.
     Tables {
         vaults: rows_of_sqlite(
             &connection,
@@ -166,24 +168,14 @@ fn in_sqlite(path: &str) -> Tables {
             "select v.vault_id, record_id, version, deleted, length(ciphertext), digest, updated_at,
                created_at, ciphertext
              from records r left join vaults v using (vault_key)",
-            |mut columns| {
-                let digest = of_ciphertext(&mut columns);
-                let mut row: Vec<_> = columns.iter().map(text).collect();
-                row.insert(6, digest);
-                row
-            },
+            with_digest,
         ),
         revisions: rows_of_sqlite(
             &connection,
             "select v.vault_id, record_id, version, length(ciphertext), digest, updated_at,
                r.replaced_at, ciphertext
              from revisions r left join vaults v using (vault_key)",
-            |mut columns| {
-                let digest = of_ciphertext(&mut columns);
-                let mut row: Vec<_> = columns.iter().map(text).collect();
-                row.insert(5, digest);
-                row
-            },
+            with_digest,
         ),
     }
 }

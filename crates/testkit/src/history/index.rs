@@ -122,6 +122,13 @@ pub(super) struct Attempt {
     pub(super) outcome: PushOutcome,
 }
 
+impl Attempt {
+    /// Whether the server may have applied the push at this attempt.
+    pub(super) fn may_apply(&self) -> bool {
+        matches!(self.outcome, PushOutcome::Acknowledged(_) | PushOutcome::Unknown)
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum PushOutcome {
     /// The version of each write, and its `updated_at` if the server returned it.

@@ -147,9 +147,7 @@ impl Filled {
         let url = self.database.url();
         match url.strip_prefix("sqlite:") {
             Some(path) => {
-                let connection = Connection::open(path).expect("the file opens");
-                connection.busy_timeout(REMOVED_MAX).expect("a timeout");
-                let count = connection.query_row(statement, [], |row| row.get::<_, i64>(0));
+                let count = open_sqlite(path).query_row(statement, [], |row| row.get::<_, i64>(0));
                 usize::try_from(count.expect("a count")).expect("a count")
             }
             None => query(&url, statement).trim().parse().expect("a count"),
@@ -291,10 +289,14 @@ impl Filled {
     }
 }
 
-fn execute_sqlite(path: &str, statement: &str) {
+fn open_sqlite(path: &str) -> Connection {
     let connection = Connection::open(path).expect("the file opens");
     connection.busy_timeout(REMOVED_MAX).expect("a timeout");
-    connection.execute_batch(statement).expect(statement);
+    connection
+}
+
+fn execute_sqlite(path: &str, statement: &str) {
+    open_sqlite(path).execute_batch(statement).expect(statement);
 }
 
 /// Kills a process that has begun to remove, if it has not ended.

@@ -22,9 +22,13 @@ fn settings(folder: &Path, database: Option<&TestDatabase>) -> Vec<String> {
 }
 
 fn start(folder: &Path, database: Option<&TestDatabase>) -> Server {
+    start_with(folder, database, &[])
+}
+
+fn start_with(folder: &Path, database: Option<&TestDatabase>, flags: &[&str]) -> Server {
     match database {
-        Some(database) => Server::start_on(database, folder, &[]),
-        None => Server::start(folder, &[]),
+        Some(database) => Server::start_on(database, folder, flags),
+        None => Server::start(folder, flags),
     }
 }
 
@@ -146,11 +150,7 @@ fn comparable(export: &str) -> Vec<Value> {
 async fn vaults_are_exported_to_files_beside_a_server() {
     for (folder, database) in databases() {
         let (folder, database) = (folder.path(), database.as_ref());
-        let options = ["--history-min-age-seconds", "0"];
-        let server = match database {
-            Some(database) => Server::start_on(database, folder, &options),
-            None => Server::start(folder, &options),
-        };
+        let server = start_with(folder, database, &["--history-min-age-seconds", "0"]);
         for batch in 0..12 {
             let ids: Vec<_> = (0..100).map(|number| format!("{batch} {number}")).collect();
             let ids: Vec<_> = ids.iter().map(String::as_str).collect();

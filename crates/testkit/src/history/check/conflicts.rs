@@ -32,17 +32,17 @@ pub(super) fn check(history: &History, evidence: &Evidence, report: &mut Report<
     }
 }
 
-/// Whether a record in that state conflicts with one of the writes, or fails a guard. The epoch that a client sends is not in
-/// a history: with an epoch, a missing record conflicts with any base version.
+/// Whether a record in that state conflicts with one of the writes, or fails a guard. A missing record counts as
+/// conflicting with any base version, which it is only if the client names an epoch.
 fn is_conflicting(
     history: &History,
     batch: &Batch,
     attempt: &Attempt,
     entry: &ConflictEntry,
 ) -> bool {
-    if batch.guards.iter().any(|guard| guard.record == entry.record) {
-        let mut guards = batch.guards.iter();
-        return guards.any(|one| one.record == entry.record && one.version != entry.version());
+    // A push does not write what it guards, and guards no record twice.
+    if let Some(guard) = batch.guards.iter().find(|guard| guard.record == entry.record) {
+        return guard.version != entry.version();
     }
     let mut on_record = batch.operations.iter().filter(|one| one.record == entry.record);
     on_record.any(|operation| {
@@ -52,10 +52,11 @@ fn is_conflicting(
         let is_at_base = operation.base == Some(observed.version);
         // The push may have inserted the record before, and the record has reached its base version since.
         let was_inserted_ahead = operation.next_version() > 2
-            && batch.attempts.iter().map(|&other| &history.attempts[other]).any(|other| {
-                other.begin < attempt.begin
-                    && matches!(other.outcome, PushOutcome::Acknowledged(_) | PushOutcome::Unknown)
-            });
+            && batch
+                .attempts
+                .iter()
+                .map(|&other| &history.attempts[other])
+                .any(|other| other.begin < attempt.begin && other.may_apply());
         !is_already_applied && (!is_at_base || was_inserted_ahead)
     })
 }

@@ -10,7 +10,7 @@ use super::{
     evidence::Evidence,
 };
 use crate::history::index::{
-    Attempt, Batch, BatchIndex, Guard, History, NEVER, Position, PushOutcome, RecordIndex,
+    Batch, BatchIndex, Guard, History, NEVER, Position, PushOutcome, RecordIndex,
 };
 
 /// Returns how many pushes with guards were certainly applied.
@@ -84,15 +84,15 @@ impl Moment {
         }
         let time = |&(record, version)| evidence.version(record, version)?.updated_at;
         let attempts = batch.attempts.iter().map(|&attempt| &history.attempts[attempt]);
-        let may_apply = |attempt: &&Attempt| {
-            matches!(attempt.outcome, PushOutcome::Acknowledged(_) | PushOutcome::Unknown)
-        };
         let acknowledged = attempts
             .clone()
             .filter(|attempt| matches!(attempt.outcome, PushOutcome::Acknowledged(_)));
         Some(Self {
             at: own.iter().find_map(time),
-            begin: attempts.filter(may_apply).map(|attempt| attempt.begin).min()?,
+            begin: attempts
+                .filter(|attempt| attempt.may_apply())
+                .map(|attempt| attempt.begin)
+                .min()?,
             end: acknowledged.map(|attempt| attempt.end).min().unwrap_or(NEVER),
         })
     }

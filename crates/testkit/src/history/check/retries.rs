@@ -47,11 +47,11 @@ fn check_batch(
     // It was applied by this attempt, or by an earlier one of unknown outcome.
     let begin = attempts
         .iter()
-        .filter(|attempt| may_apply(attempt))
+        .filter(|attempt| attempt.may_apply())
         .fold(first.begin, |begin, attempt| begin.min(attempt.begin));
     let mut replays = 0;
     for retry in attempts.iter().filter(|retry| retry.begin > first.end) {
-        let own = attempts.iter().filter(|own| may_apply(own) && own.begin <= retry.end).count();
+        let own = attempts.iter().filter(|own| own.may_apply() && own.begin <= retry.end).count();
         if spans.between(batch.vault, begin, retry.end).saturating_sub(own) >= RECEIPTS_MAX {
             continue;
         }
@@ -76,17 +76,13 @@ fn check_batch(
     replays
 }
 
-fn may_apply(attempt: &Attempt) -> bool {
-    matches!(attempt.outcome, PushOutcome::Acknowledged(_) | PushOutcome::Unknown)
-}
-
 /// For each vault, the begins and the ends of the pushes that may have been applied, both sorted.
 struct Spans(Vec<(Vec<Position>, Vec<Position>)>);
 
 impl Spans {
     fn of(history: &History) -> Self {
         let mut spans = vec![(Vec::new(), Vec::new()); history.vaults.len()];
-        for attempt in history.attempts.iter().filter(|attempt| may_apply(attempt)) {
+        for attempt in history.attempts.iter().filter(|attempt| attempt.may_apply()) {
             let (begins, ends) = &mut spans[history.batches[attempt.batch].vault];
             begins.push(attempt.begin);
             ends.push(attempt.end);
